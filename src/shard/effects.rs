@@ -1,0 +1,87 @@
+//! What a shard wants done: filled by `step` over a whole turn, flushed once by the edge.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::arena::SlotId;
+use crate::shard::mail::{Block, Mail};
+use crate::transport::{Flow, ListenerId};
+
+/// A shard's number, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Where mail goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Shard(ShardId),
+    Control,
+}
+
+/// Given back with `Input::SendFailed`: names the client transaction, or nothing (`SendTag::NONE`) for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SendTag(pub u64);
+
+impl SendTag {
+    /// A send whose failure concerns nobody but the counters.
+    pub const NONE: SendTag = SendTag(u64::MAX);
+}
+
+/// One datagram to send: the bytes are those of the arena's slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Send {
+    pub slot: SlotId,
+    pub listener: ListenerId,
+    /// Send from this address (wildcard listeners).
+    pub source: Option<IpAddr>,
+    pub peer: SocketAddr,
+    pub tag: SendTag,
+}
+
+/// Everything that one turn wants done.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Datagrams, in order.
+    pub sends: Vec<Send>,
+    /// Slots to be released once the sends of this turn have been consumed by the ring.
+    pub released: Vec<SlotId>,
+    /// Mail to other shards and to the control thread, in order.
+    pub mails: Vec<(Destination, Mail)>,
+    /// Datagrams that another shard owns, packed by destination: index is the shard's number.
+    pub forwards: Vec<Block>,
+    /// State changes worth a line: the edge writes them.
+    pub events: Vec<Event>,
+}
+
+impl Effects {
+    /// For a process of `shards` shards.
+    pub fn new(shards: u16) -> Self {
+        Effects {
+            forwards: (0..shards).map(|_| Block::default()).collect(),
+            ..Effects::default()
+        }
+    }
+
+    /// Packs a datagram that `owner` owns. False: its block is full; the datagram is dropped and the caller counts it.
+    #[must_use]
+    pub fn forward(&mut self, owner: ShardId, flow: &Flow, bytes: &[u8]) -> bool {
+        self.forwards[usize::from(owner.0)].push(flow, bytes)
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+            && self.released.is_empty()
+            && self.mails.is_empty()
+            && self.events.is_empty()
+            && self.forwards.iter().all(Block::is_empty)
+    }
+}
+
+/// Something that an operator may want to read once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A rule of our own was broken; the subscription or transaction concerned has been ended.
+    Bug(&'static str),
+    /// A limit of `config::limits` was reached for the first time since it was last free.
+    Limit(&'static str),
+}

@@ -1,0 +1,108 @@
+//! What shards send to each other, and what the control thread asks of them.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::transport::{Flow, ListenerId};
+
+/// Mail between shards, and between a shard and the control thread.
+#[derive(Debug)]
+pub enum Mail {}
+
+/// The size of a block of forwarded datagrams: one per pair of shards and turn.
+pub const BLOCK_SIZE: usize = 64 * 1024;
+/// Listener, local address (or `::`), whether there is one, peer address, peer port, length.
+const HEADER: usize = 4 + 16 + 1 + 16 + 1 + 2 + 2;
+
+/// Datagrams that another shard owns, copied one after the other.
+/// Holds no memory until the first one is pushed.
+#[derive(Default)]
+pub struct Block {
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    /// Whether no datagram is in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Forgets its datagrams and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Appends one datagram; false if it does not fit.
+    #[must_use]
+    pub fn push(&mut self, flow: &Flow, datagram: &[u8]) -> bool {
+        if self.bytes.len() + HEADER + datagram.len() > BLOCK_SIZE {
+            return false;
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(BLOCK_SIZE);
+        }
+        let (local, has_local) = match flow.local {
+            Some(address) => (octets(address), 1),
+            None => ([0; 16], 0),
+        };
+        self.bytes.extend_from_slice(&flow.listener.0.to_le_bytes());
+        self.bytes.extend_from_slice(&local);
+        self.bytes.push(has_local);
+        self.bytes.extend_from_slice(&octets(flow.peer.ip()));
+        self.bytes.push(u8::from(flow.peer.is_ipv4()));
+        self.bytes
+            .extend_from_slice(&flow.peer.port().to_le_bytes());
+        self.bytes
+            .extend_from_slice(&(datagram.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(datagram);
+        true
+    }
+
+    /// The datagrams, in the order in which they were pushed.
+    pub fn iter(&self) -> impl Iterator<Item = (Flow, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (header, after) = rest.split_at(HEADER);
+            let v4 = header[37] == 1;
+            let length = usize::from(u16::from_le_bytes([header[40], header[41]]));
+            let (datagram, after) = after.split_at(length);
+            rest = after;
+            let flow = Flow {
+                listener: ListenerId(u32::from_le_bytes([
+                    header[0], header[1], header[2], header[3],
+                ])),
+                local: (header[20] == 1).then(|| address(&header[4..20], v4)),
+                peer: SocketAddr::new(
+                    address(&header[21..37], v4),
+                    u16::from_le_bytes([header[38], header[39]]),
+                ),
+            };
+            Some((flow, datagram))
+        })
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} bytes)", self.bytes.len())
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// A flow's two addresses are always of one family.
+fn address(octets: &[u8], v4: bool) -> IpAddr {
+    let v6 = Ipv6Addr::from(<[u8; 16]>::try_from(octets).expect("16 octets"));
+    match v6.to_ipv4_mapped() {
+        Some(address) if v4 => IpAddr::V4(address),
+        _ => IpAddr::V6(v6),
+    }
+}
