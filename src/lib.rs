@@ -28,6 +28,7 @@
 pub mod arena;
 pub mod flight;
 pub mod hint;
+pub mod partition;
 pub mod rng;
 pub mod slab;
 pub mod stats;

@@ -3,12 +3,9 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::arena::SlotId;
+pub use crate::partition::ShardId;
 use crate::shard::mail::{Block, Mail};
 use crate::transport::{Flow, ListenerId};
-
-/// A shard's number, counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShardId(pub u16);
 
 /// Where mail goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
