@@ -3,11 +3,17 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::shard::control::{Reply, Request};
 use crate::transport::{Flow, ListenerId};
 
 /// Mail between shards, and between a shard and the control thread.
 #[derive(Debug)]
-pub enum Mail {}
+pub enum Mail {
+    /// From the control thread.
+    Request(Request),
+    /// To the control thread.
+    Reply(Reply),
+}
 
 /// The size of a block of forwarded datagrams: one per pair of shards and turn.
 pub const BLOCK_SIZE: usize = 64 * 1024;

@@ -1,0 +1,300 @@
+//! What the control thread asks of a shard, and what the shard answers: plain data, nothing that acts.
+//!
+//! Every request gets exactly one reply with the same `id`. Questions about one resource go to its
+//! home shard; questions about everything go to every shard, and the asker puts the answers together.
+//! Work per request is bounded: a list is answered page by page.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::hint::{Call, HintState};
+use crate::shard::effects::ShardId;
+use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
+
+/// A question from the control thread.
+#[derive(Debug)]
+pub struct Request {
+    /// Chosen by the asker, given back with the reply.
+    pub id: u64,
+    pub ask: Ask,
+}
+
+/// The answer of one shard.
+#[derive(Debug)]
+pub struct Reply {
+    pub id: u64,
+    pub shard: ShardId,
+    pub answer: Answer,
+}
+
+/// What may be asked. Which variant of [`Answer`] belongs to it stands with each.
+#[derive(Debug)]
+pub enum Ask {
+    /// Sets and removes hints of resources whose home this shard is, in order: [`Answer::HintsChanged`].
+    ChangeHints(Vec<HintUpdate>),
+    /// One resource of this shard: [`Answer::Hint`].
+    ShowHint(Arc<str>),
+    /// The resources of this shard: [`Answer::Hints`].
+    ListHints(Page),
+    /// The subscriptions of this shard: [`Answer::Subscriptions`].
+    ListSubscriptions {
+        filter: Arc<SubscriptionFilter>,
+        page: Page,
+    },
+    /// [`Answer::Figures`].
+    ReadFigures,
+    /// From now on mail every change of a resource to the control thread, or stop it: [`Answer::Done`].
+    ReportChanges(bool),
+    /// Accept no new request; end every subscription with `terminated;reason=deactivated`, paced so that
+    /// all have been sent within the given time: [`Answer::Drained`], once, at the end.
+    Drain { within: Duration },
+}
+
+/// The answers.
+#[derive(Debug)]
+pub enum Answer {
+    Done,
+    /// One outcome per update, in the order of the updates.
+    HintsChanged(Vec<HintOutcome>),
+    Hint(Option<Box<HintRow>>),
+    Hints(Rows<HintRow>),
+    Subscriptions(Rows<SubscriptionRow>),
+    Figures(Box<Figures>),
+    /// `notified`: subscriptions that were told; `left`: those for which the time was too short.
+    Drained {
+        notified: u64,
+        left: u64,
+    },
+}
+
+/// Where a list goes on, and how long its answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The `next` of the answer before; `None` is the beginning.
+    pub from: Option<u32>,
+    /// At most so many rows. The shard also stops after looking at
+    /// `config::limits` entries, with fewer rows or none, and says where to go on.
+    pub rows_max: u32,
+}
+
+/// One page of a list, in the order of the slots that the entries live in.
+#[derive(Debug)]
+pub struct Rows<T> {
+    pub rows: Vec<T>,
+    /// Where the next page begins; `None`: that was all.
+    pub next: Option<u32>,
+}
+
+/// One state for one resource from one source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HintUpdate {
+    pub resource: Arc<str>,
+    /// Empty: the default source.
+    pub source: Box<str>,
+    /// Sources that number their changes; without it the order of arrival counts.
+    pub order: Option<Order>,
+    pub change: HintChange,
+}
+
+/// The place of a change among those of its source: by epoch, then by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    pub epoch: u64,
+    pub seq: u64,
+}
+
+/// What a source says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HintChange {
+    Set {
+        state: HintState,
+        calls: Vec<Call>,
+        note: Box<str>,
+        mailbox: Option<Mailbox>,
+        /// Without it the state stays until it is removed.
+        expires: Option<Duration>,
+    },
+    Remove,
+}
+
+/// Message counts of RFC 3842: new and old, urgent ones counted in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mailbox {
+    pub new: u32,
+    pub old: u32,
+    pub new_urgent: u32,
+    pub old_urgent: u32,
+}
+
+/// What became of one update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HintOutcome {
+    /// Taken; `changed` says whether watchers see a difference.
+    Accepted { changed: bool },
+    /// A removal of what was not there.
+    Absent,
+    /// An earlier change than the one that stands.
+    Stale { standing: Order },
+    /// A limit of `config::limits`, by its name.
+    Refused { limit: &'static str },
+}
+
+/// One resource as its home shard knows it.
+#[derive(Clone, Debug)]
+pub struct HintRow {
+    pub resource: Arc<str>,
+    pub sources: Vec<SourceRow>,
+    pub publications: u32,
+    /// Shards that have watchers of it.
+    pub watching_shards: u32,
+}
+
+/// What one source says of a resource.
+#[derive(Clone, Debug)]
+pub struct SourceRow {
+    pub source: Box<str>,
+    pub state: HintState,
+    pub order: Option<Order>,
+    pub expires_in: Option<Duration>,
+}
+
+/// One subscription, copied out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionRow {
+    pub watcher: Box<str>,
+    pub resource: Box<str>,
+    pub package: Box<str>,
+    pub state: &'static str,
+    pub expires_in_seconds: u64,
+    pub peer: SocketAddr,
+    pub cseq: u32,
+    pub version: u32,
+    pub dirty: bool,
+    pub in_flight: bool,
+    pub call_id: Box<str>,
+    pub user_agent: Box<str>,
+}
+
+impl From<&SubscriptionView<'_>> for SubscriptionRow {
+    fn from(view: &SubscriptionView<'_>) -> Self {
+        SubscriptionRow {
+            watcher: view.watcher.into(),
+            resource: view.resource.into(),
+            package: view.package.into(),
+            state: view.state,
+            expires_in_seconds: view.expires_in_seconds,
+            peer: view.peer,
+            cseq: view.cseq,
+            version: view.version,
+            dirty: view.dirty,
+            in_flight: view.in_flight,
+            call_id: view.call_id.into(),
+            user_agent: view.user_agent.into(),
+        }
+    }
+}
+
+/// The figures of one shard at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// In the order of `stats::Counter`.
+    pub counters: Vec<u64>,
+    pub gauges: Gauges,
+}
+
+/// How much of everything there is right now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    pub subscriptions: u64,
+    pub subscriptions_dirty: u64,
+    pub subscriptions_parked: u64,
+    /// Past their deadline by more than 64·T1: must be 0.
+    pub subscriptions_overdue: u64,
+    pub notifies_in_flight: u64,
+    pub resources: u64,
+    pub resource_copies: u64,
+    pub publications: u64,
+    pub client_transactions: u64,
+    pub server_transactions: u64,
+    pub send_slots: u64,
+    pub timers: u64,
+}
+
+impl Gauges {
+    /// Name, one sentence of help, value.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        [
+            (
+                "subscriptions",
+                "Subscriptions of this shard.",
+                self.subscriptions,
+            ),
+            (
+                "subscriptions_dirty",
+                "Subscriptions to which a newer state is owed.",
+                self.subscriptions_dirty,
+            ),
+            (
+                "subscriptions_parked",
+                "Subscriptions that are silent until their phone is heard again.",
+                self.subscriptions_parked,
+            ),
+            (
+                "subscriptions_overdue",
+                "Subscriptions older than their deadline allows; anything but 0 is a bug.",
+                self.subscriptions_overdue,
+            ),
+            (
+                "notifies_in_flight",
+                "NOTIFY requests waiting for their answer.",
+                self.notifies_in_flight,
+            ),
+            (
+                "resources",
+                "Resources whose home is this shard.",
+                self.resources,
+            ),
+            (
+                "resource_copies",
+                "Resources that phones of this shard watch.",
+                self.resource_copies,
+            ),
+            ("publications", "Live publications.", self.publications),
+            (
+                "client_transactions",
+                "Open client transactions.",
+                self.client_transactions,
+            ),
+            (
+                "server_transactions",
+                "Remembered server transactions.",
+                self.server_transactions,
+            ),
+            ("send_slots", "Leased send slots.", self.send_slots),
+            ("timers", "Entries of the timer wheel.", self.timers),
+        ]
+        .into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_by_epoch_and_then_by_number() {
+        let order = |epoch, seq| Order { epoch, seq };
+        assert!(order(1, 9) < order(2, 0));
+        assert!(order(2, 0) < order(2, 1));
+    }
+
+    #[test]
+    fn every_gauge_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Gauges::default().iter().map(|gauge| gauge.0).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
