@@ -1,1 +1,3 @@
-//! To be written.
+//! Subscriptions and the event packages that they speak.
+
+pub mod package;

@@ -1,0 +1,141 @@
+//! The event packages: the one place where the next package goes in.
+//!
+//! A package turns a snapshot into documents and publications into plain data. It knows nothing of
+//! subscriptions, dialogs or sockets, and keeps no state.
+//!
+//! A document is made in two parts. Its *tail*, everything after the opening tag of the root element,
+//! is the same for every watcher and is rendered once. Its *head*, the XML declaration and that tag
+//! with its own `version` and `entity`, is made for each NOTIFY.
+
+use bytes::Bytes;
+
+use crate::hint::{Aspect, Published, Snapshot};
+
+/// The number of a package: its place in [`PACKAGES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PackageId(pub u8);
+
+/// The number of a content type within its package: its place in [`Package::types`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentTypeId(pub u8);
+
+/// One event package (RFC 6665 7.2).
+pub struct Package {
+    pub id: PackageId,
+    /// The value of the Event header field, compared byte by byte.
+    pub name: &'static str,
+    /// The side of a resource that it shows: a change of its version is a change for the watchers.
+    pub aspect: Aspect,
+    /// Granted to a SUBSCRIBE without Expires.
+    pub default_expires_seconds: u32,
+    /// What NOTIFY can carry, the default first, then in order of preference.
+    pub types: &'static [&'static str],
+    /// What PUBLISH may carry.
+    pub publish_types: &'static [&'static str],
+    render: fn(ContentTypeId, &str, &Snapshot, &RenderOptions) -> Vec<u8>,
+    head: fn(ContentTypeId, u32, &[u8], &mut [u8]) -> Option<usize>,
+    parse: fn(usize, &[u8]) -> Result<Published, Malformed>,
+}
+
+/// What a profile or a policy wants of a document. Documents of equal options are equal and may be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RenderOptions {
+    /// Every dialog instead of the most telling one.
+    pub all_dialogs: bool,
+    /// No call-id, tags, identities, targets or notes: the watcher may know that, but not with whom.
+    pub withhold_details: bool,
+    /// The tail should stay at or below this many bytes; what is least needed goes first.
+    pub tail_size_max: usize,
+}
+
+impl Default for RenderOptions {
+    fn default() -> Self {
+        RenderOptions {
+            all_dialogs: false,
+            withhold_details: false,
+            tail_size_max: 800,
+        }
+    }
+}
+
+/// Why a published document was refused, in words for the log and the reason phrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+/// Every package, in the order of their numbers.
+pub static PACKAGES: [Package; 0] = [];
+
+/// The package of an Event header field's value.
+pub fn by_name(name: &[u8]) -> Option<&'static Package> {
+    PACKAGES
+        .iter()
+        .find(|package| package.name.as_bytes() == name)
+}
+
+/// The value of an Allow-Events header field.
+pub const fn allow_events() -> &'static str {
+    "dialog, presence, message-summary"
+}
+
+impl Package {
+    /// The package of this number.
+    pub fn from_id(id: PackageId) -> &'static Package {
+        &PACKAGES[usize::from(id.0)]
+    }
+
+    /// The media type of this number.
+    pub fn type_name(&self, content_type: ContentTypeId) -> &'static str {
+        self.types[usize::from(content_type.0)]
+    }
+
+    /// The best of our types for an Accept header field, given as media ranges with their q in
+    /// thousandths. No range at all: the default type. None: nothing in common (406).
+    pub fn negotiate<'a>(
+        &self,
+        accept: impl Iterator<Item = (&'a [u8], u16)>,
+    ) -> Option<ContentTypeId> {
+        let _ = accept;
+        unimplemented!("lands next")
+    }
+
+    /// The tail of the document that shows `resource` in `snapshot`.
+    pub fn tail(
+        &self,
+        content_type: ContentTypeId,
+        resource: &str,
+        snapshot: &Snapshot,
+        options: &RenderOptions,
+    ) -> Bytes {
+        Bytes::from((self.render)(content_type, resource, snapshot, options))
+    }
+
+    /// Writes a document's head for one watcher, whose own words `entity` is, and returns its length:
+    /// the body is head and tail. None: `out` is too short; [`Package::head_size_max`] says what is enough.
+    pub fn head(
+        &self,
+        content_type: ContentTypeId,
+        version: u32,
+        entity: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        (self.head)(content_type, version, entity, out)
+    }
+
+    /// No head is longer than this.
+    pub const fn head_size_max(entity: &[u8]) -> usize {
+        320 + 6 * entity.len()
+    }
+
+    /// Whether PUBLISH may carry this media type, and under which number. None: 415 with
+    /// [`Package::publish_types`] as Accept.
+    pub fn publish_type(&self, media_type: &[u8]) -> Option<usize> {
+        self.publish_types
+            .iter()
+            .position(|known| known.as_bytes().eq_ignore_ascii_case(media_type))
+    }
+
+    /// What a published document says. An error is a 400; the former state stands.
+    pub fn parse(&self, publish_type: usize, body: &[u8]) -> Result<Published, Malformed> {
+        (self.parse)(publish_type, body)
+    }
+}
