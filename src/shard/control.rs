@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::hint::{Call, HintState};
+use crate::hint::{HintState, HintUpdate, Order, ResourceKey, Snapshot};
 use crate::shard::effects::ShardId;
 use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
 
@@ -32,9 +32,9 @@ pub struct Reply {
 #[derive(Debug)]
 pub enum Ask {
     /// Sets and removes hints of resources whose home this shard is, in order: [`Answer::HintsChanged`].
-    ChangeHints(Vec<HintUpdate>),
+    ChangeHints(Vec<HintChange>),
     /// One resource of this shard: [`Answer::Hint`].
-    ShowHint(Arc<str>),
+    ShowHint(ResourceKey),
     /// The resources of this shard: [`Answer::Hints`].
     ListHints(Page),
     /// The subscriptions of this shard: [`Answer::Subscriptions`].
@@ -44,7 +44,7 @@ pub enum Ask {
     },
     /// [`Answer::Figures`].
     ReadFigures,
-    /// From now on mail every change of a resource to the control thread, or stop it: [`Answer::Done`].
+    /// From now on mail a [`Changed`] to the control thread for every change of a resource, or stop it: [`Answer::Done`].
     ReportChanges(bool),
     /// Accept no new request; end every subscription with `terminated;reason=deactivated`, paced so that
     /// all have been sent within the given time: [`Answer::Drained`], once, at the end.
@@ -55,7 +55,7 @@ pub enum Ask {
 #[derive(Debug)]
 pub enum Answer {
     Done,
-    /// One outcome per update, in the order of the updates.
+    /// One outcome per change, in their order.
     HintsChanged(Vec<HintOutcome>),
     Hint(Option<Box<HintRow>>),
     Hints(Rows<HintRow>),
@@ -86,48 +86,28 @@ pub struct Rows<T> {
     pub next: Option<u32>,
 }
 
-/// One state for one resource from one source.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HintUpdate {
-    pub resource: Arc<str>,
-    /// Empty: the default source.
-    pub source: Box<str>,
-    /// Sources that number their changes; without it the order of arrival counts.
-    pub order: Option<Order>,
-    pub change: HintChange,
-}
-
-/// The place of a change among those of its source: by epoch, then by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Order {
-    pub epoch: u64,
-    pub seq: u64,
-}
-
-/// What a source says.
+/// One change that a source makes to a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HintChange {
-    Set {
-        state: HintState,
-        calls: Vec<Call>,
-        note: Box<str>,
-        mailbox: Option<Mailbox>,
-        /// Without it the state stays until it is removed.
-        expires: Option<Duration>,
+    Set(HintUpdate),
+    Remove {
+        resource: ResourceKey,
+        source: Arc<str>,
+        order: Option<Order>,
     },
-    Remove,
 }
 
-/// Message counts of RFC 3842: new and old, urgent ones counted in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mailbox {
-    pub new: u32,
-    pub old: u32,
-    pub new_urgent: u32,
-    pub old_urgent: u32,
+impl HintChange {
+    /// The resource that it concerns: its home shard is where the change goes.
+    pub fn resource(&self) -> &ResourceKey {
+        match self {
+            HintChange::Set(update) => &update.resource,
+            HintChange::Remove { resource, .. } => resource,
+        }
+    }
 }
 
-/// What became of one update.
+/// What became of one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HintOutcome {
     /// Taken; `changed` says whether watchers see a difference.
@@ -143,20 +123,29 @@ pub enum HintOutcome {
 /// One resource as its home shard knows it.
 #[derive(Clone, Debug)]
 pub struct HintRow {
-    pub resource: Arc<str>,
+    pub resource: ResourceKey,
+    pub snapshot: Arc<Snapshot>,
+    /// What each source says, in the order in which they first spoke.
     pub sources: Vec<SourceRow>,
     pub publications: u32,
-    /// Shards that have watchers of it.
+    /// How many shards have watchers of it.
     pub watching_shards: u32,
 }
 
 /// What one source says of a resource.
 #[derive(Clone, Debug)]
 pub struct SourceRow {
-    pub source: Box<str>,
-    pub state: HintState,
+    pub source: Arc<str>,
+    pub state: Option<HintState>,
     pub order: Option<Order>,
     pub expires_in: Option<Duration>,
+}
+
+/// A resource whose composed state is new, reported while [`Ask::ReportChanges`] is on.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    pub resource: ResourceKey,
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// One subscription, copied out.
@@ -281,13 +270,6 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_order_is_by_epoch_and_then_by_number() {
-        let order = |epoch, seq| Order { epoch, seq };
-        assert!(order(1, 9) < order(2, 0));
-        assert!(order(2, 0) < order(2, 1));
-    }
 
     #[test]
     fn every_gauge_has_a_name_of_its_own() {

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::shard::control::{Reply, Request};
+use crate::shard::control::{Changed, Reply, Request};
 use crate::transport::{Flow, ListenerId};
 
 /// Mail between shards, and between a shard and the control thread.
@@ -13,6 +13,8 @@ pub enum Mail {
     Request(Request),
     /// To the control thread.
     Reply(Reply),
+    /// To the control thread, while it asked for them.
+    Changed(Changed),
 }
 
 /// The size of a block of forwarded datagrams: one per pair of shards and turn.
