@@ -26,12 +26,14 @@
 //! call or `async`. It records effects; the edge carries them out.
 
 pub mod arena;
+pub mod bits;
 pub mod flight;
 pub mod hint;
 pub mod partition;
 pub mod rng;
 pub mod slab;
 pub mod stats;
+pub mod table;
 pub mod time;
 pub mod wheel;
 

@@ -1,1 +1,481 @@
-//! To be written.
+//! What a shard counts: plain numbers, one for each outcome, behind one `record`.
+//! Each counter stands in one line of the table below, with the name and labels that Prometheus sees.
+//! Nothing is formatted here; the admin side asks by mail and writes the lines.
+
+/// One counter or gauge as Prometheus sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The metric's name; those of one family follow each other.
+    pub name: &'static str,
+    /// Label names and values.
+    pub labels: &'static [(&'static str, &'static str)],
+    /// The same for the whole family.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($(#[$doc:meta])* $kind:ident: $(
+        $name:literal $help:literal { $( $variant:ident { $( $label:ident = $value:literal ),* } )* }
+    )*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum $kind { $( $( $variant, )* )* }
+
+        impl $kind {
+            /// All of them, in the order of the table.
+            pub const ALL: &[$kind] = &[ $( $( $kind::$variant, )* )* ];
+
+            const DESCRIPTIONS: &[Description] = &[ $( $( Description {
+                name: $name,
+                labels: &[ $( (stringify!($label), $value) ),* ],
+                help: $help,
+            }, )* )* ];
+
+            /// How Prometheus sees it.
+            pub const fn description(self) -> &'static Description {
+                &Self::DESCRIPTIONS[self as usize]
+            }
+        }
+    };
+}
+
+metrics! {
+    /// What only ever rises.
+    Counter:
+
+    "lampfield_datagrams_received_total" "Datagrams by what became of them." {
+        DatagramRequest { outcome = "request" }
+        DatagramAnswer { outcome = "answer" }
+        DatagramKeepalive { outcome = "keepalive" }
+        DatagramStun { outcome = "stun" }
+        DatagramUnreadable { outcome = "unreadable" }
+        DatagramTruncated { outcome = "truncated" }
+        DatagramForwarded { outcome = "forwarded" }
+        DatagramForwardFull { outcome = "forward_full" }
+        DatagramForwardedTwice { outcome = "forwarded_twice" }
+        DatagramUnknownListener { outcome = "unknown_listener" }
+    }
+    "lampfield_datagrams_unreadable_total" "Datagrams that no answer could be made for, by reason." {
+        UnreadableEmpty { reason = "empty" }
+        UnreadableStartLine { reason = "start_line" }
+        UnreadableHeader { reason = "header" }
+        UnreadableTooLong { reason = "too_long" }
+        UnreadableNoVia { reason = "no_via" }
+        UnreadableNoDialog { reason = "no_dialog_headers" }
+        UnreadableOther { reason = "other" }
+    }
+    "lampfield_requests_total" "Requests by method, retransmissions not counted." {
+        RequestSubscribe { method = "SUBSCRIBE" }
+        RequestPublish { method = "PUBLISH" }
+        RequestNotify { method = "NOTIFY" }
+        RequestOptions { method = "OPTIONS" }
+        RequestInvite { method = "INVITE" }
+        RequestAck { method = "ACK" }
+        RequestBye { method = "BYE" }
+        RequestCancel { method = "CANCEL" }
+        RequestRegister { method = "REGISTER" }
+        RequestOther { method = "other" }
+    }
+    "lampfield_retransmissions_absorbed_total" "Retransmitted requests that were answered again or left alone." {
+        RetransmissionAnswered { what = "answered" }
+        RetransmissionIgnored { what = "ignored" }
+        RequestMerged { what = "merged" }
+    }
+    "lampfield_responses_sent_total" "Responses by status." {
+        Response100 { status = "100" }
+        Response200 { status = "200" }
+        Response204 { status = "204" }
+        Response400 { status = "400" }
+        Response401 { status = "401" }
+        Response403 { status = "403" }
+        Response404 { status = "404" }
+        Response405 { status = "405" }
+        Response406 { status = "406" }
+        Response412 { status = "412" }
+        Response413 { status = "413" }
+        Response414 { status = "414" }
+        Response415 { status = "415" }
+        Response416 { status = "416" }
+        Response420 { status = "420" }
+        Response423 { status = "423" }
+        Response481 { status = "481" }
+        Response482 { status = "482" }
+        Response483 { status = "483" }
+        Response489 { status = "489" }
+        Response500 { status = "500" }
+        Response501 { status = "501" }
+        Response503 { status = "503" }
+        Response505 { status = "505" }
+        Response513 { status = "513" }
+        ResponseOther1xx { status = "other_1xx" }
+        ResponseOther2xx { status = "other_2xx" }
+        ResponseOther3xx { status = "other_3xx" }
+        ResponseOther4xx { status = "other_4xx" }
+        ResponseOther5xx { status = "other_5xx" }
+        ResponseOther6xx { status = "other_6xx" }
+    }
+    "lampfield_responses_failed_total" "Responses that could not be sent." {
+        ResponseSendFailed { reason = "send_failed" }
+        ResponseNoSlot { reason = "no_slot" }
+    }
+    "lampfield_notifies_total" "NOTIFY requests by what happened to them; each is sent once and ends once." {
+        NotifySent { event = "sent" }
+        NotifyRetransmitted { event = "retransmitted" }
+        NotifyReplaced { event = "replaced" }
+        NotifyAnswered1xx { event = "answered_1xx" }
+        NotifyAnswered2xx { event = "answered_2xx" }
+        NotifyAnswered3xx { event = "answered_3xx" }
+        NotifyAnswered4xx { event = "answered_4xx" }
+        NotifyAnswered481 { event = "answered_481" }
+        NotifyAnswered5xx { event = "answered_5xx" }
+        NotifyAnswered6xx { event = "answered_6xx" }
+        NotifyTimedOut { event = "timed_out" }
+        NotifySendFailed { event = "send_failed" }
+        NotifyPostponed { event = "postponed" }
+    }
+    "lampfield_answers_unmatched_total" "Answers that belong to no open transaction." {
+        AnswerLate { reason = "late" }
+        AnswerStray { reason = "stray" }
+    }
+    "lampfield_subscriptions_created_total" "Subscriptions accepted." {
+        SubscriptionCreated {}
+    }
+    "lampfield_subscriptions_refreshed_total" "Refreshes accepted." {
+        SubscriptionRefreshed {}
+    }
+    "lampfield_subscriptions_fetched_total" "Fetches (SUBSCRIBE with Expires 0 outside of a dialog) accepted." {
+        SubscriptionFetched {}
+    }
+    "lampfield_subscriptions_ended_total" "Subscriptions that ended, by reason." {
+        SubscriptionTimeout { reason = "timeout" }
+        SubscriptionUnsubscribed { reason = "unsubscribed" }
+        SubscriptionNotifyTimeout { reason = "notify_timeout" }
+        SubscriptionNotifyFailed { reason = "notify_failed" }
+        SubscriptionRejected { reason = "rejected" }
+        SubscriptionNoResource { reason = "noresource" }
+        SubscriptionDeactivated { reason = "deactivated" }
+        SubscriptionSuperseded { reason = "superseded" }
+        SubscriptionBug { reason = "bug" }
+    }
+    "lampfield_subscriptions_parked_total" "Subscriptions parked because their phone stopped answering, and heard again." {
+        SubscriptionParked { event = "parked" }
+        SubscriptionUnparked { event = "unparked" }
+    }
+    "lampfield_publications_total" "Publications by what happened to them." {
+        PublicationCreated { event = "created" }
+        PublicationRefreshed { event = "refreshed" }
+        PublicationModified { event = "modified" }
+        PublicationRemoved { event = "removed" }
+        PublicationExpired { event = "expired" }
+        PublicationStale { event = "stale" }
+    }
+    "lampfield_hints_total" "Hints from outside by what happened to them." {
+        HintSet { event = "set" }
+        HintUnchanged { event = "unchanged" }
+        HintStale { event = "stale" }
+        HintDeleted { event = "deleted" }
+        HintExpired { event = "expired" }
+    }
+    "lampfield_documents_rendered_total" "Document tails rendered; every further watcher shares one." {
+        DocumentRendered {}
+    }
+    "lampfield_mail_total" "Mail between shards." {
+        MailSent { event = "sent" }
+        MailReceived { event = "received" }
+        MailFull { event = "full" }
+        MailGap { event = "gap" }
+    }
+    "lampfield_authentication_total" "Digest authentication by outcome." {
+        AuthenticationChallenged { outcome = "challenged" }
+        AuthenticationStale { outcome = "stale" }
+        AuthenticationFailed { outcome = "failed" }
+        AuthenticationOk { outcome = "ok" }
+        AuthenticationReplayed { outcome = "replayed" }
+    }
+    "lampfield_forbidden_total" "Requests that policy refused." {
+        ForbiddenSubscribe { method = "SUBSCRIBE" }
+        ForbiddenPublish { method = "PUBLISH" }
+    }
+    "lampfield_limit_reached_total" "How often a limit refused or dropped something." {
+        LimitSubscriptions { limit = "subscriptions" }
+        LimitClientTransactions { limit = "client_transactions" }
+        LimitServerTransactions { limit = "server_transactions" }
+        LimitPublications { limit = "publications" }
+        LimitResources { limit = "resources" }
+        LimitWatchersPerResource { limit = "watchers_per_resource" }
+        LimitSourcesPerResource { limit = "sources_per_resource" }
+        LimitCallsPerResource { limit = "calls_per_resource" }
+        LimitSendSlots { limit = "send_slots" }
+        LimitDocuments { limit = "documents" }
+        LimitNonces { limit = "nonces" }
+        LimitInFlight { limit = "in_flight" }
+        LimitEffects { limit = "effects" }
+    }
+    "lampfield_turns_total" "Turns of the shard's loop." {
+        Turn {}
+    }
+    "lampfield_bugs_total" "Rules of our own that were broken; whatever was concerned has been ended." {
+        Bug {}
+    }
+}
+
+metrics! {
+    /// What is there now: read from the tables when somebody asks.
+    Gauge:
+
+    "lampfield_subscriptions" "Subscriptions now, by state." {
+        SubscriptionsActive { state = "active" }
+        SubscriptionsPending { state = "pending" }
+        SubscriptionsParked { state = "parked" }
+        SubscriptionsTerminating { state = "terminating" }
+    }
+    "lampfield_transactions" "Transactions now." {
+        TransactionsClient { side = "client" }
+        TransactionsServer { side = "server" }
+    }
+    "lampfield_publications" "Publications now." {
+        Publications {}
+    }
+    "lampfield_resources" "Resources now: those with a state of their own, and copies that watchers need." {
+        ResourcesHome { kind = "home" }
+        ResourcesCopy { kind = "copy" }
+    }
+    "lampfield_documents" "Document tails now." {
+        Documents {}
+    }
+    "lampfield_timers" "Timers now." {
+        Timers {}
+    }
+    "lampfield_send_slots" "Send slots leased now." {
+        SendSlots {}
+    }
+    "lampfield_memory_bytes" "Memory that tables and slots hold now." {
+        MemorySlabs { kind = "slabs" }
+        MemoryTables { kind = "tables" }
+        MemorySlots { kind = "slots" }
+    }
+}
+
+const COUNTERS: usize = Counter::ALL.len();
+const GAUGES: usize = Gauge::ALL.len();
+
+/// The counters of one shard.
+#[derive(Clone)]
+pub struct Stats {
+    counts: Box<[u64; COUNTERS]>,
+}
+
+impl Stats {
+    /// All at zero.
+    pub fn new() -> Self {
+        Stats {
+            counts: Box::new([0; COUNTERS]),
+        }
+    }
+
+    /// One more.
+    #[inline]
+    pub fn record(&mut self, counter: Counter) {
+        self.counts[counter as usize] += 1;
+    }
+
+    /// So many more.
+    #[inline]
+    pub fn add(&mut self, counter: Counter, count: u64) {
+        self.counts[counter as usize] += count;
+    }
+
+    /// How many so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize]
+    }
+
+    /// All counters in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> {
+        Counter::ALL
+            .iter()
+            .copied()
+            .zip(self.counts.iter().copied())
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats::new()
+    }
+}
+
+impl core::fmt::Debug for Stats {
+    /// Only what is not zero.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_map()
+            .entries(self.iter().filter(|(_, count)| *count > 0))
+            .finish()
+    }
+}
+
+/// The gauges of one shard, at the moment in which they were filled.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    values: [u64; GAUGES],
+}
+
+impl Gauges {
+    /// All at zero.
+    pub fn new() -> Self {
+        Gauges {
+            values: [0; GAUGES],
+        }
+    }
+
+    /// Sets one.
+    pub fn set(&mut self, gauge: Gauge, value: u64) {
+        self.values[gauge as usize] = value;
+    }
+
+    /// Reads one.
+    pub fn get(&self, gauge: Gauge) -> u64 {
+        self.values[gauge as usize]
+    }
+
+    /// All gauges in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (Gauge, u64)> {
+        Gauge::ALL.iter().copied().zip(self.values)
+    }
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Gauges::new()
+    }
+}
+
+impl Counter {
+    /// The counter of a response with this status.
+    pub const fn response(status: u16) -> Counter {
+        match status {
+            100 => Counter::Response100,
+            200 => Counter::Response200,
+            204 => Counter::Response204,
+            400 => Counter::Response400,
+            401 => Counter::Response401,
+            403 => Counter::Response403,
+            404 => Counter::Response404,
+            405 => Counter::Response405,
+            406 => Counter::Response406,
+            412 => Counter::Response412,
+            413 => Counter::Response413,
+            414 => Counter::Response414,
+            415 => Counter::Response415,
+            416 => Counter::Response416,
+            420 => Counter::Response420,
+            423 => Counter::Response423,
+            481 => Counter::Response481,
+            482 => Counter::Response482,
+            483 => Counter::Response483,
+            489 => Counter::Response489,
+            500 => Counter::Response500,
+            501 => Counter::Response501,
+            503 => Counter::Response503,
+            505 => Counter::Response505,
+            513 => Counter::Response513,
+            _ => match status / 100 {
+                0..2 => Counter::ResponseOther1xx,
+                2 => Counter::ResponseOther2xx,
+                3 => Counter::ResponseOther3xx,
+                4 => Counter::ResponseOther4xx,
+                5 => Counter::ResponseOther5xx,
+                6.. => Counter::ResponseOther6xx,
+            },
+        }
+    }
+
+    /// The counter of an answer with this status to a NOTIFY.
+    pub const fn notify_answered(status: u16) -> Counter {
+        match status {
+            481 => Counter::NotifyAnswered481,
+            _ => match status / 100 {
+                0..2 => Counter::NotifyAnswered1xx,
+                2 => Counter::NotifyAnswered2xx,
+                3 => Counter::NotifyAnswered3xx,
+                4 => Counter::NotifyAnswered4xx,
+                5 => Counter::NotifyAnswered5xx,
+                6.. => Counter::NotifyAnswered6xx,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn descriptions() -> impl Iterator<Item = &'static Description> {
+        let counters = Counter::ALL.iter().map(|counter| counter.description());
+        counters.chain(Gauge::ALL.iter().map(|gauge| gauge.description()))
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_and_nothing_else_changes() {
+        let mut stats = Stats::new();
+        stats.record(Counter::NotifySent);
+        stats.add(Counter::NotifySent, 2);
+        assert_eq!(stats.get(Counter::NotifySent), 3);
+        assert_eq!(stats.iter().map(|(_, count)| count).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn no_two_metrics_share_name_and_labels() {
+        let mut seen = BTreeSet::new();
+        for description in descriptions() {
+            assert!(
+                seen.insert((description.name, description.labels)),
+                "{description:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_prometheus_and_families_stay_together() {
+        let mut helps = BTreeMap::new();
+        let mut previous = "";
+        for description in descriptions() {
+            let name = description.name;
+            assert!(name.starts_with("lampfield_"));
+            assert!(
+                name.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{name}"
+            );
+            if name != previous {
+                assert_eq!(
+                    helps.insert(name, description.help),
+                    None,
+                    "{name} stands twice"
+                );
+                previous = name;
+            }
+        }
+        for counter in Counter::ALL {
+            assert!(
+                counter.description().name.ends_with("_total"),
+                "{counter:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_response_counter_carries_its_own_status() {
+        for status in 100..700 {
+            let description = Counter::response(status).description();
+            let (_, label) = description.labels[0];
+            if !label.starts_with("other") {
+                assert_eq!(label, status.to_string());
+            } else {
+                assert_eq!(label, format!("other_{}xx", status / 100));
+            }
+        }
+    }
+}

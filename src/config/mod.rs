@@ -1,1 +1,3 @@
-//! To be written.
+//! Configuration: limits that every layer may name. It reads no clock and opens no socket.
+
+pub mod limits;

@@ -1,0 +1,135 @@
+//! Every limit, with its reason. What a limit refuses is counted under its name in `stats`.
+//! Plain numbers: nothing here looks at the machine or at a file.
+
+/// The most shards of a process: partitions are spread over them evenly up to here.
+pub const SHARDS_MAX: usize = 256;
+/// Partitions of phones and resources: enough to spread evenly over the most shards, and 12 bits in a tag.
+pub const PARTITIONS: usize = 4096;
+
+// What one shard remembers. Overload refuses new work and keeps old.
+
+/// Outcome: 503. At 640 bytes each this is 1.3 GB, more than one core can refresh every hour with room to spare.
+pub const SUBSCRIPTIONS_PER_SHARD: usize = 2_000_000;
+/// Outcome: the subscription stays dirty and is tried again. Each NOTIFY in flight holds one, and one send slot.
+pub const CLIENT_TRANSACTIONS_PER_SHARD: usize = 131_072;
+/// Outcome: a request is handled, its retransmission handled again. 10,000 requests/s for 32 s, and room for a storm.
+pub const SERVER_TRANSACTIONS_PER_SHARD: usize = 524_288;
+/// Outcome: 503. One for every tenth subscription.
+pub const PUBLICATIONS_PER_SHARD: usize = 200_000;
+/// Outcome: 503, and 507 in HTTP. Resources with a state, or with a watcher on this shard.
+pub const RESOURCES_PER_SHARD: usize = 1_000_000;
+/// Outcome: the NOTIFY is made again later. Document tails that a watcher still needs.
+pub const DOCUMENTS_PER_SHARD: usize = 262_144;
+/// Outcome: the oldest window goes, and its phone is told `stale=true`. One for each phone that authenticates.
+pub const NONCE_WINDOWS_PER_SHARD: usize = 262_144;
+/// Outcome: an older count is told `stale=true`. The widest reordering of requests of one phone that is taken.
+pub const NONCE_WINDOW_WIDTH: u32 = 64;
+/// A nonce older than this is told `stale=true`: long enough that a phone is challenged once per refresh at most.
+pub const NONCE_LIFE_SECONDS: u64 = 3_600;
+
+/// Never reached, and asserted: every record may have a timer, and a resource a few. A timer's name has 24 bits for it.
+pub const TIMERS_PER_SHARD: usize = 1 << 24;
+
+// What one resource, dialog or phone may have.
+
+/// Outcome: 503 for the next watcher. One hot resource may take a quarter of a shard.
+pub const WATCHERS_PER_RESOURCE: usize = 500_000;
+/// Outcome: 503, and 507 in HTTP. Publishers and hint sources of one resource: its devices, and what watches it.
+pub const SOURCES_PER_RESOURCE: usize = 32;
+/// Outcome: the oldest calls are left out of documents. More lamps than any phone can show for one extension.
+pub const CALLS_PER_RESOURCE: usize = 64;
+/// Outcome: 503. Subscriptions of one phone (From address-of-record and source): a large operator panel has 1,000.
+pub const SUBSCRIPTIONS_PER_PHONE: usize = 5_000;
+
+// One message.
+
+/// Outcome: 513, or counted where no dialog headers came whole. UDP allows no longer datagram.
+pub const MESSAGE_BYTES: usize = 65_535;
+/// A longer datagram is cut by the kernel. The longest SUBSCRIBE seen behind an SBC has 2,400 bytes.
+pub const RECEIVE_BUFFER_BYTES: usize = 4_096;
+/// Outcome: 400. Header fields of one message, continuation lines counted with their field.
+pub const HEADERS: usize = 256;
+/// Outcome: 400. All header bytes together: what is copied into a record comes out of them.
+pub const HEADER_BYTES: usize = 32_768;
+/// Outcome: 483. As Max-Forwards starts at 70, no honest request has passed more proxies.
+pub const VIAS: usize = 70;
+/// Outcome: 400. A dialog's record keeps them, so they are paid for as long as it lives.
+pub const ROUTES: usize = 16;
+/// Outcome: 400. Bytes of the route set that a dialog keeps.
+pub const ROUTE_SET_BYTES: usize = 4_096;
+/// Outcome: 414. A Request-URI or a Contact.
+pub const URI_BYTES: usize = 1_024;
+/// Outcome: 400. Call-ID, and each tag: they are kept in the dialog.
+pub const CALL_ID_BYTES: usize = 512;
+/// See `CALL_ID_BYTES`.
+pub const TAG_BYTES: usize = 256;
+/// Outcome: 404. User and host of a resource together.
+pub const RESOURCE_BYTES: usize = 512;
+/// Outcome: 413. The body of a PUBLISH.
+pub const BODY_BYTES: usize = 16_384;
+/// Outcome: 400. Nesting of XML elements; PIDF with every extension uses 8.
+pub const XML_DEPTH: usize = 32;
+/// Outcome: 400. Attributes of one XML element.
+pub const XML_ATTRIBUTES: usize = 64;
+/// Outcome: 400. XML elements of one body.
+pub const XML_ELEMENTS: usize = 1_024;
+
+// Hints from outside.
+
+/// Outcome: 413 in HTTP. Hints in one bulk request.
+pub const BULK_HINTS: usize = 10_000;
+/// Outcome: 413 in HTTP. The body of one request: a bulk of 10,000 hints of 800 bytes.
+pub const HTTP_BODY_BYTES: usize = 8_388_608;
+/// Outcome: the slowest reader of the event stream is closed. Changes that wait for it.
+pub const EVENT_STREAM_QUEUE: usize = 4_096;
+/// Outcome: 503 in HTTP. Readers of the event stream.
+pub const EVENT_STREAM_READERS: usize = 64;
+
+// Between shards and to the edge.
+
+/// Blocks of forwarded datagrams on their way between two shards. Outcome: the datagram is dropped and counted.
+pub const FORWARD_BLOCKS_QUEUED: usize = 16;
+/// Mail to one shard. Outcome: hint mail waits as "dirty for that shard", control mail has room of its own.
+pub const MAIL_QUEUED: usize = 8_192;
+/// Room in the mail queue that only control mail may take.
+pub const MAIL_QUEUED_FOR_CONTROL: usize = 64;
+/// Datagrams one turn may send. A step whose effects are nearly full stops and goes on in the next turn.
+pub const SENDS_PER_TURN: usize = 1_024;
+/// Effects are nearly full when fewer sends than this are free: the most that one input can cause without stopping.
+pub const SENDS_RESERVED: usize = 16;
+/// Mails of one turn. As for sends.
+pub const MAILS_PER_TURN: usize = 4_096;
+/// Events of one turn; more are counted and not told.
+pub const EVENTS_PER_TURN: usize = 256;
+/// Timers that one step fires before it lets the edge flush.
+pub const TIMERS_PER_STEP: usize = 256;
+
+// Memory for datagrams on their way.
+
+/// Slots of 2 KiB: 256 MiB at the very most, taken as needed. One for each NOTIFY in flight.
+pub const SEND_SLOTS_SMALL: usize = 131_072;
+/// Slots of 8 KiB: 64 MiB at the very most.
+pub const SEND_SLOTS_LARGE: usize = 8_192;
+/// NOTIFYs younger than T1 that wait for their answer: what the other side's socket buffer takes at the start.
+pub const IN_FLIGHT_START: usize = 256;
+/// See `IN_FLIGHT_START`: never fewer, however bad it looks.
+pub const IN_FLIGHT_MIN: usize = 16;
+/// See `IN_FLIGHT_START`: never more, however well it goes.
+pub const IN_FLIGHT_MAX: usize = 16_384;
+
+// Looking at it.
+
+/// Records that a shard's flight recorder keeps: the last seconds of a busy shard, 32 bytes each.
+pub const FLIGHT_RECORDS: usize = 4_096;
+
+const _: () = assert!(SENDS_RESERVED < SENDS_PER_TURN);
+const _: () = assert!(CLIENT_TRANSACTIONS_PER_SHARD <= SEND_SLOTS_SMALL + SEND_SLOTS_LARGE);
+const _: () = assert!(MAIL_QUEUED_FOR_CONTROL < MAIL_QUEUED);
+const _: () = assert!(
+    SUBSCRIPTIONS_PER_SHARD
+        + CLIENT_TRANSACTIONS_PER_SHARD
+        + SERVER_TRANSACTIONS_PER_SHARD
+        + PUBLICATIONS_PER_SHARD
+        + RESOURCES_PER_SHARD * 4
+        < TIMERS_PER_SHARD
+);
