@@ -230,6 +230,15 @@ metrics! {
         SubscriptionsParked { state = "parked" }
         SubscriptionsTerminating { state = "terminating" }
     }
+    "lampfield_subscriptions_dirty" "Subscriptions to which a newer state is owed now." {
+        SubscriptionsDirty {}
+    }
+    "lampfield_subscriptions_overdue" "Subscriptions older than their deadline allows now; anything but 0 is a bug." {
+        SubscriptionsOverdue {}
+    }
+    "lampfield_notifies_in_flight" "NOTIFY requests that wait for their answer now." {
+        NotifiesInFlight {}
+    }
     "lampfield_transactions" "Transactions now." {
         TransactionsClient { side = "client" }
         TransactionsServer { side = "server" }

@@ -85,6 +85,13 @@ pub const EVENT_STREAM_QUEUE: usize = 4_096;
 /// Outcome: 503 in HTTP. Readers of the event stream.
 pub const EVENT_STREAM_READERS: usize = 64;
 
+/// Rows of one page of a list; the next page says where to go on.
+pub const LIST_ROWS_PER_PAGE: usize = 1_000;
+/// Entries that a shard looks at for one page, fitting or not: half a millisecond of its time.
+pub const LIST_LOOKS_PER_PAGE: usize = 4_096;
+/// Outcome: 503 in HTTP. Questions of the control thread that wait for their answers.
+pub const CONTROL_REQUESTS_OPEN: usize = 1_024;
+
 // Between shards and to the edge.
 
 /// Blocks of forwarded datagrams on their way between two shards. Outcome: the datagram is dropped and counted.

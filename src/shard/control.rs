@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::hint::{HintState, HintUpdate, Order, ResourceKey, Snapshot};
 use crate::shard::effects::ShardId;
 use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
+use crate::stats::{Gauges, Stats};
 
 /// A question from the control thread.
 #[derive(Debug)]
@@ -73,8 +74,8 @@ pub enum Answer {
 pub struct Page {
     /// The `next` of the answer before; `None` is the beginning.
     pub from: Option<u32>,
-    /// At most so many rows. The shard also stops after looking at
-    /// `config::limits` entries, with fewer rows or none, and says where to go on.
+    /// At most so many rows. The shard also stops after `LIST_LOOKS_PER_PAGE` entries,
+    /// with fewer rows or none, and says where to go on.
     pub rows_max: u32,
 }
 
@@ -187,96 +188,6 @@ impl From<&SubscriptionView<'_>> for SubscriptionRow {
 /// The figures of one shard at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// In the order of `stats::Counter`.
-    pub counters: Vec<u64>,
+    pub stats: Stats,
     pub gauges: Gauges,
-}
-
-/// How much of everything there is right now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
-    pub subscriptions: u64,
-    pub subscriptions_dirty: u64,
-    pub subscriptions_parked: u64,
-    /// Past their deadline by more than 64·T1: must be 0.
-    pub subscriptions_overdue: u64,
-    pub notifies_in_flight: u64,
-    pub resources: u64,
-    pub resource_copies: u64,
-    pub publications: u64,
-    pub client_transactions: u64,
-    pub server_transactions: u64,
-    pub send_slots: u64,
-    pub timers: u64,
-}
-
-impl Gauges {
-    /// Name, one sentence of help, value.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        [
-            (
-                "subscriptions",
-                "Subscriptions of this shard.",
-                self.subscriptions,
-            ),
-            (
-                "subscriptions_dirty",
-                "Subscriptions to which a newer state is owed.",
-                self.subscriptions_dirty,
-            ),
-            (
-                "subscriptions_parked",
-                "Subscriptions that are silent until their phone is heard again.",
-                self.subscriptions_parked,
-            ),
-            (
-                "subscriptions_overdue",
-                "Subscriptions older than their deadline allows; anything but 0 is a bug.",
-                self.subscriptions_overdue,
-            ),
-            (
-                "notifies_in_flight",
-                "NOTIFY requests waiting for their answer.",
-                self.notifies_in_flight,
-            ),
-            (
-                "resources",
-                "Resources whose home is this shard.",
-                self.resources,
-            ),
-            (
-                "resource_copies",
-                "Resources that phones of this shard watch.",
-                self.resource_copies,
-            ),
-            ("publications", "Live publications.", self.publications),
-            (
-                "client_transactions",
-                "Open client transactions.",
-                self.client_transactions,
-            ),
-            (
-                "server_transactions",
-                "Remembered server transactions.",
-                self.server_transactions,
-            ),
-            ("send_slots", "Leased send slots.", self.send_slots),
-            ("timers", "Entries of the timer wheel.", self.timers),
-        ]
-        .into_iter()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_gauge_has_a_name_of_its_own() {
-        let mut names: Vec<_> = Gauges::default().iter().map(|gauge| gauge.0).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
-    }
 }
