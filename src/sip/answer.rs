@@ -1,0 +1,220 @@
+//! The part that every answer has in common, taken from the request.
+
+use core::net::{IpAddr, SocketAddr};
+
+use super::address::NameAddr;
+use super::host::Host;
+use super::message::Message;
+use super::name::Name;
+use super::values::Values;
+use super::via::{Rport, Via};
+use super::writer::Writer;
+
+/// What an answer's common part is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    pub status: u16,
+    /// `None`: the usual phrase of the status.
+    pub reason: Option<&'a str>,
+    /// Where the request came from.
+    pub source: SocketAddr,
+    /// The tag that To gets if it has none. `None`: leave it without (100 only).
+    pub to_tag: Option<&'a [u8]>,
+    /// Echo the Record-Route headers (an answer that makes a dialog).
+    pub record_route: bool,
+}
+
+impl Answer<'_> {
+    /// Writes the status line, every Via, From, To, Call-ID and CSeq, each line ended, without the empty line.
+    /// Headers that the request lacks are left out. False, and nothing written: there is no usable top Via.
+    //= RFC 3261 8.2.6.2
+    #[must_use]
+    pub fn write(&self, message: &Message<'_>, writer: &mut Writer<'_>) -> bool {
+        let Some(top) = message.top_via_for_answer() else {
+            return false;
+        };
+        self.status_line(writer);
+        vias(message, &top, self.source, writer);
+        copy(message, Name::From, writer);
+        self.to(message, writer);
+        copy(message, Name::CallId, writer);
+        copy(message, Name::CSeq, writer);
+        if self.record_route {
+            for value in message.lines_of(Name::RecordRoute) {
+                line(Name::RecordRoute, value, writer);
+            }
+        }
+        true
+    }
+
+    fn status_line(&self, writer: &mut Writer<'_>) {
+        writer.put(b"SIP/2.0 ");
+        writer.decimal(self.status);
+        writer.put(b" ");
+        writer.put(self.reason.unwrap_or(reason_phrase(self.status)).as_bytes());
+        writer.line_end();
+    }
+
+    fn to(&self, message: &Message<'_>, writer: &mut Writer<'_>) {
+        let Some(to) = message.first(Name::To) else {
+            return;
+        };
+        writer.name(Name::To);
+        writer.unfolded(to);
+        let has_tag = NameAddr::parse(to).is_ok_and(|to| to.tag.is_some());
+        if let Some(tag) = self.to_tag
+            && !has_tag
+        {
+            writer.put(b";tag=");
+            writer.put(tag);
+        }
+        writer.line_end();
+    }
+}
+
+fn copy(message: &Message<'_>, name: Name, writer: &mut Writer<'_>) {
+    if let Some(value) = message.first(name) {
+        line(name, value, writer);
+    }
+}
+
+fn line(name: Name, value: &[u8], writer: &mut Writer<'_>) {
+    writer.name(name);
+    writer.unfolded(value);
+    writer.line_end();
+}
+
+fn vias(message: &Message<'_>, top: &Via<'_>, source: SocketAddr, writer: &mut Writer<'_>) {
+    let mut first_written = false;
+    for value in message.lines_of(Name::Via) {
+        if first_written {
+            line(Name::Via, value, writer);
+            continue;
+        }
+        // The first line that holds a value holds the top Via; others may be joined to it.
+        let mut values = Values::new(value);
+        if values.next().is_none() {
+            continue;
+        }
+        first_written = true;
+        writer.name(Name::Via);
+        top_via(top, source, writer);
+        let rest = values.rest();
+        if !rest.is_empty() {
+            writer.put(b",");
+            writer.unfolded(rest);
+        }
+        writer.line_end();
+    }
+}
+
+/// The top Via with `received` and `rport` as they must be; all else as it came.
+//= RFC 3261 18.2.1
+//= RFC 3581 4
+fn top_via(via: &Via<'_>, source: SocketAddr, writer: &mut Writer<'_>) {
+    let asked = via.rport != Rport::Absent;
+    let address = source.ip().to_canonical();
+    let received = asked || via.received.is_some() || via.host.address() != Some(address);
+    if !asked && via.received.is_none() {
+        writer.unfolded(via.raw);
+    } else {
+        // Written anew without those two, whose values only we can know.
+        let params = via.params.as_bytes();
+        writer.unfolded(&via.raw[..via.raw.len() - params.len()]);
+        for param in via.params.iter() {
+            if param.is("received") || param.is("rport") {
+                continue;
+            }
+            writer.put(b";");
+            writer.put(param.name);
+            if let Some(value) = param.value {
+                writer.put(b"=");
+                writer.unfolded(value);
+            }
+        }
+    }
+    if received {
+        writer.put(b";received=");
+        writer.address(address);
+    }
+    if asked {
+        writer.put(b";rport=");
+        writer.decimal(source.port());
+    }
+}
+
+/// Where an answer goes: back to the source address, to the port that it came from if the Via asks for it,
+/// else to the one that the Via names.
+//= RFC 3261 18.2.2
+//= RFC 3581 4
+pub fn destination(via: &Via<'_>, source: SocketAddr) -> SocketAddr {
+    let port = match via.rport {
+        Rport::Asked | Rport::Given(_) => source.port(),
+        Rport::Absent => via.port.unwrap_or(5060),
+    };
+    SocketAddr::new(source.ip(), port)
+}
+
+/// Whether the request says that it comes from where it came from.
+pub fn is_direct(via: &Via<'_>, source: IpAddr) -> bool {
+    match via.host {
+        Host::Name(_) => false,
+        Host::V4(_) | Host::V6(_) => via.host.address() == Some(source.to_canonical()),
+    }
+}
+
+/// The phrase that usually follows a status.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        200 => "OK",
+        202 => "Accepted",
+        204 => "No Notification",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        412 => "Conditional Request Failed",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        421 => "Extension Required",
+        423 => "Interval Too Brief",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
+        488 => "Not Acceptable Here",
+        489 => "Bad Event",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        _ => match status / 100 {
+            1 => "Progress",
+            2 => "OK",
+            3 => "Redirection",
+            4 => "Client Error",
+            5 => "Server Error",
+            _ => "Failure",
+        },
+    }
+}
