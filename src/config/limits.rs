@@ -140,3 +140,12 @@ const _: () = assert!(
         + RESOURCES_PER_SHARD * 4
         < TIMERS_PER_SHARD
 );
+
+// Who may what.
+
+/// Refused when the configuration is read. Names and aliases of domains: each costs a few table entries.
+pub const POLICY_HOSTS_MAX: usize = 16_384;
+/// Refused when the configuration is read. Rules are tried one after the other for each new subscription.
+pub const POLICY_RULES_MAX: usize = 1_024;
+/// Refused when the configuration is read. A pattern is matched in at most its length times the name's length.
+pub const POLICY_PATTERN_BYTES: usize = 256;

@@ -1,1 +1,409 @@
-//! To be written.
+//! Who may what: domains, digest authentication, trusted addresses, access rules. It decides and keeps nothing,
+//! but for the windows of nonce counts that each shard owns; answers and counters are the caller's.
+
+mod access;
+mod digest;
+mod domains;
+mod identity;
+mod key;
+mod networks;
+mod nonce;
+mod users;
+mod window;
+
+use core::fmt;
+use core::net::IpAddr;
+
+pub use access::{Access, AccessSettings, Action, Otherwise, RuleSettings};
+pub use digest::{Algorithm, Cause, DigestSettings};
+pub use domains::{DomainSettings, Domains, DomainsSettings, NotFound};
+pub use identity::Identity;
+pub use key::{KEY_BYTES_MAX, Key};
+pub use networks::Networks;
+pub use users::{Password, UserSettings};
+pub use window::NonceWindows;
+
+use digest::{Challenge, Fields};
+use nonce::{Nonce, nonce_key};
+use users::Users;
+use window::Use;
+
+use crate::partition::{Partition, Secrets};
+use crate::transport::NatMode;
+
+/// Everything that the configuration says about who may what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySettings {
+    pub domains: DomainsSettings,
+    pub digest: DigestSettings,
+    pub users: Vec<UserSettings>,
+    pub access: AccessSettings,
+    /// Addresses and networks of SBCs and proxies.
+    pub edges: Vec<String>,
+    /// What listeners demand; `transport::Listener::gate` is an index into it.
+    pub gates: Vec<GateSettings>,
+}
+
+/// What a listener demands of who sends to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GateSettings {
+    /// SUBSCRIBE and PUBLISH need credentials of this realm; none: nobody is asked.
+    pub realm: Option<String>,
+    /// Addresses and networks whose requests are believed without credentials.
+    pub trusted: Vec<String>,
+    pub nat: NatMode,
+}
+
+/// The address in a setting, if it is one.
+fn address_in(text: &str) -> Option<IpAddr> {
+    domains::host_in(text)?.address()
+}
+
+/// A setting that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it stands, such as `access.rules[3].resource`; may be empty.
+    pub at: String,
+    pub value: String,
+    /// What to write there.
+    pub instead: String,
+}
+
+impl Fault {
+    fn new(value: &str, instead: impl Into<String>) -> Fault {
+        Fault {
+            at: String::new(),
+            value: value.to_owned(),
+            instead: instead.into(),
+        }
+    }
+
+    fn at(mut self, at: &str) -> Fault {
+        self.at = at.to_owned();
+        self
+    }
+
+    fn within(mut self, outer: &str) -> Fault {
+        self.at = match self.at.as_str() {
+            "" => outer.to_owned(),
+            inner => format!("{outer}.{inner}"),
+        };
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.at.is_empty() {
+            write!(f, "{}: ", self.at)?;
+        }
+        write!(
+            f,
+            "\"{}\" can't be used; write {}",
+            self.value, self.instead
+        )
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// The settings, ready to be asked. Immutable, and one for all shards.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    domains: Domains,
+    access: Access,
+    users: Users,
+    edges: Networks,
+    gates: Vec<Gate>,
+    strict_uri: bool,
+    nonce_life_seconds: u64,
+    secrets: Secrets,
+    /// The newest first: only this one makes nonces.
+    nonce_keys: Vec<[u8; 16]>,
+    remarks: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Gate {
+    realm: Option<Realm>,
+    trusted: Networks,
+    nat: NatMode,
+}
+
+#[derive(Clone, Debug)]
+struct Realm {
+    number: u32,
+    name: Box<str>,
+    algorithms: Vec<Algorithm>,
+    challenge: Challenge,
+}
+
+/// A request, as far as its sender is in question.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Of the listener that it came in on.
+    pub gate: u16,
+    pub method: &'a [u8],
+    /// The Request-URI as it was sent.
+    pub uri: &'a [u8],
+    /// The canonical From address-of-record ([`Domains::address_of_record`]).
+    pub from: &'a Key,
+    pub source: IpAddr,
+    /// Where the phone belongs: by its From.
+    pub partition: Partition,
+    /// The wall clock.
+    pub unix_seconds: u64,
+}
+
+/// What became of the question who sends a request.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// This is who it is.
+    Identity(Identity),
+    /// 401 with the lines of [`Policy::write_challenges`].
+    Challenge { stale: bool, cause: Cause },
+    /// 403: other credentials would not help.
+    Forbidden(Cause),
+}
+
+/// A nonce this young may see its first use: longer than any transaction that was challenged.
+const FRESH_SECONDS: u64 = 64;
+/// How far the wall clock may have been set back since the nonce was made.
+const CLOCK_BACK_SECONDS: u64 = 60;
+
+impl Policy {
+    /// Checks and prepares the settings. `previous`: secrets that are valid still but make nothing new.
+    pub fn new(
+        settings: &PolicySettings,
+        secrets: &Secrets,
+        previous: Option<&Secrets>,
+    ) -> Result<Policy, Fault> {
+        let domains = Domains::new(&settings.domains).map_err(|fault| fault.within("domains"))?;
+        let access = Access::new(&settings.access, &domains)?;
+        let mut users = Users::new(&settings.users, &domains, secrets)?;
+        let edges = Networks::new(&settings.edges).map_err(|fault| fault.at("edges"))?;
+        let mut remarks = Vec::new();
+        let mut gates = Vec::with_capacity(settings.gates.len());
+        for (index, gate) in settings.gates.iter().enumerate() {
+            let at = format!("gates[{index}]");
+            gates.push(
+                Gate::new(gate, &settings.digest, &mut users, &mut remarks)
+                    .map_err(|fault| fault.within(&at))?,
+            );
+        }
+        let nonce_keys = core::iter::once(secrets).chain(previous);
+        Ok(Policy {
+            domains,
+            access,
+            users,
+            edges,
+            gates,
+            strict_uri: settings.digest.strict_uri,
+            nonce_life_seconds: settings.digest.nonce_life_seconds,
+            secrets: secrets.clone(),
+            nonce_keys: nonce_keys.map(nonce_key).collect(),
+            remarks,
+        })
+    }
+
+    /// Which hosts are ours, and what requests name.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// What an operator should know about settings that work.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Whether the address is one of an SBC or proxy.
+    pub fn is_edge(&self, address: IpAddr) -> bool {
+        self.edges.contains(address)
+    }
+
+    /// What source addresses mean to the listeners of this gate.
+    pub fn nat(&self, gate: u16) -> NatMode {
+        self.gates[usize::from(gate)].nat
+    }
+
+    /// Whether requests from this address need credentials.
+    pub fn demands_credentials(&self, gate: u16, source: IpAddr) -> bool {
+        let gate = &self.gates[usize::from(gate)];
+        gate.realm.is_some() && !gate.trusted.contains(source)
+    }
+
+    /// Who sends a request. `authorizations`: the values of its Authorization header lines, each as a whole.
+    /// `windows`: those of the shard that holds the phone's partition.
+    //= RFC 3261 22.2
+    pub fn authenticate<'v>(
+        &self,
+        asked: &Asked<'_>,
+        authorizations: impl Iterator<Item = &'v [u8]>,
+        windows: &mut NonceWindows,
+    ) -> Outcome {
+        let gate = &self.gates[usize::from(asked.gate)];
+        let realm = match &gate.realm {
+            Some(realm) if !gate.trusted.contains(asked.source) => realm,
+            Some(_) | None => {
+                return Outcome::Identity(Identity::claimed(
+                    asked.from,
+                    asked.source,
+                    &self.secrets,
+                ));
+            }
+        };
+        let mut verdict = Err(Cause::NoCredentials);
+        for value in authorizations {
+            match Fields::read(value) {
+                None => {}
+                Some(Err(cause)) => verdict = Err(cause),
+                Some(Ok(fields)) if fields.realm == realm.name.as_bytes() => {
+                    verdict = self.verify(asked, realm, &fields, windows);
+                    break;
+                }
+                // Credentials for a proxy on the way, or for another server.
+                Some(Ok(_)) => {}
+            }
+        }
+        match verdict {
+            Ok(identity) => Outcome::Identity(identity),
+            Err(Cause::OtherUri) => Outcome::Forbidden(Cause::OtherUri),
+            Err(cause) => Outcome::Challenge {
+                stale: cause.is_stale(),
+                cause,
+            },
+        }
+    }
+
+    /// Writes the WWW-Authenticate lines of a 401, each with its line end. `salt` should differ from challenge
+    /// to challenge, such as a hash of the request's branch.
+    pub fn write_challenges(
+        &self,
+        asked: &Asked<'_>,
+        stale: bool,
+        salt: u32,
+        mut put: impl FnMut(&[u8]),
+    ) {
+        let Some(realm) = &self.gates[usize::from(asked.gate)].realm else {
+            return;
+        };
+        let nonce = Nonce {
+            seconds: asked.unix_seconds as u32,
+            partition: asked.partition,
+            salt,
+        };
+        realm
+            .challenge
+            .write(&nonce.text(&self.nonce_keys[0]), stale, &mut put);
+    }
+
+    /// Whether the identity may do this to the resource; if not, it is answered 403. Who has not authenticated
+    /// is named by `from`, which means as much as the address it came from.
+    pub fn permits(&self, action: Action, identity: &Identity, from: &Key, resource: &Key) -> bool {
+        let name = identity.name().map_or(from.as_str(), |name| name);
+        self.access.permits(action, name, resource)
+    }
+
+    /// The nonce first: whoever sends rubbish costs no hash.
+    fn verify(
+        &self,
+        asked: &Asked<'_>,
+        realm: &Realm,
+        fields: &Fields<'_>,
+        windows: &mut NonceWindows,
+    ) -> Result<Identity, Cause> {
+        //= RFC 7616 3.4
+        if self.strict_uri && fields.uri != asked.uri {
+            return Err(Cause::OtherUri);
+        }
+        if !realm.algorithms.contains(&fields.algorithm) {
+            return Err(Cause::NotOffered);
+        }
+        let nonce = Nonce::read(fields.nonce, self.nonce_keys.iter()).ok_or(Cause::NonceUnknown)?;
+        let made = u64::from(nonce.seconds);
+        let age = asked.unix_seconds.saturating_sub(made);
+        if age > self.nonce_life_seconds || made > asked.unix_seconds + CLOCK_BACK_SECONDS {
+            return Err(Cause::NonceExpired);
+        }
+        if nonce.partition != asked.partition {
+            return Err(Cause::NonceElsewhere);
+        }
+        let user = self
+            .users
+            .find(realm.number, fields.username, &self.secrets)
+            .ok_or(Cause::Wrong)?;
+        let ha1 = user.ha1(fields.algorithm).ok_or(Cause::NotOffered)?;
+        if !fields.is_answer(ha1, asked.method) {
+            return Err(Cause::Wrong);
+        }
+        let identity = Identity::authenticated(user.name.clone(), &self.secrets);
+        let number = identity.number().to_le_bytes();
+        let window = self.secrets.hash(&[&number, fields.nonce]);
+        let fresh = age <= FRESH_SECONDS;
+        match windows.admit(window, fields.count, fresh, asked.unix_seconds as u32) {
+            Use::Accepted => Ok(identity),
+            Use::Replayed => Err(Cause::Replayed),
+            Use::Unknown | Use::TooOld => Err(Cause::NonceForgotten),
+        }
+    }
+}
+
+impl Gate {
+    fn new(
+        settings: &GateSettings,
+        digest: &DigestSettings,
+        users: &mut Users,
+        remarks: &mut Vec<String>,
+    ) -> Result<Gate, Fault> {
+        let trusted = Networks::new(&settings.trusted).map_err(|fault| fault.at("trusted"))?;
+        let realm = match &settings.realm {
+            Some(name) => Some(Realm::new(name, digest, users, remarks)?),
+            None => None,
+        };
+        Ok(Gate {
+            realm,
+            trusted,
+            nat: settings.nat,
+        })
+    }
+}
+
+impl Realm {
+    /// A phone answers the first challenge that it understands, so none is offered that one of the users can't meet.
+    fn new(
+        name: &str,
+        digest: &DigestSettings,
+        users: &mut Users,
+        remarks: &mut Vec<String>,
+    ) -> Result<Realm, Fault> {
+        let number = users.realm(name)?;
+        let mut algorithms = Vec::new();
+        for &algorithm in &digest.algorithms {
+            if algorithms.contains(&algorithm) {
+                continue;
+            }
+            if users.all_have(number, algorithm) {
+                algorithms.push(algorithm);
+            } else {
+                remarks.push(format!(
+                    "realm \"{name}\" does not offer {}: not every user has {}",
+                    algorithm.name(),
+                    algorithm.setting()
+                ));
+            }
+        }
+        if algorithms.is_empty() {
+            return Err(Fault::new(
+                name,
+                "a realm whose users all have a hash under one of the algorithms of [digest]",
+            )
+            .at("realm"));
+        }
+        Ok(Realm {
+            number,
+            name: name.into(),
+            challenge: Challenge::new(name, &algorithms),
+            algorithms,
+        })
+    }
+}

@@ -4,6 +4,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{DEFAULT_PORT, Flow, Listener};
+use crate::sip::{Host, Uri};
 
 /// What an address is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,39 +75,12 @@ fn classify_v6(address: Ipv6Addr) -> Class {
     }
 }
 
-/// Where a URI points, as it is written: of a Contact, a Route or a Record-Route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
-    /// With or without the brackets of an IPv6 address.
-    pub host: &'a [u8],
-    /// The digits may say anything, so a number that is no port is kept as `Some(0)`.
-    pub port: Option<u16>,
-    /// The value of the `transport` parameter.
-    pub transport: Option<&'a [u8]>,
-    /// The scheme is `sips`.
-    pub secure: bool,
-}
-
-impl<'a> Target<'a> {
-    /// A `sip:` target without parameters.
-    pub fn new(host: &'a [u8], port: Option<u16>) -> Self {
-        Target {
-            host,
-            port,
-            transport: None,
-            secure: false,
-        }
-    }
-}
-
 /// Why nothing is sent there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undialable {
     /// A host name: names are not resolved.
     Name,
-    /// No host, or brackets around no address.
-    BadHost,
-    /// Port 0, or one that is no number below 65,536.
+    /// Port 0.
     BadPort,
     /// A `transport` that nobody has heard of.
     UnknownTransport,
@@ -128,7 +102,6 @@ impl Undialable {
     pub fn name(self) -> &'static str {
         match self {
             Undialable::Name => "host name",
-            Undialable::BadHost => "bad host",
             Undialable::BadPort => "bad port",
             Undialable::UnknownTransport => "unknown transport",
             Undialable::TransportNotServed => "transport not served",
@@ -145,8 +118,7 @@ impl Undialable {
     /// The other reasons may go away with another route, another listener or a later version.
     pub fn is_nonsense(self) -> bool {
         match self {
-            Undialable::BadHost
-            | Undialable::BadPort
+            Undialable::BadPort
             | Undialable::UnknownTransport
             | Undialable::Multicast
             | Undialable::Broadcast
@@ -190,41 +162,22 @@ impl Own<'_> {
 
 impl Listener {
     fn advertises(&self, ip: IpAddr, port: u16) -> bool {
-        self.advertise.as_ref().is_some_and(|(host, advertised)| {
-            *advertised == port && parse_address(host.as_bytes()) == Some(ip)
-        })
+        self.advertise
+            .as_ref()
+            .is_some_and(|(host, advertised)| *advertised == port && address_in(host) == Some(ip))
     }
 }
 
-/// The address in a host, if it is one: dotted, or IPv6 with or without brackets.
-pub(super) fn parse_address(host: &[u8]) -> Option<IpAddr> {
-    let text = core::str::from_utf8(host).ok()?;
-    match text.strip_prefix('[') {
-        Some(rest) => {
-            let inner = rest.strip_suffix(']')?;
-            inner
-                .parse::<Ipv6Addr>()
-                .ok()
-                .map(|address| IpAddr::V6(address).to_canonical())
-        }
-        None => text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()),
-    }
+/// The address in a host that a setting names, if it is one.
+fn address_in(host: &str) -> Option<IpAddr> {
+    Host::parse_parameter(host.as_bytes()).ok()?.address()
 }
 
 /// The address to send to where a URI points there, or why not.
-pub fn dialable(target: &Target<'_>, own: &Own<'_>) -> Result<SocketAddr, Undialable> {
-    check_transport(target)?;
-    if target.port == Some(0) {
-        return Err(Undialable::BadPort);
-    }
-    let Some(ip) = parse_address(target.host) else {
-        return Err(if is_name(target.host) {
-            Undialable::Name
-        } else {
-            Undialable::BadHost
-        });
-    };
-    let address = SocketAddr::new(ip, target.port.unwrap_or(DEFAULT_PORT));
+pub fn dialable(uri: &Uri<'_>, own: &Own<'_>) -> Result<SocketAddr, Undialable> {
+    check_transport(uri)?;
+    let ip = uri.host.address().ok_or(Undialable::Name)?;
+    let address = SocketAddr::new(ip, uri.port.unwrap_or(DEFAULT_PORT));
     check_address(address, own)?;
     Ok(address)
 }
@@ -252,31 +205,25 @@ pub(super) fn check_address(address: SocketAddr, own: &Own<'_>) -> Result<(), Un
     Ok(())
 }
 
-fn check_transport(target: &Target<'_>) -> Result<(), Undialable> {
-    let Some(transport) = target.transport else {
-        return if target.secure {
+fn check_transport(uri: &Uri<'_>) -> Result<(), Undialable> {
+    let Some(transport) = uri.param("transport") else {
+        return if uri.secure {
             Err(Undialable::TransportNotServed)
         } else {
             Ok(())
         };
     };
+    let transport = transport.value.unwrap_or_default();
     let is = |name: &[u8]| transport.eq_ignore_ascii_case(name);
-    if is(b"udp") && !target.secure {
-        Ok(())
-    } else if [b"udp".as_slice(), b"tcp", b"tls", b"ws", b"wss", b"sctp"]
-        .iter()
-        .any(|name| is(name))
-    {
+    if is(b"udp") && !uri.secure {
+        return Ok(());
+    }
+    let known = [b"udp".as_slice(), b"tcp", b"tls", b"ws", b"wss", b"sctp"];
+    if known.into_iter().any(is) {
         Err(Undialable::TransportNotServed)
     } else {
         Err(Undialable::UnknownTransport)
     }
-}
-
-/// Letters, digits, dots and hyphens, and not only digits and dots: `1.2.3` is no name.
-fn is_name(host: &[u8]) -> bool {
-    let label = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    host.iter().all(label) && host.iter().any(u8::is_ascii_alphabetic)
 }
 
 #[cfg(test)]
@@ -302,11 +249,11 @@ mod tests {
         ]
     }
 
-    fn dial(target: Target<'_>, peer: &str) -> Result<SocketAddr, Undialable> {
+    fn dial(uri: &str, peer: &str) -> Result<SocketAddr, Undialable> {
         let listeners = listeners();
         let flow = flow(peer);
         dialable(
-            &target,
+            &Uri::parse(uri.as_bytes()).unwrap(),
             &Own {
                 listeners: &listeners,
                 flow: &flow,
@@ -346,57 +293,49 @@ mod tests {
 
     #[test]
     fn an_ordinary_contact_is_dialled_with_its_port_or_the_default_one() {
-        let target = Target::new(b"203.0.113.9", None);
-        assert_eq!(
-            dial(target, "203.0.113.9:40000"),
-            Ok("203.0.113.9:5060".parse().unwrap())
-        );
-        let target = Target::new(b"[2001:DB8::5]", Some(5062));
-        assert_eq!(
-            dial(target, "[2001:db8::5]:5062"),
-            Ok("[2001:db8::5]:5062".parse().unwrap())
-        );
+        for (uri, peer, expected) in [
+            ("sip:a@203.0.113.9", "203.0.113.9:40000", "203.0.113.9:5060"),
+            (
+                "sip:203.0.113.9;transport=UDP",
+                "198.51.100.7:1",
+                "203.0.113.9:5060",
+            ),
+            (
+                "sip:a@[2001:DB8::5]:5062",
+                "[2001:db8::5]:5062",
+                "[2001:db8::5]:5062",
+            ),
+        ] {
+            assert_eq!(dial(uri, peer), Ok(expected.parse().unwrap()), "{uri}");
+        }
     }
 
     //= RFC 4475 3.1.2.11 type=test
     #[test]
     fn what_must_not_be_dialled_has_a_named_reason() {
-        let plain = |host: &'static str, port| Target::new(host.as_bytes(), port);
-        let over = |name: &'static str| Target {
-            transport: Some(name.as_bytes()),
-            ..plain("203.0.113.9", None)
-        };
-        for (target, reason) in [
-            (plain("224.0.1.75", None), Undialable::Multicast),
-            (plain("255.255.255.255", None), Undialable::Broadcast),
-            (plain("0.0.0.0", None), Undialable::Unspecified),
-            (plain("203.0.113.9", Some(0)), Undialable::BadPort),
-            (plain("", None), Undialable::BadHost),
-            (plain("[2001:db8::1", None), Undialable::BadHost),
-            (plain("1.2.3", None), Undialable::BadHost),
-            (plain("phone.example.com", None), Undialable::Name),
-            (plain("127.0.0.1", None), Undialable::ForeignLoopback),
-            (plain("192.0.2.1", None), Undialable::Ourselves),
-            (plain("203.0.113.80", Some(15060)), Undialable::Ourselves),
-            (plain("[2001:db8::1]", None), Undialable::OtherFamily),
-            (over("bogus"), Undialable::UnknownTransport),
-            (over("TCP"), Undialable::TransportNotServed),
+        for (uri, reason) in [
+            ("sip:224.0.1.75", Undialable::Multicast),
+            ("sip:255.255.255.255", Undialable::Broadcast),
+            ("sip:0.0.0.0", Undialable::Unspecified),
+            ("sip:phone.example.com", Undialable::Name),
+            ("sip:127.0.0.1", Undialable::ForeignLoopback),
+            ("sip:192.0.2.1", Undialable::Ourselves),
+            ("sip:203.0.113.80:15060", Undialable::Ourselves),
+            ("sip:[::ffff:192.0.2.1]:5060", Undialable::Ourselves),
+            ("sip:[2001:db8::1]", Undialable::OtherFamily),
+            (
+                "sip:203.0.113.9;transport=bogus",
+                Undialable::UnknownTransport,
+            ),
+            ("sip:203.0.113.9;transport", Undialable::UnknownTransport),
+            (
+                "sip:203.0.113.9;transport=TCP",
+                Undialable::TransportNotServed,
+            ),
+            ("sips:203.0.113.9", Undialable::TransportNotServed),
         ] {
-            assert_eq!(
-                dial(target, "198.51.100.7:5060"),
-                Err(reason),
-                "{}",
-                target.host.escape_ascii()
-            );
+            assert_eq!(dial(uri, "198.51.100.7:5060"), Err(reason), "{uri}");
         }
-        let secure = Target {
-            secure: true,
-            ..plain("203.0.113.9", None)
-        };
-        assert_eq!(
-            dial(secure, "198.51.100.7:5060"),
-            Err(Undialable::TransportNotServed)
-        );
     }
 
     #[test]
@@ -420,6 +359,6 @@ mod tests {
 
     #[test]
     fn a_phone_on_this_very_host_is_dialled_by_loopback() {
-        assert!(dial(Target::new(b"127.0.0.1", Some(5062)), "127.0.0.1:5062").is_ok());
+        assert!(dial("sip:127.0.0.1:5062", "127.0.0.1:5062").is_ok());
     }
 }

@@ -3,8 +3,10 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::address::{check_address, classify, dialable, parse_address};
-use super::{DEFAULT_PORT, Own, Target, Undialable};
+use super::address::{check_address, classify, dialable};
+use super::{DEFAULT_PORT, Own, Undialable};
+use crate::sip::via::Rport;
+use crate::sip::{Uri, Via};
 
 /// When the source address of a phone's requests replaces its Contact as the place to send to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,9 +24,9 @@ pub enum NatMode {
 #[derive(Clone, Copy, Debug)]
 pub struct Path<'a> {
     /// The first URI of the route set, if there is one.
-    pub route: Option<Target<'a>>,
+    pub route: Option<Uri<'a>>,
     /// The remote target.
-    pub contact: Target<'a>,
+    pub contact: Uri<'a>,
     /// How many Via values the last accepted request of the dialog carried.
     pub vias: usize,
     pub nat: NatMode,
@@ -65,13 +67,8 @@ pub fn next_hop(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
 
 /// A name is not resolved; whoever wrote it has just sent from the source address, which is good enough
 /// where answering there is allowed.
-fn follow(
-    target: &Target<'_>,
-    way: Way,
-    symmetric: bool,
-    own: &Own<'_>,
-) -> Result<Hop, Undialable> {
-    match dialable(target, own) {
+fn follow(uri: &Uri<'_>, way: Way, symmetric: bool, own: &Own<'_>) -> Result<Hop, Undialable> {
+    match dialable(uri, own) {
         Ok(peer) => Ok(Hop { peer, way }),
         Err(Undialable::Name) if symmetric => to_source(own),
         Err(reason) => Err(reason),
@@ -89,8 +86,8 @@ fn to_source(own: &Own<'_>) -> Result<Hop, Undialable> {
 
 /// A Contact that is only good inside another network than the one that its request came from. Where both
 /// are one address there is no NAT between, and a phone may well listen on another port than it sends from.
-fn is_behind_nat(contact: &Target<'_>, own: &Own<'_>) -> bool {
-    match parse_address(contact.host) {
+fn is_behind_nat(contact: &Uri<'_>, own: &Own<'_>) -> bool {
+    match contact.host.address() {
         Some(ip) => classify(ip).is_local() && ip != own.flow.peer.ip().to_canonical(),
         None => false,
     }
@@ -98,22 +95,11 @@ fn is_behind_nat(contact: &Target<'_>, own: &Own<'_>) -> bool {
 
 /// The source replaces an unreachable Contact, it does not excuse a nonsensical one. A Contact that looks like
 /// ourselves is neither: behind another NAT a phone may well have the private address that we have here.
-fn check_sanity(contact: &Target<'_>, own: &Own<'_>) -> Result<(), Undialable> {
+fn check_sanity(contact: &Uri<'_>, own: &Own<'_>) -> Result<(), Undialable> {
     match dialable(contact, own) {
         Err(reason) if reason.is_nonsense() && reason != Undialable::Ourselves => Err(reason),
         Ok(_) | Err(_) => Ok(()),
     }
-}
-
-/// What the top Via of a request says about the way back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Via<'a> {
-    /// The sent-by host, with or without brackets.
-    pub host: &'a [u8],
-    /// The sent-by port.
-    pub port: Option<u16>,
-    /// The `rport` parameter is there, with or without a value.
-    pub rport: bool,
 }
 
 /// Where a response goes, and what is written into its top Via.
@@ -130,21 +116,17 @@ pub struct ViaAnswer {
 pub fn response_peer(via: &Via<'_>, source: SocketAddr) -> ViaAnswer {
     let ip = source.ip().to_canonical();
     //= RFC 3581 4
-    if via.rport {
+    if via.rport != Rport::Absent {
         return ViaAnswer {
             peer: source,
             received: Some(ip),
             rport: Some(source.port()),
         };
     }
-    let port = match via.port {
-        Some(0) | None => DEFAULT_PORT,
-        Some(port) => port,
-    };
     //= RFC 3261 18.2.1
-    let received = (parse_address(via.host) != Some(ip)).then_some(ip);
+    let received = (via.host.address() != Some(ip)).then_some(ip);
     ViaAnswer {
-        peer: SocketAddr::new(source.ip(), port),
+        peer: SocketAddr::new(source.ip(), via.port.unwrap_or(DEFAULT_PORT)),
         received,
         rport: None,
     }
@@ -159,8 +141,8 @@ mod tests {
         what: &'static str,
         nat: NatMode,
         vias: usize,
-        route: Option<(&'static str, Option<u16>)>,
-        contact: (&'static str, Option<u16>),
+        route: Option<&'static str>,
+        contact: &'static str,
         source: &'static str,
         expected: Result<(&'static str, Way), Undialable>,
     }
@@ -176,11 +158,10 @@ mod tests {
             local: None,
             peer: case.source.parse().unwrap(),
         };
+        let parse = |uri: &'static str| Uri::parse(uri.as_bytes()).unwrap();
         let path = Path {
-            route: case
-                .route
-                .map(|(host, port)| Target::new(host.as_bytes(), port)),
-            contact: Target::new(case.contact.0.as_bytes(), case.contact.1),
+            route: case.route.map(parse),
+            contact: parse(case.contact),
             vias: case.vias,
             nat: case.nat,
         };
@@ -198,7 +179,7 @@ mod tests {
         nat: NatMode::Auto,
         vias: 1,
         route: None,
-        contact: ("198.51.100.7", Some(5062)),
+        contact: "sip:198.51.100.7:5062",
         source: "198.51.100.7:5062",
         expected: Ok(("198.51.100.7:5062", Way::Contact)),
     };
@@ -215,21 +196,21 @@ mod tests {
             },
             Case {
                 what: "a private Contact that came from elsewhere",
-                contact: ("192.168.1.20", Some(5060)),
+                contact: "sip:192.168.1.20:5060",
                 source: "198.51.100.7:40001",
                 expected: Ok(("198.51.100.7:40001", Way::Source)),
                 ..DIRECT
             },
             Case {
                 what: "a loopback Contact that came from elsewhere",
-                contact: ("127.0.0.1", Some(5060)),
+                contact: "sip:127.0.0.1:5060",
                 source: "198.51.100.7:40001",
                 expected: Ok(("198.51.100.7:40001", Way::Source)),
                 ..DIRECT
             },
             Case {
                 what: "a private Contact on its own network",
-                contact: ("10.0.0.9", Some(5060)),
+                contact: "sip:10.0.0.9:5060",
                 source: "10.0.0.9:49152",
                 expected: Ok(("10.0.0.9:5060", Way::Contact)),
                 ..DIRECT
@@ -237,7 +218,7 @@ mod tests {
             Case {
                 what: "a private Contact, and a setting that follows it anyhow",
                 nat: NatMode::Never,
-                contact: ("192.168.1.20", Some(5060)),
+                contact: "sip:192.168.1.20:5060",
                 source: "198.51.100.7:40001",
                 expected: Ok(("192.168.1.20:5060", Way::Contact)),
                 ..DIRECT
@@ -245,14 +226,14 @@ mod tests {
             Case {
                 what: "a public Contact elsewhere, and a setting that ignores it",
                 nat: NatMode::Always,
-                contact: ("203.0.113.5", Some(5060)),
+                contact: "sip:203.0.113.5:5060",
                 source: "198.51.100.7:40001",
                 expected: Ok(("198.51.100.7:40001", Way::Source)),
                 ..DIRECT
             },
             Case {
                 what: "a public Contact elsewhere",
-                contact: ("203.0.113.5", None),
+                contact: "sip:203.0.113.5",
                 source: "198.51.100.7:40001",
                 expected: Ok(("203.0.113.5:5060", Way::Contact)),
                 ..DIRECT
@@ -260,7 +241,7 @@ mod tests {
             Case {
                 what: "a private Contact behind a proxy that did not record a route",
                 vias: 2,
-                contact: ("192.168.1.20", Some(5060)),
+                contact: "sip:192.168.1.20:5060",
                 source: "198.51.100.7:5060",
                 expected: Ok(("192.168.1.20:5060", Way::Contact)),
                 ..DIRECT
@@ -269,7 +250,7 @@ mod tests {
                 what: "the same with NAT always",
                 nat: NatMode::Always,
                 vias: 2,
-                contact: ("192.168.1.20", Some(5060)),
+                contact: "sip:192.168.1.20:5060",
                 source: "198.51.100.7:5060",
                 expected: Ok(("192.168.1.20:5060", Way::Contact)),
                 ..DIRECT
@@ -278,15 +259,15 @@ mod tests {
                 what: "a route set, whatever the Contact is",
                 nat: NatMode::Always,
                 vias: 3,
-                route: Some(("203.0.113.40", None)),
-                contact: ("192.168.1.20", Some(5060)),
+                route: Some("sip:203.0.113.40;lr"),
+                contact: "sip:192.168.1.20:5060",
                 source: "203.0.113.41:5080",
                 expected: Ok(("203.0.113.40:5060", Way::Route)),
             },
             Case {
                 what: "a route by name: whoever wrote it has just sent from its address",
                 vias: 2,
-                route: Some(("sbc.example.com", None)),
+                route: Some("sip:sbc.example.com;lr"),
                 source: "203.0.113.41:5080",
                 expected: Ok(("203.0.113.41:5080", Way::Source)),
                 ..DIRECT
@@ -295,14 +276,14 @@ mod tests {
                 what: "a route by name, and no symmetric answers",
                 nat: NatMode::Never,
                 vias: 2,
-                route: Some(("sbc.example.com", None)),
+                route: Some("sip:sbc.example.com;lr"),
                 source: "203.0.113.41:5080",
                 expected: Err(Undialable::Name),
                 ..DIRECT
             },
             Case {
                 what: "a Contact by name",
-                contact: ("phone.example.com", None),
+                contact: "sip:phone.example.com",
                 source: "198.51.100.7:40001",
                 expected: Ok(("198.51.100.7:40001", Way::Source)),
                 ..DIRECT
@@ -310,20 +291,20 @@ mod tests {
             Case {
                 what: "a Contact by name behind a proxy that did not record a route",
                 vias: 2,
-                contact: ("phone.example.com", None),
+                contact: "sip:phone.example.com",
                 expected: Err(Undialable::Name),
                 ..DIRECT
             },
             Case {
                 what: "a multicast Contact is refused even where the source would be used",
                 nat: NatMode::Always,
-                contact: ("224.0.1.75", None),
+                contact: "sip:224.0.1.75",
                 expected: Err(Undialable::Multicast),
                 ..DIRECT
             },
             Case {
                 what: "a Contact that is ourselves",
-                contact: ("192.0.2.1", None),
+                contact: "sip:192.0.2.1",
                 expected: Err(Undialable::Ourselves),
                 ..DIRECT
             },
@@ -351,50 +332,46 @@ mod tests {
         }
     }
 
+    fn answer(via: &str, source: &str) -> ViaAnswer {
+        let via = format!("SIP/2.0/UDP {via}");
+        response_peer(
+            &Via::parse(via.as_bytes()).unwrap(),
+            source.parse().unwrap(),
+        )
+    }
+
     //= RFC 3581 4 type=test
     #[test]
     fn a_request_with_rport_is_answered_at_its_source_address_and_port() {
-        let via = Via {
-            host: b"10.0.0.9",
-            port: Some(5060),
-            rport: true,
-        };
-        let answer = response_peer(&via, "198.51.100.7:40001".parse().unwrap());
-        assert_eq!(answer.peer, "198.51.100.7:40001".parse().unwrap());
-        assert_eq!(answer.received, Some("198.51.100.7".parse().unwrap()));
-        assert_eq!(answer.rport, Some(40001));
+        for via in ["10.0.0.9:5060;rport", "198.51.100.7;rport=9"] {
+            let answer = answer(via, "198.51.100.7:40001");
+            assert_eq!(answer.peer, "198.51.100.7:40001".parse().unwrap());
+            assert_eq!(answer.received, Some("198.51.100.7".parse().unwrap()));
+            assert_eq!(answer.rport, Some(40001));
+        }
     }
 
     //= RFC 3261 18.2.2 type=test
     #[test]
     fn a_request_without_rport_is_answered_at_its_source_address_and_the_port_of_its_sent_by() {
-        let source = "198.51.100.7:40001".parse().unwrap();
-        let via = |host: &'static [u8], port| Via {
-            host,
-            port,
-            rport: false,
-        };
-        let answer = response_peer(&via(b"198.51.100.7", Some(5062)), source);
-        assert_eq!(answer.peer, "198.51.100.7:5062".parse().unwrap());
-        assert_eq!(answer.received, None);
-        let answer = response_peer(&via(b"phone.example.com", None), source);
-        assert_eq!(answer.peer, "198.51.100.7:5060".parse().unwrap());
-        assert_eq!(answer.received, Some("198.51.100.7".parse().unwrap()));
-        let answer = response_peer(&via(b"198.51.100.7", Some(0)), source);
-        assert_eq!(answer.peer.port(), 5060);
+        let source = "198.51.100.7:40001";
+        let same = answer("198.51.100.7:5062", source);
+        assert_eq!(same.peer, "198.51.100.7:5062".parse().unwrap());
+        assert_eq!((same.received, same.rport), (None, None));
+        for via in ["phone.example.com", "10.0.0.9"] {
+            let other = answer(via, source);
+            assert_eq!(other.peer, "198.51.100.7:5060".parse().unwrap());
+            assert_eq!(other.received, Some("198.51.100.7".parse().unwrap()));
+            assert_eq!(other.rport, None);
+        }
     }
 
     //= RFC 5118 4.5 type=test
     #[test]
-    fn an_ipv6_sent_by_is_compared_as_an_address_with_or_without_brackets() {
-        let source = "[2001:db8::9]:5060".parse().unwrap();
-        for host in [b"[2001:DB8:0::9]".as_slice(), b"2001:db8::9"] {
-            let via = Via {
-                host,
-                port: None,
-                rport: false,
-            };
-            assert_eq!(response_peer(&via, source).received, None);
-        }
+    fn an_ipv6_sent_by_is_compared_as_an_address() {
+        assert_eq!(
+            answer("[2001:DB8:0::9]", "[2001:db8::9]:5060").received,
+            None
+        );
     }
 }

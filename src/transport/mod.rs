@@ -5,8 +5,8 @@ mod hop;
 
 use core::net::{IpAddr, SocketAddr};
 
-pub use address::{Class, Own, Target, Undialable, classify, dialable};
-pub use hop::{Hop, NatMode, Path, Via, ViaAnswer, Way, next_hop, response_peer};
+pub use address::{Class, Own, Undialable, classify, dialable};
+pub use hop::{Hop, NatMode, Path, ViaAnswer, Way, next_hop, response_peer};
 
 /// The port of SIP over UDP and TCP where none is named (RFC 3261 19.1.2).
 pub const DEFAULT_PORT: u16 = 5060;
