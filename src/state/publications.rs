@@ -1,0 +1,272 @@
+//! Publications (RFC 3903): soft state with an entity tag that changes whenever the state does.
+//!
+//! A tag is looked for only among the publications of its own resource, so a tag of another
+//! resource, or of a server that we are not, is simply unknown.
+
+use core::time::Duration;
+
+use crate::config::limits;
+use crate::hint::{Aspect, Published, ResourceKey};
+use crate::rng::Rng;
+use crate::time::Time;
+use crate::wheel::{Owner, TimerId, Token, Wheel};
+
+use super::{Compositor, Refused};
+
+/// A publication outlives what was granted by this much: a refresh that was sent in time still finds
+/// it, even if its first packet was lost, and watchers see no gap.
+const GRACE: Duration = Duration::from_millis(750);
+
+/// The name of one state of one publication. Random: who has not been told it can't guess it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntityTag(u64);
+
+impl EntityTag {
+    /// The length of a tag's text.
+    pub const LENGTH: usize = 16;
+
+    /// A tag of ours by its text. None: nothing that we ever gave out.
+    pub fn parse(text: &[u8]) -> Option<EntityTag> {
+        if text.len() != EntityTag::LENGTH {
+            return None;
+        }
+        let mut value = 0;
+        for byte in text {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return None,
+            };
+            value = value << 4 | u64::from(digit);
+        }
+        Some(EntityTag(value))
+    }
+
+    /// The tag's text: a SIP token.
+    pub fn text(self) -> [u8; EntityTag::LENGTH] {
+        let mut text = [0; EntityTag::LENGTH];
+        for (place, byte) in text.iter_mut().enumerate() {
+            let digit = (self.0 >> (60 - 4 * place)) as u8 & 15;
+            *byte = if digit < 10 {
+                b'0' + digit
+            } else {
+                b'a' + digit - 10
+            };
+        }
+        text
+    }
+}
+
+/// Why a publication was not taken. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishRefused {
+    /// No live publication of this resource and aspect has this tag (412).
+    UnknownTag,
+    /// A limit was reached: its name.
+    Full { limit: &'static str },
+}
+
+impl From<Refused> for PublishRefused {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full { limit } => PublishRefused::Full { limit },
+            Refused::Stale { .. } => unreachable!("publications are not numbered"),
+        }
+    }
+}
+
+/// One publication.
+pub(super) struct Publication {
+    pub resource: u32,
+    pub tag: EntityTag,
+    pub content: Published,
+    pub arrival: u64,
+    timer: Option<TimerId>,
+}
+
+//= RFC 3903 6
+impl Compositor {
+    /// Initial: a new publication, for as long as `expires`.
+    pub fn publish(
+        &mut self,
+        now: Time,
+        resource: &ResourceKey,
+        content: Published,
+        expires: Duration,
+        rng: &mut Rng,
+        wheel: &mut Wheel,
+    ) -> Result<EntityTag, PublishRefused> {
+        if self.publications.is_full() {
+            return Err(PublishRefused::Full {
+                limit: "publications",
+            });
+        }
+        let index = self.find_or_create(resource)?;
+        if self.resources[index].publications.len() >= limits::SOURCES_PER_RESOURCE {
+            return Err(PublishRefused::Full {
+                limit: "publications_per_resource",
+            });
+        }
+        let aspect = content.aspect();
+        let tag = self.unused_tag(index, rng);
+        let publication = Publication {
+            resource: index,
+            tag,
+            content: merged(None, content),
+            arrival: self.tick(),
+            timer: None,
+        };
+        let key = self
+            .publications
+            .insert(publication)
+            .unwrap_or_else(|_| unreachable!("there was room"));
+        self.resources[index].publications.push(key);
+        self.keep_until(key, now + expires, wheel);
+        self.recompose(now, index, &[aspect]);
+        Ok(tag)
+    }
+
+    /// Modify: other content for a publication, under a new tag.
+    #[expect(clippy::too_many_arguments, reason = "each is one word of the request")]
+    pub fn modify(
+        &mut self,
+        now: Time,
+        resource: &str,
+        tag: EntityTag,
+        content: Published,
+        expires: Duration,
+        rng: &mut Rng,
+        wheel: &mut Wheel,
+    ) -> Result<EntityTag, PublishRefused> {
+        let aspect = content.aspect();
+        let (index, key) = self.find_publication(resource, aspect, tag)?;
+        let tag = self.unused_tag(index, rng);
+        let arrival = self.tick();
+        let publication = &mut self.publications[key];
+        publication.content = merged(Some(&publication.content), content);
+        publication.tag = tag;
+        publication.arrival = arrival;
+        self.keep_until(key, now + expires, wheel);
+        self.recompose(now, index, &[aspect]);
+        Ok(tag)
+    }
+
+    /// Refresh: the same content for longer. The tag stays, so that a publisher that never heard of
+    /// the answer to its refresh can still name its publication.
+    pub fn refresh(
+        &mut self,
+        now: Time,
+        resource: &str,
+        aspect: Aspect,
+        tag: EntityTag,
+        expires: Duration,
+        wheel: &mut Wheel,
+    ) -> Result<EntityTag, PublishRefused> {
+        let (_, key) = self.find_publication(resource, aspect, tag)?;
+        self.keep_until(key, now + expires, wheel);
+        Ok(tag)
+    }
+
+    /// Remove: the publication is gone, and its tag means nothing any more.
+    pub fn remove(
+        &mut self,
+        now: Time,
+        resource: &str,
+        aspect: Aspect,
+        tag: EntityTag,
+        wheel: &mut Wheel,
+    ) -> Result<(), PublishRefused> {
+        let (_, key) = self.find_publication(resource, aspect, tag)?;
+        if let Some(timer) = self.publications[key].timer.take() {
+            wheel.cancel(timer);
+        }
+        self.drop_publication(now, key);
+        Ok(())
+    }
+
+    pub(super) fn expire_publication(&mut self, now: Time, key: u32) {
+        self.publications[key].timer = None;
+        self.drop_publication(now, key);
+    }
+
+    fn drop_publication(&mut self, now: Time, key: u32) {
+        let publication = self.publications.remove(key);
+        let resource = &mut self.resources[publication.resource];
+        resource.publications.retain(|other| *other != key);
+        self.recompose(now, publication.resource, &[publication.content.aspect()]);
+    }
+
+    fn find_publication(
+        &self,
+        resource: &str,
+        aspect: Aspect,
+        tag: EntityTag,
+    ) -> Result<(u32, u32), PublishRefused> {
+        let index = self.find(resource).ok_or(PublishRefused::UnknownTag)?;
+        self.resources[index]
+            .publications
+            .iter()
+            .find(|key| {
+                let publication = &self.publications[**key];
+                publication.tag == tag && publication.content.aspect() == aspect
+            })
+            .map(|key| (index, *key))
+            .ok_or(PublishRefused::UnknownTag)
+    }
+
+    fn unused_tag(&self, resource: u32, rng: &mut Rng) -> EntityTag {
+        let known = &self.resources[resource].publications;
+        loop {
+            let tag = EntityTag(rng.next_u64());
+            if known.iter().all(|key| self.publications[*key].tag != tag) {
+                return tag;
+            }
+        }
+    }
+
+    fn keep_until(&mut self, key: u32, when: Time, wheel: &mut Wheel) {
+        let publication = &mut self.publications[key];
+        let when = when + GRACE;
+        match publication.timer {
+            Some(timer) => {
+                let moved = wheel.reschedule(timer, when);
+                assert!(moved, "a live publication has a timer");
+            }
+            None => {
+                let token = Token {
+                    owner: Owner::Publication,
+                    index: key,
+                };
+                publication.timer = Some(wheel.insert(when, token));
+            }
+        }
+    }
+}
+
+/// What a publication says after another document of its publisher. A partial list of dialogs changes
+/// those that it names; everything else replaces what was said before.
+fn merged(before: Option<&Published>, content: Published) -> Published {
+    match (before, content) {
+        (
+            Some(Published::Dialogs { calls: known, .. }),
+            Published::Dialogs {
+                calls,
+                partial: true,
+            },
+        ) => {
+            let mut merged = known.clone();
+            for call in calls {
+                match merged.iter_mut().find(|other| other.id == call.id) {
+                    Some(known) => *known = call,
+                    None => merged.push(call),
+                }
+            }
+            // What had ended was told; what ends with this document is told with it.
+            Published::Dialogs {
+                calls: merged,
+                partial: false,
+            }
+        }
+        (_, content) => content,
+    }
+}
