@@ -61,8 +61,8 @@ pub const ROUTE_SET_BYTES: usize = 4_096;
 pub const URI_BYTES: usize = 1_024;
 /// Outcome: 400. Call-ID, and each tag: they are kept in the dialog.
 pub const CALL_ID_BYTES: usize = 512;
-/// See `CALL_ID_BYTES`.
-pub const TAG_BYTES: usize = 256;
+/// See `CALL_ID_BYTES`. The test message of RFC 4475 3.1.1.7 has one of 302 bytes.
+pub const TAG_BYTES: usize = 512;
 /// Outcome: 404. User and host of a resource together.
 pub const RESOURCE_BYTES: usize = 512;
 /// Outcome: 413. The body of a PUBLISH.

@@ -218,3 +218,149 @@ pub fn reason_phrase(status: u16) -> &'static str {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(via: &str, to: &str, answer: Answer<'_>) -> String {
+        let text = format!(
+            "SUBSCRIBE sip:1@h SIP/2.0\r\n{via}\r\nFrom: \"A, \\\"B\" <sip:a@h>;tag=1\r\n{to}\r\n\
+             i: c\r\nRecord-Route: <sip:p;lr>\r\nCSeq:  1\r\n SUBSCRIBE\r\nrecord-route: <sip:q;lr>,<sip:r;lr>\r\n\r\n"
+        );
+        let message = Message::scan(text.as_bytes()).unwrap();
+        let mut buffer = [0; 2048];
+        let mut writer = Writer::new(&mut buffer);
+        let written = answer.write(&message, &mut writer);
+        let length = writer.finish().unwrap();
+        assert_eq!(written, length > 0);
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    fn plain() -> Answer<'static> {
+        Answer {
+            status: 200,
+            reason: None,
+            source: "192.0.2.9:5071".parse().unwrap(),
+            to_tag: Some(b"new"),
+            record_route: false,
+        }
+    }
+
+    fn top_via(via: &str) -> String {
+        let text = answer(&format!("Via: {via}"), "To: <sip:1@h>", plain());
+        let line = text.split("\r\n").nth(1).unwrap();
+        line.strip_prefix("Via: ").unwrap().to_owned()
+    }
+
+    //= RFC 3261 8.2.6.2 type=test
+    #[test]
+    fn an_answer_copies_what_identifies_the_request() {
+        let text = answer(
+            "v: SIP/2.0/UDP 192.0.2.9:5071;branch=z9hG4bK1, SIP/2.0/TCP x\r\nVia: SIP/2.0/UDP y;k=\"v\"",
+            "t: <sip:1@h>",
+            Answer {
+                record_route: true,
+                ..plain()
+            },
+        );
+        assert_eq!(
+            text,
+            "SIP/2.0 200 OK\r\n\
+             Via: SIP/2.0/UDP 192.0.2.9:5071;branch=z9hG4bK1, SIP/2.0/TCP x\r\n\
+             Via: SIP/2.0/UDP y;k=\"v\"\r\n\
+             From: \"A, \\\"B\" <sip:a@h>;tag=1\r\n\
+             To: <sip:1@h>;tag=new\r\n\
+             Call-ID: c\r\n\
+             CSeq: 1 SUBSCRIBE\r\n\
+             Record-Route: <sip:p;lr>\r\n\
+             Record-Route: <sip:q;lr>,<sip:r;lr>\r\n"
+        );
+    }
+
+    #[test]
+    fn a_tag_that_is_there_stays_alone() {
+        let text = answer("Via: SIP/2.0/UDP y", "To: <sip:1@h>;tag=old", plain());
+        assert!(text.contains("To: <sip:1@h>;tag=old\r\n"), "{text}");
+        let trying = Answer {
+            status: 100,
+            to_tag: None,
+            ..plain()
+        };
+        let text = answer("Via: SIP/2.0/UDP y", "To: <sip:1@h;tag=inside>", trying);
+        assert!(text.contains("To: <sip:1@h;tag=inside>\r\n"), "{text}");
+        let text = answer("Via: SIP/2.0/UDP y", "To: <sip:1@h;tag=inside>", plain());
+        assert!(
+            text.contains("To: <sip:1@h;tag=inside>;tag=new\r\n"),
+            "{text}"
+        );
+    }
+
+    //= RFC 3261 18.2.1 type=test
+    #[test]
+    fn received_says_where_the_request_came_from_if_the_via_does_not() {
+        assert_eq!(
+            top_via("SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1"),
+            "SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1"
+        );
+        assert_eq!(
+            top_via("SIP/2.0/UDP 10.0.0.1:5060 ; branch=z9hG4bK1"),
+            "SIP/2.0/UDP 10.0.0.1:5060 ; branch=z9hG4bK1;received=192.0.2.9"
+        );
+        assert_eq!(
+            top_via("SIP/2.0/UDP host"),
+            "SIP/2.0/UDP host;received=192.0.2.9"
+        );
+        assert_eq!(
+            top_via("SIP/2.0/UDP 192.0.2.9;received=6.6.6.6;branch=b"),
+            "SIP/2.0/UDP 192.0.2.9;branch=b;received=192.0.2.9",
+            "a peer does not say where it came from"
+        );
+    }
+
+    //= RFC 3581 4 type=test
+    #[test]
+    fn rport_is_filled_in_together_with_received() {
+        assert_eq!(
+            top_via("SIP/2.0/UDP 192.0.2.9:5060;rport;branch=b;x"),
+            "SIP/2.0/UDP 192.0.2.9:5060;branch=b;x;received=192.0.2.9;rport=5071"
+        );
+        assert_eq!(
+            top_via("SIP/2.0/UDP 192.0.2.9:5060;RPORT=1;branch=b"),
+            "SIP/2.0/UDP 192.0.2.9:5060;branch=b;received=192.0.2.9;rport=5071"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_source_is_written_without_brackets() {
+        let source = Answer {
+            source: "[2001:db8::9]:5060".parse().unwrap(),
+            ..plain()
+        };
+        let text = answer(
+            "Via: SIP/2.0/UDP [2001:db8::1];rport",
+            "To: <sip:1@h>",
+            source,
+        );
+        assert!(
+            text.contains(";received=2001:db8::9;rport=5060\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_a_usable_via_nothing_is_written() {
+        assert_eq!(answer("X: y", "To: <sip:1@h>", plain()), "");
+        assert_eq!(answer("Via: SIP/2.0/UDP", "To: <sip:1@h>", plain()), "");
+    }
+
+    //= RFC 3261 18.2.2 type=test
+    #[test]
+    fn an_answer_goes_to_the_source_and_to_the_port_that_the_via_names() {
+        let source = "192.0.2.9:5071".parse().unwrap();
+        let port = |via: &str| destination(&Via::parse(via.as_bytes()).unwrap(), source).port();
+        assert_eq!(port("SIP/2.0/UDP h"), 5060);
+        assert_eq!(port("SIP/2.0/UDP h:5062"), 5062);
+        assert_eq!(port("SIP/2.0/UDP h:5062;rport"), 5071);
+    }
+}

@@ -3,8 +3,9 @@
 //! The scanner judges only what it must to find its way; a message that can still be answered comes out,
 //! with the first thing that is wrong with it kept for `Message::request` to refuse it by.
 
+use crate::config::limits;
+
 use super::lex;
-use super::limits::{HEAD_OCTETS_MAX, HEADER_LINES_MAX};
 use super::method::Method;
 use super::name::Name;
 use super::request::Refusal;
@@ -35,7 +36,7 @@ pub enum Unreadable {
     Response,
     /// The empty line behind the headers did not come.
     NoEnd,
-    /// The headers are longer than `HEAD_OCTETS_MAX`.
+    /// The headers reach beyond 65,535 bytes: their places are kept in 16 bits.
     TooLong,
 }
 
@@ -191,8 +192,11 @@ fn scan(bytes: &[u8], cut: bool) -> Result<Message<'_>, Unreadable> {
         }
         at = end.next;
     };
-    if lines > HEADER_LINES_MAX {
-        note(&mut flaw, 513, "Too Many Headers");
+    if lines > limits::HEADERS {
+        note(&mut flaw, 400, "Too Many Headers");
+    }
+    if body_start > limits::HEADER_BYTES {
+        note(&mut flaw, 400, "Headers Too Long");
     }
     let rest = &text[body_start..];
     let body = if cut {
@@ -217,7 +221,7 @@ fn note(flaw: &mut Option<Refusal>, status: u16, reason: &'static str) {
 }
 
 fn offset(at: usize) -> Result<u16, Unreadable> {
-    const { assert!(HEAD_OCTETS_MAX == u16::MAX as usize) };
+    const { assert!(limits::HEADER_BYTES <= u16::MAX as usize) };
     u16::try_from(at).map_err(|_| Unreadable::TooLong)
 }
 
@@ -324,8 +328,12 @@ fn request_line(line: &[u8]) -> Result<(Start<'_>, Option<Refusal>), Unreadable>
     }
     let uri = line.get(method_end + 1..uri_end).unwrap_or(&[]);
     let mut flaw = None;
+    //= RFC 3261 21.5.6
     if !lex::eq_ignore_case(version, "SIP/2.0") {
         note(&mut flaw, 505, "Version Not Supported");
+    }
+    if uri.len() > limits::URI_BYTES {
+        note(&mut flaw, 414, "Request-URI Too Long");
     }
     if uri.is_empty() || !lex::all(uri, lex::is_uri) {
         note(&mut flaw, 400, "Malformed Request-URI");
@@ -368,5 +376,204 @@ impl Length {
                 rest
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADERS: &str = "Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n";
+
+    fn scanned(text: &str) -> Message<'_> {
+        Message::scan(text.as_bytes()).unwrap_or_else(|error| panic!("{error:?}: {text}"))
+    }
+
+    fn flaw(text: &str) -> Option<u16> {
+        scanned(text).flaw.map(|flaw| flaw.status)
+    }
+
+    #[test]
+    fn the_parts_of_a_request_are_found() {
+        let text = format!("\r\n\r\nOPTIONS sip:h SIP/2.0\r\n{HEADERS}l: 4\r\n\r\nbodyrest");
+        let message = scanned(&text);
+        assert_eq!(
+            message.start,
+            Start::Request {
+                method: Method::Options,
+                uri: b"sip:h"
+            }
+        );
+        assert_eq!(message.body, b"body");
+        assert_eq!(message.first(Name::From), Some(&b"<sip:a@h>;tag=1"[..]));
+        assert_eq!(message.first(Name::To), None);
+        assert_eq!(message.count(Name::ContentLength), 1);
+        assert!(message.head().ends_with(b"\r\n\r\n"));
+        let names: Vec<_> = message.lines().map(|line| line.name).collect();
+        assert_eq!(names, [&b"Via"[..], b"From", b"l"]);
+    }
+
+    #[test]
+    fn the_status_of_a_response_is_read_and_its_phrase_is_not() {
+        for (line, status) in [
+            ("SIP/2.0 200 OK", 200),
+            ("SIP/2.0 100 ", 100),
+            ("SIP/2.0 699", 699),
+            ("SIP/2.0 404 = 2**3 * \u{0442}", 404),
+        ] {
+            let text = format!("{line}\r\n{HEADERS}\r\n");
+            assert_eq!(scanned(&text).start, Start::Response { status }, "{line}");
+        }
+        for line in [
+            "SIP/2.0 700 x",
+            "SIP/2.0 099 x",
+            "SIP/2.0 2000 x",
+            "SIP/3.0 200 OK",
+            "SIP/2.0 4294967301 x",
+        ] {
+            let text = format!("{line}\r\n{HEADERS}\r\n");
+            assert_eq!(
+                Message::scan(text.as_bytes()).err(),
+                Some(Unreadable::Response),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_sip_is_named() {
+        let mut stun = [0_u8; 20];
+        stun[1] = 1;
+        stun[4..8].copy_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
+        for (bytes, why) in [
+            (&b""[..], Unreadable::KeepAlive),
+            (b"\r\n\r\n", Unreadable::KeepAlive),
+            (b"\0\0\0\0", Unreadable::KeepAlive),
+            (&stun, Unreadable::Stun),
+            (b"GET / HTTP/1.1\r\n\r\n", Unreadable::StartLine),
+            (b"hello\r\n\r\n", Unreadable::StartLine),
+            (b"\0\0x\r\n\r\n", Unreadable::StartLine),
+            (b"OPTIONS sip:h", Unreadable::NoEnd),
+            (b"OPTIONS sip:h SIP/2.0\r\n", Unreadable::NoEnd),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\n", Unreadable::NoEnd),
+        ] {
+            assert_eq!(Message::scan(bytes).err(), Some(why), "{bytes:?}");
+        }
+    }
+
+    //= RFC 3261 7.3.1 type=test
+    #[test]
+    fn repeated_folded_and_comma_joined_headers_are_one_list() {
+        let text = "OPTIONS sip:h SIP/2.0\r\nROUTE : <sip:a,b>,\r\n\t<sip:c> \r\nVia: v\r\nroute:<sip:d>\r\n ;x=1\r\n\r\n";
+        let message = scanned(text);
+        let values: Vec<_> = message.values(Name::Route).collect();
+        assert_eq!(values, [&b"<sip:a,b>"[..], b"<sip:c>", b"<sip:d>\r\n ;x=1"]);
+        assert_eq!(message.lines_of(Name::Route).count(), 2);
+        assert_eq!(message.count(Name::Route), 2);
+        assert_eq!(message.values(Name::Via).count(), 1);
+        assert_eq!(message.values(Name::To).count(), 0);
+    }
+
+    #[test]
+    fn a_header_of_nothing_is_there_and_empty() {
+        let message =
+            scanned("OPTIONS sip:h SIP/2.0\r\nSupported:\r\nAccept: \r\n \r\nTo: x\r\n\r\n");
+        assert_eq!(message.first(Name::Supported), Some(&b""[..]));
+        assert_eq!(message.first(Name::Accept), Some(&b""[..]));
+        assert_eq!(message.first(Name::To), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn lines_may_end_without_a_carriage_return() {
+        let message = scanned("OPTIONS sip:h SIP/2.0\nTo: x\n y\nl: 1\n\nbc");
+        assert_eq!(message.first(Name::To), Some(&b"x\n y"[..]));
+        assert_eq!(message.body, b"b");
+    }
+
+    //= RFC 3261 18.3 type=test
+    #[test]
+    fn the_body_follows_its_length() {
+        let body = |length: &str| {
+            let text = format!("OPTIONS sip:h SIP/2.0\r\n{HEADERS}{length}\r\nabc");
+            let message = scanned(&text);
+            (message.body.len(), message.flaw.map(|flaw| flaw.status))
+        };
+        assert_eq!(body(""), (3, None), "to the end of the datagram");
+        assert_eq!(
+            body("Content-Length: 2\r\n"),
+            (2, None),
+            "the rest is ignored"
+        );
+        assert_eq!(body("Content-Length: 0\r\n"), (0, None));
+        assert_eq!(body("l:2\r\nContent-Length : 2\r\n"), (2, None));
+        for wrong in [
+            "4",
+            "-1",
+            "",
+            "2 2",
+            "18446744073709551616",
+            "99999999999",
+            "0x1",
+        ] {
+            let length = format!("Content-Length: {wrong}\r\n");
+            assert_eq!(body(&length), (3, Some(400)), "{wrong}");
+        }
+        assert_eq!(body("l: 1\r\nl: 2\r\n"), (3, Some(400)), "two that differ");
+    }
+
+    #[test]
+    fn a_start_line_gone_wrong_can_still_be_answered() {
+        let status = |line: &str| flaw(&format!("{line}\r\n{HEADERS}\r\n"));
+        assert_eq!(status("OPTIONS sip:h sip/2.0"), None);
+        assert_eq!(status("OPTIONS sip:h SIP/7.0"), Some(505));
+        assert_eq!(status("OPTIONS  sip:h SIP/2.0"), Some(400));
+        assert_eq!(status("OPTIONS sip:h  SIP/2.0"), Some(400));
+        assert_eq!(status("OPTIONS sip:h; lr SIP/2.0"), Some(400));
+        assert_eq!(status("OPTIONS <sip:h> SIP/2.0"), Some(400));
+        assert_eq!(status("OPTIONS SIP/2.0"), Some(400));
+        assert_eq!(status("OPTIONS sip:h\r\n SIP/2.0"), Some(400));
+        let long = format!("OPTIONS sip:{} SIP/2.0", "h".repeat(limits::URI_BYTES));
+        assert_eq!(status(&long), Some(414));
+    }
+
+    #[test]
+    fn limits_are_refused_and_not_ignored() {
+        let many = format!(
+            "OPTIONS sip:h SIP/2.0\r\n{HEADERS}{}\r\n",
+            "X: y\r\n".repeat(limits::HEADERS)
+        );
+        assert_eq!(flaw(&many), Some(400));
+        let long = format!(
+            "OPTIONS sip:h SIP/2.0\r\n{HEADERS}X: {}\r\n\r\n",
+            "y".repeat(limits::HEADER_BYTES)
+        );
+        assert_eq!(flaw(&long), Some(400));
+        let too_long = format!(
+            "OPTIONS sip:h SIP/2.0\r\nX: {}\r\n\r\n",
+            "y".repeat(1 << 16)
+        );
+        assert_eq!(
+            Message::scan(too_long.as_bytes()).err(),
+            Some(Unreadable::TooLong)
+        );
+        assert_eq!(
+            flaw(&format!(
+                "OPTIONS sip:h SIP/2.0\r\n{HEADERS}no colon\r\n\r\n"
+            )),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn a_datagram_that_was_cut_keeps_its_whole_headers_and_is_refused() {
+        let text = format!("OPTIONS sip:h SIP/2.0\r\n{HEADERS}To: <sip:b@h>\r\nCall-ID: ab");
+        let message = Message::scan_cut(text.as_bytes()).unwrap();
+        assert_eq!(message.flaw.map(|flaw| flaw.status), Some(513));
+        assert_eq!(message.first(Name::To), Some(&b"<sip:b@h>"[..]));
+        assert_eq!(message.first(Name::CallId), None);
+        assert_eq!(message.lines().count(), 3);
+        let whole = format!("OPTIONS sip:h SIP/2.0\r\n{HEADERS}l: 999\r\n\r\nbody");
+        let message = Message::scan_cut(whole.as_bytes()).unwrap();
+        assert_eq!(message.flaw.map(|flaw| flaw.status), Some(513));
     }
 }

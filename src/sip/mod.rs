@@ -11,7 +11,6 @@ pub mod authorization;
 pub mod event;
 pub mod host;
 mod lex;
-pub mod limits;
 pub mod message;
 pub mod method;
 pub mod name;

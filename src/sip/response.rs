@@ -72,3 +72,75 @@ impl Response<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = "SIP/2.0 503 Busy\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK0ab;received=192.0.2.1\r\n\
+        f: <sip:1001@h>;tag=us\r\n\
+        t: <sip:a@h>;tag=them\r\n\
+        i: c3\r\n\
+        CSeq: 7 NOTIFY\r\n\
+        Retry-After: 30 (overloaded);duration=9\r\n\r\n";
+
+    fn parses(from: &str, to: &str) -> bool {
+        let text = SOUND.replacen(from, to, 1);
+        assert_ne!(text, SOUND);
+        Message::scan(text.as_bytes()).is_ok_and(|message| message.response().is_some())
+    }
+
+    #[test]
+    fn a_sound_response_has_everything_in_its_place() {
+        let message = Message::scan(SOUND.as_bytes()).unwrap();
+        let response = message.response().unwrap();
+        assert_eq!(
+            (response.status, response.branch),
+            (503, &b"z9hG4bK0ab"[..])
+        );
+        assert_eq!((response.cseq, response.method), (7, Method::Notify));
+        assert_eq!(
+            (response.from_tag, response.to_tag),
+            (&b"us"[..], Some(&b"them"[..]))
+        );
+        assert_eq!(response.call_id, b"c3");
+        assert_eq!(response.retry_after(), Some(30));
+        assert_eq!(message.request().unwrap_err().status, 400);
+        assert!(!message.is_answerable());
+    }
+
+    #[test]
+    fn a_broken_response_is_none() {
+        for (from, to) in [
+            ("Via:", "X:"),
+            ("CSeq: 7", "CSeq: 9292394834772304023312"),
+            ("f: ", "g: "),
+            ("t: ", "t: <sip:b@h>\r\nt: "),
+            ("i: c3\r\n", ""),
+            ("<sip:a@h>", "\"x <sip:a@h>"),
+            ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"),
+        ] {
+            assert!(!parses(from, to), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_retry_after_that_is_no_number_is_none() {
+        for (value, expected) in [
+            ("0", Some(0)),
+            ("5;duration=3", Some(5)),
+            ("x", None),
+            ("949302838503028349304023988", None),
+            ("5 5", None),
+        ] {
+            let text = SOUND.replacen("30 (overloaded);duration=9", value, 1);
+            let message = Message::scan(text.as_bytes()).unwrap();
+            assert_eq!(
+                message.response().unwrap().retry_after(),
+                expected,
+                "{value}"
+            );
+        }
+    }
+}
