@@ -1,2 +1,117 @@
-//! Placeholder.
-fn main() {}
+//! Loads for Lampfield: phones by the ten thousand on one core, each of which checks what it is told.
+//! A lamp that is wrong at the end is an exit code of 1.
+
+mod field;
+mod http;
+mod lamp;
+mod loads;
+mod options;
+mod phone;
+mod publisher;
+mod random;
+mod report;
+mod server;
+mod stub;
+mod sys;
+mod wire;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode};
+use std::time::SystemTime;
+
+use clap::Parser;
+
+use options::{Arguments, Options, Role};
+use server::{Server, Start};
+
+fn main() -> ExitCode {
+    let Arguments {
+        command,
+        mut options,
+    } = Arguments::parse();
+    if let Some(Role::Stub { listen, admin }) = command {
+        return match stub::serve(listen, admin) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
+    let seed = *options.seed.get_or_insert_with(seed_of_now);
+    println!("load {:?}, seed {seed}", options.load);
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &io::Error) -> ExitCode {
+    eprintln!("lampfield-load: {error}");
+    ExitCode::from(2)
+}
+
+fn seed_of_now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(1, |since| since.as_nanos() as u64 % 1_000_000_007)
+}
+
+/// Starts the server, runs the load, ends the server. Whether all was well.
+fn run(options: &Options) -> io::Result<bool> {
+    let processors = sys::processors();
+    let apart = !options.no_pin && options.shards == 1 && processors.len() > 1;
+    let log = options.log.clone().unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("lampfield-load-{}.log", std::process::id()))
+    });
+    let binary = match options.baseline {
+        true => std::env::current_exe()?,
+        false => options.server_binary.clone(),
+    };
+    let server = Server::start(&Start {
+        binary: &binary,
+        stub: options.baseline,
+        ip: options.ip(),
+        shards: options.shards,
+        processor: apart.then(|| processors[0]),
+        log: &log,
+    })?;
+    if apart {
+        sys::stay_on(processors[1])?;
+    }
+    let profiler = profile(options.perf.as_ref(), server.pid())?;
+    let mut report = loads::run(options, &server)?;
+    if let Some(mut profiler) = profiler {
+        sys::interrupt(profiler.id());
+        profiler.wait()?;
+    }
+    if !server.stop()? && !options.baseline {
+        report.problem("the server did not end well after SIGTERM".to_owned());
+    }
+    print!("{}", report.table());
+    if options.json {
+        println!(
+            "{}",
+            report.json(&format!("{:?}", options.load), options.seed.unwrap_or(0))
+        );
+    }
+    if report.is_good() {
+        // Only what went wrong is worth keeping.
+        if options.log.is_none() {
+            std::fs::remove_file(&log)?;
+        }
+    } else {
+        println!("the server's output is in {}", log.display());
+    }
+    Ok(report.is_good())
+}
+
+/// `perf record` of the server, ended by an interrupt.
+fn profile(file: Option<&PathBuf>, server: u32) -> io::Result<Option<Child>> {
+    let Some(file) = file else {
+        return Ok(None);
+    };
+    let mut command = Command::new("perf");
+    command.args(["record", "--quiet", "-e", "cpu-clock", "-F", "4999", "-g"]);
+    command.arg("-o").arg(file);
+    command.args(["-p", &server.to_string()]);
+    command.spawn().map(Some)
+}

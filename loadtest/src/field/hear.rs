@@ -1,0 +1,227 @@
+//! What the field does with a datagram that came, and with an answer that did not.
+
+use std::cmp::Reverse;
+use std::io::Write;
+use std::time::Duration;
+
+use super::{AGAIN_MILLISECONDS, Field, Who};
+use crate::phone::{Stage, Verdict};
+use crate::publisher::publisher_of;
+use crate::wire::{Heard, number, write_answer};
+
+impl Field {
+    pub(super) fn hear(&mut self, port: usize, bytes: &[u8]) {
+        let Ok(heard) = Heard::read(bytes) else {
+            self.seen.unreadable += 1;
+            return;
+        };
+        if heard.status != 0 {
+            self.hear_answer(&heard);
+        } else if heard.method == b"NOTIFY" {
+            let most = self.seen.notify_bytes_max.max(bytes.len() as u64);
+            self.seen.notify_bytes_max = most;
+            let status = self.hear_notify(&heard);
+            write_answer(self.ports[port].outbox.open(), &heard, status);
+            self.post(port);
+        } else {
+            self.seen.header_wrong += 1;
+        }
+    }
+
+    /// Which phone, and which of its subscriptions: `PHONE-INCARNATION-RUN@…`.
+    fn phone_of(&self, call_id: &[u8]) -> Option<(u32, u32)> {
+        let mut parts = call_id.split(|&byte| byte == b'-');
+        let phone = number(parts.next()?)?;
+        let incarnation = number(parts.next()?)?;
+        let known = (phone as usize) < self.phones.len();
+        known.then_some((phone, incarnation))
+    }
+
+    fn hear_notify(&mut self, heard: &Heard<'_>) -> &'static str {
+        const GONE: &str = "481 Call/Transaction Does Not Exist";
+        let Some((index, incarnation)) = self.phone_of(heard.call_id) else {
+            self.seen.wrong_dialog += 1;
+            return GONE;
+        };
+        let phone = &mut self.phones[index as usize];
+        if phone.incarnation != incarnation {
+            // An earlier life of this phone, which it does not remember.
+            return GONE;
+        }
+        self.local_tag.clear();
+        write!(self.local_tag, "p{index}x{incarnation}").expect("a Vec takes every write");
+        let was_active = phone.stage == Stage::Active;
+        let was_wrong = was_active && !phone.right;
+        let was_open = phone.awaits_answer || phone.awaits_notify;
+        let verdict = phone.take_notify(heard, &self.local_tag, self.plan.package, &mut self.seen);
+        let truth = &self.resources[phone.resource as usize];
+        phone.right = truth.state.shows_as(self.plan.package, phone.lamp);
+        let is_open = phone.awaits_answer || phone.awaits_notify;
+        let is_wrong = phone.stage == Stage::Active && !phone.right;
+        self.open -= usize::from(was_open && !is_open);
+        self.wrong = self.wrong + usize::from(is_wrong) - usize::from(was_wrong);
+        if was_wrong && !is_wrong {
+            self.delays.push(self.now.saturating_sub(truth.changed));
+        }
+        match verdict {
+            Verdict::Taken | Verdict::Again => "200 OK",
+            Verdict::Foreign => GONE,
+        }
+    }
+
+    fn hear_answer(&mut self, heard: &Heard<'_>) {
+        if heard.status < 200 {
+            return;
+        }
+        if let Some(index) = publisher_of(heard.call_id) {
+            self.hear_publish_answer(index, heard);
+            return;
+        }
+        let Some((index, incarnation)) = self.phone_of(heard.call_id) else {
+            self.seen.wrong_dialog += 1;
+            return;
+        };
+        let phone = &mut self.phones[index as usize];
+        let awaited = phone.awaits_answer && heard.cseq == phone.cseq;
+        if phone.incarnation != incarnation || !awaited {
+            self.seen.answers_again += 1;
+            return;
+        }
+        phone.awaits_answer = false;
+        self.seen.answers += 1;
+        match heard.status {
+            200 => self.accepted(index, heard),
+            500 | 503 => self.refused(index, heard.retry_after),
+            // The dialog ended at the server's side before it heard that it should.
+            481 if phone.stage == Stage::Leaving => self.ended(index, Stage::Gone),
+            _ => {
+                self.seen.answer_unexpected += 1;
+                self.ended(index, Stage::Refused);
+            }
+        }
+    }
+
+    fn accepted(&mut self, index: u32, heard: &Heard<'_>) {
+        let phone = &mut self.phones[index as usize];
+        self.open -= usize::from(!phone.awaits_notify);
+        let tag = Heard::tag(heard.to).unwrap_or(b"");
+        if tag.is_empty() || (!phone.tag.is_empty() && *phone.tag != *tag) {
+            self.seen.wrong_dialog += 1;
+        }
+        if phone.tag.is_empty() {
+            phone.tag = tag.into();
+        }
+        phone.learn_target(heard);
+        phone.granted = heard.expires.unwrap_or(0);
+        if heard.expires.is_none_or(|granted| granted > phone.asked) {
+            self.seen.expires_wrong += 1;
+        }
+        if phone.stage == Stage::Subscribing {
+            phone.stage = Stage::Active;
+            self.wrong += usize::from(!phone.right);
+        }
+    }
+
+    /// A refusal for now: the phone tries again when it may.
+    fn refused(&mut self, index: u32, retry_after: Option<u32>) {
+        self.seen.refusals += 1;
+        let phone = &self.phones[index as usize];
+        let wait = Duration::from_secs(u64::from(retry_after.unwrap_or(5)));
+        self.retries.push(Reverse((self.now + wait, index)));
+        // A dialog that was refused a refresh lives on.
+        let stage = match phone.stage {
+            Stage::Subscribing => Stage::Refused,
+            stage => stage,
+        };
+        self.ended(index, stage);
+    }
+
+    /// Nothing more is awaited by this phone.
+    fn ended(&mut self, index: u32, stage: Stage) {
+        let phone = &mut self.phones[index as usize];
+        self.open -= 1;
+        self.wrong -= usize::from(phone.stage == Stage::Active && !phone.right);
+        phone.awaits_answer = false;
+        phone.awaits_notify = false;
+        phone.stage = stage;
+        self.wrong += usize::from(stage == Stage::Active && !phone.right);
+    }
+
+    fn hear_publish_answer(&mut self, index: u32, heard: &Heard<'_>) {
+        let Some(publisher) = self.publishers.get_mut(index as usize) else {
+            self.seen.wrong_dialog += 1;
+            return;
+        };
+        if !publisher.awaits_answer || heard.cseq != publisher.cseq {
+            self.seen.answers_again += 1;
+            return;
+        }
+        self.seen.answers += 1;
+        self.open -= 1;
+        self.seen.answer_unexpected += u64::from(!publisher.take_answer(heard));
+    }
+
+    /// Sends again what was not answered, and gives up after 64·T1.
+    pub(super) fn send_again(&mut self) {
+        for attempt in 0..AGAIN_MILLISECONDS.len() {
+            while let Some(wait) = self.waits[attempt].front()
+                && wait.due <= self.now
+            {
+                let wait = self.waits[attempt].pop_front().expect("it was there");
+                if !self.is_awaited(wait.who, wait.cseq) {
+                    continue;
+                }
+                if attempt + 1 == AGAIN_MILLISECONDS.len() {
+                    self.give_up(wait.who);
+                    continue;
+                }
+                self.seen.requests_again += 1;
+                match wait.who {
+                    Who::Phone { index, .. } => self.send_subscribe(index),
+                    Who::Publisher(index) => self.send_publish(index),
+                }
+                self.wait(attempt + 1, wait.who, wait.cseq);
+            }
+        }
+    }
+
+    fn is_awaited(&self, who: Who, cseq: u32) -> bool {
+        match who {
+            Who::Phone { index, incarnation } => {
+                let phone = &self.phones[index as usize];
+                phone.awaits_answer && phone.incarnation == incarnation && phone.cseq == cseq
+            }
+            Who::Publisher(index) => {
+                let publisher = &self.publishers[index as usize];
+                publisher.awaits_answer && publisher.cseq == cseq
+            }
+        }
+    }
+
+    fn give_up(&mut self, who: Who) {
+        self.seen.requests_unanswered += 1;
+        match who {
+            Who::Phone { index, .. } => self.ended(index, Stage::Refused),
+            Who::Publisher(index) => {
+                self.open -= 1;
+                self.publishers[index as usize].awaits_answer = false;
+            }
+        }
+    }
+
+    /// Phones that were told to come again later do so.
+    pub(super) fn try_again(&mut self) {
+        while let Some(&Reverse((due, index))) = self.retries.peek()
+            && due <= self.now
+        {
+            self.retries.pop();
+            let phone = &self.phones[index as usize];
+            match phone.stage {
+                Stage::Refused => self.subscribe(index),
+                Stage::Active if !phone.awaits_answer => self.refresh(index),
+                Stage::Leaving if !phone.awaits_answer => self.unsubscribe(index),
+                Stage::Off | Stage::Subscribing | Stage::Active | Stage::Leaving | Stage::Gone => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! All phones of a load, their sockets and their clocks, in one thread; and what is true, so that every
+//! lamp can be judged. It drives nothing by itself: a load tells phones what to do and calls `turn`.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+mod hear;
+
+use crate::lamp::State;
+use crate::phone::{Phone, Seen, Stage};
+use crate::publisher::Publisher;
+use crate::random::Random;
+use crate::sys::{self, Inbox, Outbox};
+use crate::wire::{Package, Subscribe};
+
+/// Intervals after which an unanswered request is sent again: T1 doubling to T2 (RFC 3261 17.1.2.2).
+const AGAIN_MILLISECONDS: [u64; 11] = [
+    500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000, 4000, 500,
+];
+
+/// What all phones of a load have in common.
+#[derive(Clone)]
+pub struct Plan {
+    pub server: SocketAddr,
+    pub package: Package,
+    pub expires: u32,
+    /// Phones are spread over so many sockets.
+    pub ports: usize,
+    /// How many keys share one From address.
+    pub keys: u32,
+    pub edges: u8,
+    /// Of a thousand datagrams, how many are thrown away, each way.
+    pub lose_permille: u32,
+    pub seed: u64,
+}
+
+/// What is true of one resource.
+pub struct Resource {
+    pub name: String,
+    pub state: State,
+    pub changed: Duration,
+    pub watchers: Vec<u32>,
+}
+
+struct Port {
+    socket: UdpSocket,
+    here: String,
+    outbox: Outbox,
+}
+
+/// A request that waits for its answer.
+struct Wait {
+    due: Duration,
+    who: Who,
+    cseq: u32,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Phone { index: u32, incarnation: u32 },
+    Publisher(u32),
+}
+
+/// The phones, and what they have seen.
+pub struct Field {
+    pub plan: Plan,
+    pub phones: Vec<Phone>,
+    pub publishers: Vec<Publisher>,
+    pub resources: Vec<Resource>,
+    pub seen: Seen,
+    pub random: Random,
+    /// How long each lamp that turned right had been wrong.
+    pub delays: Vec<Duration>,
+    /// Phones with an active subscription whose lamp is wrong.
+    wrong: usize,
+    /// Phones and publishers that wait for something.
+    open: usize,
+    run: u32,
+    server: String,
+    ports: Vec<Port>,
+    /// Out of its place only while its datagrams are being heard.
+    inbox: Option<Inbox>,
+    start: Instant,
+    now: Duration,
+    waits: [VecDeque<Wait>; AGAIN_MILLISECONDS.len()],
+    retries: BinaryHeap<Reverse<(Duration, u32)>>,
+    local_tag: Vec<u8>,
+}
+
+impl Field {
+    /// `count` phones that watch `resources` in turn.
+    pub fn new(plan: Plan, count: u32, resources: u32) -> io::Result<Self> {
+        let mut random = Random::new(plan.seed);
+        let mut ports = Vec::with_capacity(plan.ports);
+        for _ in 0..plan.ports {
+            let ip = match plan.server.ip() {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                v6 @ IpAddr::V6(_) => v6,
+            };
+            let socket = sys::bind(SocketAddr::new(ip, 0))?;
+            ports.push(Port {
+                here: socket.local_addr()?.to_string(),
+                socket,
+                outbox: Outbox::default(),
+            });
+        }
+        let mut field = Field {
+            run: random.below(u32::MAX),
+            server: plan.server.to_string(),
+            plan,
+            phones: Vec::with_capacity(count as usize),
+            publishers: Vec::new(),
+            resources: Vec::with_capacity(resources as usize),
+            seen: Seen::default(),
+            random,
+            delays: Vec::new(),
+            wrong: 0,
+            open: 0,
+            ports,
+            inbox: Some(Inbox::default()),
+            start: Instant::now(),
+            now: Duration::ZERO,
+            waits: Default::default(),
+            retries: BinaryHeap::new(),
+            local_tag: Vec::new(),
+        };
+        for number in 0..resources {
+            field.resources.push(Resource {
+                name: format!("{}", 1000 + number),
+                state: State::Idle,
+                changed: Duration::ZERO,
+                watchers: Vec::new(),
+            });
+        }
+        let nowhere: Rc<[u8]> = Rc::from(&b""[..]);
+        for index in 0..count {
+            let resource = index % resources;
+            field.resources[resource as usize].watchers.push(index);
+            field.phones.push(Phone {
+                resource,
+                target: nowhere.clone(),
+                ..Phone::default()
+            });
+        }
+        Ok(field)
+    }
+
+    /// Since the field was made.
+    pub fn clock(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Datagrams that the kernel dropped at the phones' sockets because we were behind.
+    pub fn drops(&self) -> u64 {
+        let ports = self.ports.iter();
+        ports
+            .filter_map(|port| port.socket.local_addr().ok())
+            .map(|address| crate::server::drops(address.port()))
+            .sum()
+    }
+
+    /// How many requests or NOTIFYs are still owed to phones and publishers.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// How many active phones show what is not true.
+    pub fn wrong(&self) -> usize {
+        self.wrong
+    }
+
+    /// How many phones are in this stage.
+    pub fn count(&self, stage: Stage) -> usize {
+        self.phones
+            .iter()
+            .filter(|phone| phone.stage == stage)
+            .count()
+    }
+
+    /// A new dialog.
+    pub fn subscribe(&mut self, index: u32) {
+        let phone = &mut self.phones[index as usize];
+        self.wrong -= usize::from(phone.stage == Stage::Active && !phone.right);
+        self.open -= usize::from(phone.awaits_answer || phone.awaits_notify);
+        *phone = Phone {
+            resource: phone.resource,
+            target: phone.target.clone(),
+            stage: Stage::Subscribing,
+            incarnation: phone.incarnation + 1,
+            ..Phone::default()
+        };
+        self.ask(index, self.plan.expires);
+    }
+
+    /// The same dialog, once more.
+    pub fn refresh(&mut self, index: u32) {
+        self.ask(index, self.plan.expires);
+    }
+
+    /// Expires: 0 in the dialog.
+    pub fn unsubscribe(&mut self, index: u32) {
+        let phone = &mut self.phones[index as usize];
+        self.wrong -= usize::from(phone.stage == Stage::Active && !phone.right);
+        phone.stage = Stage::Leaving;
+        self.ask(index, 0);
+    }
+
+    fn ask(&mut self, index: u32, expires: u32) {
+        let phone = &mut self.phones[index as usize];
+        self.open += usize::from(!(phone.awaits_answer || phone.awaits_notify));
+        phone.cseq += 1;
+        phone.asked = expires;
+        phone.awaits_answer = true;
+        phone.awaits_notify = true;
+        self.seen.requests_sent += 1;
+        self.send_subscribe(index);
+        self.wait(
+            0,
+            Who::Phone {
+                index,
+                incarnation: self.phones[index as usize].incarnation,
+            },
+            self.phones[index as usize].cseq,
+        );
+    }
+
+    fn send_subscribe(&mut self, index: u32) {
+        let phone = &self.phones[index as usize];
+        let ports = self.ports.len();
+        let port = &mut self.ports[index as usize % ports];
+        let in_dialog = phone.stage != Stage::Subscribing && !phone.tag.is_empty();
+        Subscribe {
+            here: &port.here,
+            server: &self.server,
+            phone: index,
+            incarnation: phone.incarnation,
+            run: self.run,
+            cseq: phone.cseq,
+            owner: index / self.plan.keys,
+            resource: &self.resources[phone.resource as usize].name,
+            package: self.plan.package,
+            expires: phone.asked,
+            dialog: in_dialog.then_some((&*phone.tag, &*phone.target)),
+            edges: self.plan.edges,
+        }
+        .write(port.outbox.open());
+        self.post(index as usize % ports);
+    }
+
+    /// The datagram that was just written goes out with the next flush, or is lost on purpose.
+    fn post(&mut self, port: usize) {
+        let lost = self.lose();
+        let port = &mut self.ports[port];
+        if lost {
+            port.outbox.discard();
+        } else if port.outbox.close(self.plan.server) {
+            self.seen.sends_refused += port.outbox.flush(&port.socket) as u64;
+        }
+    }
+
+    fn lose(&mut self) -> bool {
+        let lost = self.plan.lose_permille > 0 && self.random.below(1000) < self.plan.lose_permille;
+        self.seen.datagrams_lost_on_purpose += u64::from(lost);
+        lost
+    }
+
+    /// A publisher for the resource of that number.
+    pub fn add_publisher(&mut self, resource: u32) {
+        self.publishers.push(Publisher::new(resource));
+    }
+
+    /// Publishes a state; it is what is true from now on. Not while an answer is awaited.
+    pub fn publish(&mut self, index: u32, state: State) {
+        let publisher = &mut self.publishers[index as usize];
+        assert!(!publisher.awaits_answer, "one PUBLISH at a time");
+        self.open += 1;
+        publisher.next(state);
+        self.seen.requests_sent += 1;
+        let resource = publisher.resource;
+        let cseq = publisher.cseq;
+        self.change(resource, state);
+        self.send_publish(index);
+        self.wait(0, Who::Publisher(index), cseq);
+    }
+
+    fn send_publish(&mut self, index: u32) {
+        let ports = self.ports.len();
+        let publisher = &self.publishers[index as usize];
+        let port = &mut self.ports[index as usize % ports];
+        let name = &self.resources[publisher.resource as usize].name;
+        publisher.write(
+            port.outbox.open(),
+            &port.here,
+            &self.server,
+            index,
+            self.run,
+            name,
+        );
+        self.post(index as usize % ports);
+    }
+
+    fn wait(&mut self, attempt: usize, who: Who, cseq: u32) {
+        let due = self.now + Duration::from_millis(AGAIN_MILLISECONDS[attempt]);
+        self.waits[attempt].push_back(Wait { due, who, cseq });
+    }
+
+    /// What is true of a resource from now on; its watchers are wrong until they show it.
+    pub fn change(&mut self, resource: u32, state: State) {
+        self.now = self.start.elapsed();
+        let truth = &mut self.resources[resource as usize];
+        truth.state = state;
+        truth.changed = self.now;
+        for &index in &truth.watchers {
+            let phone = &mut self.phones[index as usize];
+            let right = state.shows_as(self.plan.package, phone.lamp);
+            if phone.stage == Stage::Active {
+                self.wrong -= usize::from(!phone.right);
+                self.wrong += usize::from(!right);
+            }
+            phone.right = right;
+        }
+    }
+
+    /// Receives, answers, sends again what is due. Waits at most so long if there is nothing to do.
+    pub fn turn(&mut self, wait: Duration) {
+        self.now = self.start.elapsed();
+        let mut came = 0;
+        for port in 0..self.ports.len() {
+            came += self.receive(port);
+        }
+        self.send_again();
+        self.try_again();
+        for port in &mut self.ports {
+            self.seen.sends_refused += port.outbox.flush(&port.socket) as u64;
+        }
+        if came == 0 {
+            let sockets: Vec<&UdpSocket> = self.ports.iter().map(|port| &port.socket).collect();
+            sys::wait_readable(&sockets, wait.as_millis() as i32);
+        }
+    }
+
+    fn receive(&mut self, port: usize) -> usize {
+        let mut inbox = self.inbox.take().expect("receive does not call itself");
+        let count = inbox.receive(&self.ports[port].socket);
+        for index in 0..count {
+            let (bytes, _peer) = inbox.datagram(index);
+            if !self.lose() {
+                self.hear(port, bytes);
+            }
+        }
+        self.inbox = Some(inbox);
+        count
+    }
+}

@@ -1,0 +1,131 @@
+//! As much of an HTTP client as setting hints and reading metrics takes, and a thread that sets hints
+//! so that the phones' thread never waits for an answer.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// A connection that is kept.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Client {
+    pub fn connect(admin: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(admin)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Client {
+            stream: BufReader::new(stream),
+        })
+    }
+
+    pub fn request(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: lampfield\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let status = line.get(9..12).and_then(|digits| digits.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other("not an HTTP answer"))?;
+        let mut length = None;
+        let mut chunked = false;
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let header = line.trim_end().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().ok();
+            }
+            chunked |= header.starts_with("transfer-encoding:") && header.ends_with("chunked");
+        }
+        let body = if chunked {
+            self.read_chunks()?
+        } else {
+            self.read_exactly(length.unwrap_or(0))?
+        };
+        Ok(Answer { status, body })
+    }
+
+    fn read_exactly(&mut self, length: usize) -> io::Result<String> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes)?;
+        String::from_utf8(bytes).map_err(io::Error::other)
+    }
+
+    fn read_chunks(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            text += &self.read_exactly(length)?;
+            self.read_exactly(2)?;
+            if length == 0 {
+                return Ok(text);
+            }
+        }
+    }
+}
+
+/// A thread that sets hints in order.
+pub struct Feeder {
+    sender: Option<Sender<(String, String)>>,
+    thread: Option<JoinHandle<io::Result<u64>>>,
+}
+
+impl Feeder {
+    pub fn start(admin: SocketAddr) -> io::Result<Self> {
+        let client = Client::connect(admin)?;
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || feed(client, &receiver));
+        Ok(Feeder {
+            sender: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// `PUT /v1/hints/RESOURCE`, soon.
+    pub fn set(&self, resource: &str, json: String) {
+        let sender = self.sender.as_ref().expect("it is there until finish");
+        // A feeder that failed says so in `finish`.
+        let _sent = sender.send((resource.to_owned(), json));
+    }
+
+    /// Waits until all are set; how many were.
+    pub fn finish(mut self) -> io::Result<u64> {
+        drop(self.sender.take());
+        let thread = self.thread.take().expect("finish takes it");
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the feeder panicked")))
+    }
+}
+
+fn feed(mut client: Client, changes: &Receiver<(String, String)>) -> io::Result<u64> {
+    let mut count = 0;
+    for (resource, json) in changes {
+        let answer = client.request("PUT", &format!("/v1/hints/{resource}"), &json)?;
+        if !(200..300).contains(&answer.status) {
+            return Err(io::Error::other(format!(
+                "PUT of {json} to {resource} was answered {}: {}",
+                answer.status, answer.body
+            )));
+        }
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,106 @@
+//! An ordinary bad day: phones come, refresh, leave, reboot without a word, while states change.
+//! At the end every lamp must be right and the server must know of no more subscriptions than there are.
+
+use std::io;
+use std::time::Duration;
+
+use super::{PATIENCE, Site, other_state};
+use crate::field::Field;
+use crate::http::Feeder;
+use crate::lamp::State;
+use crate::phone::Stage;
+use crate::report::{Report, percentile};
+use crate::wire::Package;
+
+/// What the server counts its subscriptions as, in its metrics.
+const METRIC: &str = "lampfield_subscriptions";
+
+pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
+    let feeder = Feeder::start(site.server.admin)?;
+    let count = site.options.count();
+    site.closed_loop(0..count / 2, Field::subscribe);
+    let rate = site.options.rate.unwrap_or(2_000.0);
+    let total = (rate * f64::from(site.options.seconds)) as u64;
+    let (cpu, start) = (site.server.cpu(), site.field.clock());
+    let mut done = 0;
+    while done < total {
+        let due = ((site.field.clock() - start).as_secs_f64() * rate) as u64;
+        while done < due.min(total) {
+            one_thing(site, &feeder);
+            done += 1;
+        }
+        site.field.turn(Duration::from_millis(1));
+    }
+    site.settle();
+    let used = site.server.cpu().since(&cpu);
+    // One change of everything finds the ghosts of rebooted phones: they answer 481.
+    for resource in 0..site.options.resources() {
+        change(site, &feeder, resource);
+        site.field.turn(Duration::ZERO);
+    }
+    site.until_right(PATIENCE);
+    feeder.finish()?;
+    site.rest(Duration::from_secs(1));
+    site.settle();
+    let active = site.field.count(Stage::Active);
+    report.count("things done", done);
+    report.count("active at the end", active as u64);
+    match site.server.metric(METRIC) {
+        Some(known) if site.field.plan.lose_permille == 0 && known as usize != active => {
+            report.problem(format!(
+                "the server counts {known} subscriptions, the phones have {active}"
+            ));
+        }
+        Some(known) => report.figure("subscriptions that the server counts", known, ""),
+        None => {}
+    }
+    report.figure(
+        "CPU per thing done",
+        used.total() as f64 / 1000.0 / done.max(1) as f64,
+        "µs",
+    );
+    site.field.delays.sort();
+    for (name, part) in [("median", 0.5), ("99 %", 0.99), ("worst", 1.0)] {
+        report.time(
+            &format!("a lamp was wrong for, {name}"),
+            percentile(&site.field.delays, part),
+        );
+    }
+    Ok(())
+}
+
+/// Something happens to a phone or a resource, chosen at random.
+fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
+    let index = site.field.random.below(site.options.count());
+    let choice = site.field.random.below(100);
+    if choice < 10 {
+        let resource = site.field.random.below(site.options.resources());
+        change(site, feeder, resource);
+        return;
+    }
+    let phone = &site.field.phones[index as usize];
+    if phone.awaits_answer || phone.awaits_notify {
+        return;
+    }
+    match phone.stage {
+        Stage::Off | Stage::Gone | Stage::Refused => site.field.subscribe(index),
+        Stage::Active if choice < 60 => site.field.refresh(index),
+        Stage::Active if choice < 90 => site.field.unsubscribe(index),
+        // It rebooted: a new dialog, and no word about the old one.
+        Stage::Active => site.field.subscribe(index),
+        Stage::Subscribing | Stage::Leaving => {}
+    }
+}
+
+fn change(site: &mut Site<'_>, feeder: &Feeder, resource: u32) {
+    let state = match site.field.plan.package {
+        Package::Dialog | Package::Presence => {
+            let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
+            other_state(&mut site.field, resource, &states)
+        }
+        Package::MessageSummary => State::Messages(site.field.random.below(1000) + 1),
+    };
+    site.field.change(resource, state);
+    let name = &site.field.resources[resource as usize].name;
+    feeder.set(name, state.json());
+}

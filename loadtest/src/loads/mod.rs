@@ -1,0 +1,157 @@
+//! The named loads, and what they share: a server, a field of phones before it, and ways to drive them
+//! that are bounded in count and in time.
+
+mod churn;
+mod fanout;
+mod memory;
+mod publish;
+mod rates;
+
+use std::io;
+use std::time::Duration;
+
+use crate::field::Field;
+use crate::lamp::State;
+use crate::options::{Load, Options};
+use crate::phone::Stage;
+use crate::report::Report;
+use crate::server::Server;
+
+/// How many requests may wait for their answers in a closed loop.
+const WINDOW: usize = 128;
+/// Longest wait for anything: 64·T1 and a little.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A server with phones before it.
+pub struct Site<'a> {
+    pub options: &'a Options,
+    pub server: &'a Server,
+    pub field: Field,
+}
+
+/// Runs the load that the options name.
+pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
+    let mut report = Report::default();
+    let field = Field::new(
+        options.plan(server.sip),
+        options.count(),
+        options.resources(),
+    )?;
+    let mut site = Site {
+        options,
+        server,
+        field,
+    };
+    match options.load {
+        Load::Subscribe => rates::subscribe(&mut site, &mut report),
+        Load::Storm => rates::storm(&mut site, &mut report),
+        Load::Refresh => rates::refresh(&mut site, &mut report),
+        Load::Fanout => fanout::run(&mut site, &mut report)?,
+        Load::Memory => memory::run(&mut site, &mut report),
+        Load::Publish => publish::run(&mut site, &mut report)?,
+        Load::Churn => churn::run(&mut site, &mut report)?,
+    }
+    report.seen(&site.field.seen);
+    judge(&site, &mut report);
+    let dropped = site.server.drops();
+    if dropped > 0 {
+        report.count("datagrams the kernel dropped at the server", dropped);
+    }
+    let dropped = site.field.drops();
+    if dropped > 0 {
+        report.count("datagrams the kernel dropped at the phones", dropped);
+    }
+    Ok(report)
+}
+
+/// What must hold at the end of every load.
+fn judge(site: &Site<'_>, report: &mut Report) {
+    let field = &site.field;
+    if field.wrong() > 0 {
+        report.problem(format!("{} lamps are wrong at the end", field.wrong()));
+    }
+    if field.open() > 0 {
+        report.problem(format!(
+            "{} phones still wait for an answer or a NOTIFY",
+            field.open()
+        ));
+    }
+    for stage in [Stage::Subscribing, Stage::Refused, Stage::Leaving] {
+        let count = field.count(stage);
+        if count > 0 {
+            report.problem(format!("{count} phones ended as {stage:?}"));
+        }
+    }
+}
+
+impl Site<'_> {
+    /// Has every phone of `phones` do something, with never more than a window of them waiting.
+    pub fn closed_loop(&mut self, phones: std::ops::Range<u32>, act: fn(&mut Field, u32)) {
+        for index in phones {
+            while self.field.open() >= WINDOW {
+                self.field.turn(Duration::from_millis(10));
+            }
+            act(&mut self.field, index);
+            if index % 16 == 0 {
+                self.field.turn(Duration::ZERO);
+            }
+        }
+        self.settle();
+    }
+
+    /// Has every phone of `phones` do something, so many a second, however many wait.
+    pub fn open_loop(&mut self, phones: std::ops::Range<u32>, rate: f64, act: fn(&mut Field, u32)) {
+        let start = self.field.clock();
+        let mut done = 0u32;
+        let count = phones.len() as u32;
+        while done < count {
+            let due = (self.field.clock() - start).as_secs_f64() * rate;
+            let due = (due as u32).min(count);
+            // A turn between every few keeps our own receive buffers from filling.
+            for index in done..due.min(done + 64) {
+                act(&mut self.field, phones.start + index);
+            }
+            let behind = due > done + 64;
+            done = due.min(done + 64);
+            self.field.turn(if behind {
+                Duration::ZERO
+            } else {
+                Duration::from_millis(1)
+            });
+        }
+    }
+
+    /// Until nothing is owed to anyone, or patience ends.
+    pub fn settle(&mut self) {
+        self.turn_until(PATIENCE, |field| field.open() == 0);
+    }
+
+    /// Until every active phone is right, or patience ends. Whether they are.
+    pub fn until_right(&mut self, patience: Duration) -> bool {
+        self.turn_until(patience, |field| field.wrong() == 0);
+        self.field.wrong() == 0
+    }
+
+    /// Serves the phones for so long.
+    pub fn rest(&mut self, time: Duration) {
+        self.turn_until(time, |_| false);
+    }
+
+    fn turn_until(&mut self, patience: Duration, done: impl Fn(&Field) -> bool) {
+        let start = self.field.clock();
+        while !done(&self.field) && self.field.clock() - start < patience {
+            self.field.turn(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A state that differs from the one that is true of the resource.
+fn other_state(field: &mut Field, resource: u32, states: &[State]) -> State {
+    let now = field.resources[resource as usize].state;
+    loop {
+        let state = states[field.random.below(states.len() as u32) as usize];
+        if state != now {
+            return state;
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::field::Plan;
+use crate::wire::Package;
+
+/// Plays phones against a Lampfield server that it starts itself, and checks every lamp.
+#[derive(Parser)]
+#[command(name = "lampfield-load", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Role>,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+#[derive(Subcommand)]
+pub enum Role {
+    /// Be the simplest possible notifier (what `--baseline` starts).
+    Stub {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        admin: SocketAddr,
+    },
+}
+
+/// Which load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Load {
+    /// New subscriptions in a closed loop
+    Subscribe,
+    /// Everyone at once, at a rate
+    Storm,
+    /// Refreshes of existing subscriptions
+    Refresh,
+    /// One resource that everyone watches changes
+    Fanout,
+    /// Resident memory per subscription
+    Memory,
+    /// Publishers and their watchers
+    Publish,
+    /// Phones come, refresh, leave and reboot while states change
+    Churn,
+}
+
+#[derive(Parser)]
+pub struct Options {
+    /// Which load to run
+    #[arg(value_enum, default_value = "subscribe")]
+    pub load: Load,
+    /// The server to start
+    #[arg(long, default_value = "target/release/lampfield")]
+    pub server_binary: PathBuf,
+    /// Measure the simplest possible notifier instead of the server
+    #[arg(long)]
+    pub baseline: bool,
+    /// Phones' keys: subscriptions
+    #[arg(long)]
+    pub count: Option<u32>,
+    /// Resources that they watch
+    #[arg(long)]
+    pub resources: Option<u32>,
+    /// Things per second, where the load has a rate
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// How long, where the load has a rate
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u32,
+    /// Changes of state, or rounds of refreshing
+    #[arg(long, default_value_t = 7)]
+    pub changes: u32,
+    /// The event package that phones ask for
+    #[arg(long, value_enum, default_value = "dialog")]
+    pub package: Package,
+    /// Seconds that phones ask for
+    #[arg(long, default_value_t = 3600)]
+    pub expires: u32,
+    /// Sockets that phones are spread over
+    #[arg(long, default_value_t = 4)]
+    pub ports: usize,
+    /// Keys of one phone: they share its From address
+    #[arg(long, default_value_t = 30)]
+    pub keys: u32,
+    /// Proxies with a Record-Route between phones and server
+    #[arg(long, default_value_t = 0)]
+    pub edges: u8,
+    /// Datagrams of a thousand thrown away, each way
+    #[arg(long, default_value_t = 0)]
+    pub lose: u32,
+    /// Over IPv6
+    #[arg(long)]
+    pub ipv6: bool,
+    /// Shards of the server
+    #[arg(long, default_value_t = 1)]
+    pub shards: usize,
+    /// Let server and phones run on any processor
+    #[arg(long)]
+    pub no_pin: bool,
+    /// The random choices; a run prints its own
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Also print the figures as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Record the server with `perf record` into this file
+    #[arg(long)]
+    pub perf: Option<PathBuf>,
+    /// Where the server's output goes
+    #[arg(long)]
+    pub log: Option<PathBuf>,
+}
+
+impl Options {
+    /// How many subscriptions.
+    pub fn count(&self) -> u32 {
+        let usual = match self.load {
+            Load::Subscribe | Load::Refresh | Load::Storm => 50_000,
+            Load::Fanout => 10_000,
+            Load::Memory => 100_000,
+            Load::Publish => 3_000,
+            Load::Churn => 10_000,
+        };
+        self.count.unwrap_or(usual).max(1)
+    }
+
+    /// How many resources.
+    pub fn resources(&self) -> u32 {
+        let usual = match self.load {
+            Load::Fanout => 1,
+            Load::Publish => self.count() / 3,
+            Load::Subscribe | Load::Refresh | Load::Storm | Load::Memory | Load::Churn => {
+                self.count() / 10
+            }
+        };
+        self.resources.unwrap_or(usual).clamp(1, self.count())
+    }
+
+    /// Where the server listens.
+    pub fn ip(&self) -> IpAddr {
+        if self.ipv6 {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        } else {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        }
+    }
+
+    /// What the phones have in common.
+    pub fn plan(&self, server: SocketAddr) -> Plan {
+        Plan {
+            server,
+            package: self.package,
+            expires: self.expires,
+            ports: self.ports.clamp(1, 64),
+            keys: self.keys.max(1),
+            edges: self.edges.min(6),
+            lose_permille: self.lose,
+            seed: self.seed.expect("set before the first use"),
+        }
+    }
+}

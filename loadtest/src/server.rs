@@ -1,0 +1,218 @@
+//! The server under load: started on free loopback ports, watched through /proc, ended by us and nobody else.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::http::Client;
+use crate::sys;
+
+/// How the server is to be started.
+pub struct Start<'a> {
+    pub binary: &'a Path,
+    /// This tool's own simplest possible notifier instead of a server.
+    pub stub: bool,
+    pub ip: IpAddr,
+    pub shards: usize,
+    pub processor: Option<usize>,
+    pub log: &'a Path,
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub sip: SocketAddr,
+    pub admin: SocketAddr,
+    data: PathBuf,
+}
+
+/// Processor time of all threads, in nanoseconds, by thread.
+#[derive(Clone, Debug, Default)]
+pub struct Cpu {
+    pub threads: Vec<(String, u64)>,
+}
+
+impl Cpu {
+    pub fn total(&self) -> u64 {
+        self.threads
+            .iter()
+            .map(|(_, nanoseconds)| nanoseconds)
+            .sum()
+    }
+
+    /// What was used between an earlier reading and this one, threads of one name together.
+    pub fn since(&self, earlier: &Cpu) -> Cpu {
+        let mut threads: Vec<(String, u64)> = Vec::new();
+        for (name, now) in self.by_name() {
+            let before = earlier
+                .by_name()
+                .into_iter()
+                .find(|(other, _)| *other == name)
+                .map_or(0, |(_, nanoseconds)| nanoseconds);
+            threads.push((name, now.saturating_sub(before)));
+        }
+        Cpu { threads }
+    }
+
+    fn by_name(&self) -> Vec<(String, u64)> {
+        let mut names: Vec<(String, u64)> = Vec::new();
+        for (name, nanoseconds) in &self.threads {
+            match names.iter_mut().find(|(other, _)| other == name) {
+                Some((_, sum)) => *sum += nanoseconds,
+                None => names.push((name.clone(), *nanoseconds)),
+            }
+        }
+        names
+    }
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    pub fn start(start: &Start<'_>) -> io::Result<Self> {
+        let sip = UdpSocket::bind((start.ip, 0))?.local_addr()?;
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let data = std::env::temp_dir().join(format!("lampfield-load-{}", std::process::id()));
+        let mut command = Command::new(start.binary);
+        if start.stub {
+            command.args(["stub", "--listen", &sip.to_string()]);
+        } else {
+            command
+                .args(["serve", "--listen", &format!("udp:{sip}"), "--shards"])
+                .arg(start.shards.to_string())
+                .arg("--data-dir")
+                .arg(&data);
+        }
+        command.args(["--admin", &admin.to_string()]);
+        let log = fs::File::create(start.log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        sys::keep_on(&mut command, start.processor);
+        let mut server = Server {
+            child: command.spawn()?,
+            sip,
+            admin,
+            data,
+        };
+        server.wait_until_ready(start.log)?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self, log: &Path) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                let text = fs::read_to_string(log).unwrap_or_default();
+                return Err(io::Error::other(format!(
+                    "the server ended at once ({status}):\n{text}"
+                )));
+            }
+            let ready = Client::connect(self.admin)
+                .and_then(|mut client| client.request("GET", "/readyz", ""))
+                .is_ok_and(|answer| answer.status == 200);
+            if ready {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server did not become ready in 20 s"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time of each thread up to now.
+    pub fn cpu(&self) -> Cpu {
+        let mut threads = Vec::new();
+        let tasks = format!("/proc/{}/task", self.pid());
+        for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
+            let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+            let nanoseconds = read("schedstat")
+                .split(' ')
+                .next()
+                .and_then(|field| field.parse().ok());
+            threads.push((read("comm").trim_end().to_owned(), nanoseconds.unwrap_or(0)));
+        }
+        threads.sort();
+        Cpu { threads }
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
+    /// Datagrams that the kernel dropped at the server's sockets because it was behind.
+    pub fn drops(&self) -> u64 {
+        drops(self.sip.port())
+    }
+
+    /// The value of a metric summed over its labels; none where there is no such metric.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = Client::connect(self.admin)
+            .and_then(|mut client| client.request("GET", "/metrics", ""))
+            .ok()?
+            .body;
+        let values: Vec<f64> = text
+            .lines()
+            .filter(|line| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Ends it as an operator would; after 10 s by force. Whether it ended by itself and well.
+    pub fn stop(mut self) -> io::Result<bool> {
+        sys::terminate(self.pid());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(false)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Whatever became of it: it has been ours, and it is gone now.
+        let _killed = self.child.kill();
+        let _waited = self.child.wait();
+        let _removed = fs::remove_dir_all(&self.data);
+    }
+}
+
+/// Datagrams dropped at the UDP sockets bound to a local port (`/proc/net/udp`, last column).
+pub fn drops(port: u16) -> u64 {
+    let suffix = format!(":{port:04X}");
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .iter()
+        .flat_map(|file| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .filter(|line| {
+            let local = line.split_whitespace().nth(1);
+            local.is_some_and(|local| local.ends_with(&suffix))
+        })
+        .filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok())
+        .sum()
+}
