@@ -98,6 +98,8 @@ pub const CONTROL_REQUESTS_OPEN: usize = 1_024;
 pub const FORWARD_BLOCKS_QUEUED: usize = 16;
 /// Mail to one shard. Outcome: hint mail waits as "dirty for that shard", control mail has room of its own.
 pub const MAIL_QUEUED: usize = 8_192;
+/// Mail that waits at its sender for room in one queue. Outcome: lost, and counted as such.
+pub const MAIL_WAITING: usize = 65_536;
 /// Room in the mail queue that only control mail may take.
 pub const MAIL_QUEUED_FOR_CONTROL: usize = 64;
 /// Datagrams one turn may send. A step whose effects are nearly full stops and goes on in the next turn.

@@ -1,1 +1,20 @@
-//! To be written.
+//! The kernel edge: completions become `Input`, `Effects` become submissions.
+//! It holds rings, buffers, sockets and threads, and knows nothing of SIP.
+//!
+//! ```text
+//!  probe     is this kernel able to?             socket   UDP sockets, bound and set up
+//!  ring      one shard's datagrams:              address  SocketAddr and control messages, as the kernel writes them
+//!     buffers   where datagrams land             post     mail between threads, and who has to be woken
+//!     outgoing  what a send points at            drive    the turn of a shard, and its thread
+//!  clock     CLOCK_BOOTTIME and the wall         pin      which CPU a shard's thread runs on
+//! ```
+
+mod address;
+mod buffers;
+mod outgoing;
+
+pub mod clock;
+pub mod post;
+pub mod probe;
+pub mod ring;
+pub mod socket;

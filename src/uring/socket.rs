@@ -1,0 +1,248 @@
+//! UDP sockets of a listener: one for each shard, in one `SO_REUSEPORT` group, and what goes wrong in words.
+//! It opens and describes them; nothing is received or sent here.
+
+use core::fmt;
+use core::net::SocketAddr;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// How a listener's sockets are set up.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// Bytes that the kernel keeps for us while we are busy.
+    pub receive_buffer: usize,
+    /// Bytes on their way out of one socket.
+    pub send_buffer: usize,
+    /// Differentiated services code point of everything that is sent, 0 to 63.
+    pub dscp: Option<u8>,
+}
+
+impl Default for SocketOptions {
+    /// Room for the answers to a burst of some thousand NOTIFYs, as the kernel counts: 2.3 KiB for 350 bytes.
+    fn default() -> Self {
+        SocketOptions {
+            receive_buffer: 8 << 20,
+            send_buffer: 4 << 20,
+            dscp: None,
+        }
+    }
+}
+
+/// One shard's socket of a listener.
+#[derive(Debug)]
+pub struct ListenerSocket {
+    descriptor: OwnedFd,
+    address: SocketAddr,
+}
+
+impl ListenerSocket {
+    /// The address that it is bound to; where port 0 was asked for, the port that it got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether it takes datagrams to any address of this machine.
+    pub fn is_wildcard(&self) -> bool {
+        self.address.ip().is_unspecified()
+    }
+}
+
+impl AsRawFd for ListenerSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}
+
+/// Opens one socket for each of `shards`, all bound to `address` and to nobody else's socket.
+pub fn open(
+    address: SocketAddr,
+    shards: u16,
+    options: &SocketOptions,
+) -> Result<Vec<ListenerSocket>, OpenError> {
+    let mut sockets = Vec::with_capacity(usize::from(shards));
+    let mut address = address;
+    for shard in 0..shards {
+        let socket = open_one(address, shard == 0, options)?;
+        address = socket.address;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// The first socket of a group is bound alone, so that it is refused where any other socket has the
+/// address, also one of a process that would share it. Only then does it let others in: ours.
+fn open_one(
+    address: SocketAddr,
+    first: bool,
+    options: &SocketOptions,
+) -> Result<ListenerSocket, OpenError> {
+    let failed = |step| move |error| OpenError::new(address, step, error);
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM.cloexec(),
+        Some(Protocol::UDP),
+    )
+    .map_err(failed(Step::Create))?;
+    if !first {
+        socket.set_reuse_port(true).map_err(failed(Step::Share))?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true).map_err(failed(Step::SetUp))?;
+    }
+    set_up(&socket, address, options).map_err(failed(Step::SetUp))?;
+    socket
+        .bind(&SockAddr::from(address))
+        .map_err(failed(Step::Bind))?;
+    if first {
+        socket.set_reuse_port(true).map_err(failed(Step::Share))?;
+    }
+    let bound = socket.local_addr().map_err(failed(Step::Bind))?;
+    Ok(ListenerSocket {
+        address: bound.as_socket().unwrap_or(address),
+        descriptor: socket.into(),
+    })
+}
+
+fn set_up(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> io::Result<()> {
+    set_buffer(socket, Buffer::Receive, options.receive_buffer)?;
+    set_buffer(socket, Buffer::Send, options.send_buffer)?;
+    let wildcard = address.ip().is_unspecified();
+    match address {
+        SocketAddr::V4(_) => {
+            // A NOTIFY larger than the path may be fragmented anywhere: one that is dropped because
+            // an ICMP message got lost would leave a lamp wrong.
+            let dont = libc::IP_PMTUDISC_DONT;
+            set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, dont)?;
+            if wildcard {
+                set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            }
+            if let Some(dscp) = options.dscp {
+                socket.set_tos_v4(u32::from(dscp) << 2)?;
+            }
+        }
+        SocketAddr::V6(_) => {
+            if wildcard {
+                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            }
+            if let Some(dscp) = options.dscp {
+                let class = i32::from(dscp) << 2;
+                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Buffer {
+    Receive,
+    Send,
+}
+
+/// With CAP_NET_ADMIN as large as asked for, else as large as `rmem_max` and `wmem_max` allow.
+fn set_buffer(socket: &Socket, buffer: Buffer, bytes: usize) -> io::Result<()> {
+    let force = match buffer {
+        Buffer::Receive => libc::SO_RCVBUFFORCE,
+        Buffer::Send => libc::SO_SNDBUFFORCE,
+    };
+    // The kernel doubles what it is given, and refuses what overflows when doubled.
+    let value = i32::try_from(bytes).unwrap_or(i32::MAX).min(i32::MAX / 2);
+    if set_option(socket, libc::SOL_SOCKET, force, value).is_ok() {
+        return Ok(());
+    }
+    match buffer {
+        Buffer::Receive => socket.set_recv_buffer_size(value as usize),
+        Buffer::Send => socket.set_send_buffer_size(value as usize),
+    }
+}
+
+fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to a live integer of the length given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    address: SocketAddr,
+    step: Step,
+    error: io::Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Create,
+    SetUp,
+    Share,
+    Bind,
+}
+
+impl OpenError {
+    fn new(address: SocketAddr, step: Step, error: io::Error) -> OpenError {
+        OpenError {
+            address,
+            step,
+            error,
+        }
+    }
+
+    /// The address that was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the kernel said.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
+
+    fn advice(&self) -> Option<String> {
+        let port = self.address.port();
+        match self.error.raw_os_error()? {
+            libc::EADDRINUSE => Some(format!(
+                "another socket has it; `ss -lunp sport = {port}` shows whose"
+            )),
+            libc::EADDRNOTAVAIL => Some("no interface of this machine has this address".into()),
+            libc::EACCES if port < 1024 => Some(format!(
+                "port {port} needs CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
+            )),
+            libc::EAFNOSUPPORT => Some("this kernel has IPv6 switched off".into()),
+            libc::EMFILE | libc::ENFILE => Some("raise the limit of open files (ulimit -n)".into()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = match self.step {
+            Step::Create => "create a socket",
+            Step::SetUp => "set the socket's options",
+            Step::Share => "share the address among the shards",
+            Step::Bind => "bind",
+        };
+        let (address, error) = (self.address, &self.error);
+        write!(f, "cannot listen on udp:{address}: {doing}: {error}")?;
+        match self.advice() {
+            Some(advice) => write!(f, " ({advice})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

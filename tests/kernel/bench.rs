@@ -1,0 +1,179 @@
+//! What the tests share: a ring with all that belongs to it, and plain sockets as its peers.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use lampfield::arena::{Arena, SlotSize};
+use lampfield::shard::effects::{Effects, Send, SendTag};
+use lampfield::shard::input::Input;
+use lampfield::transport::{Flow, ListenerId};
+use lampfield::uring::post::eventfd;
+use lampfield::uring::ring::{Ring, RingOptions};
+use lampfield::uring::socket::{self, ListenerSocket, SocketOptions};
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Held by every test for reading, and for writing by the one that counts descriptors.
+pub static DESCRIPTORS: RwLock<()> = RwLock::new(());
+
+/// To be held by every test that opens descriptors.
+pub fn shared() -> RwLockReadGuard<'static, ()> {
+    DESCRIPTORS
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The only listener of most tests.
+pub const LISTENER: ListenerId = ListenerId(7);
+
+/// What a bench has been told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Datagram {
+        flow: Flow,
+        bytes: Vec<u8>,
+        truncated: bool,
+    },
+    Failed {
+        tag: SendTag,
+        errno: i32,
+    },
+}
+
+/// One ring, driven by hand.
+pub struct Bench {
+    pub ring: Ring,
+    pub arena: Arena,
+    pub effects: Effects,
+    eventfd: OwnedFd,
+}
+
+impl Bench {
+    pub fn new(options: &RingOptions) -> Bench {
+        let eventfd = eventfd().unwrap();
+        Bench {
+            ring: Ring::new(options, eventfd.as_fd()).unwrap(),
+            arena: Arena::new(1000, 100),
+            effects: Effects::new(1),
+            eventfd,
+        }
+    }
+
+    /// A bench that already receives on `address`, and the address that it got.
+    pub fn listening(options: &RingOptions, address: &str) -> (Bench, SocketAddr) {
+        let mut bench = Bench::new(options);
+        let socket = open(address);
+        let address = socket.address();
+        bench.ring.arm(LISTENER, socket).unwrap();
+        (bench, address)
+    }
+
+    /// Wants a datagram sent; the slot is given up at once, as for an answer.
+    pub fn send(&mut self, flow: &Flow, bytes: &[u8], tag: SendTag) {
+        let slot = self
+            .arena
+            .take(SlotSize::fitting(bytes.len()).unwrap())
+            .unwrap();
+        self.arena.buffer(slot)[..bytes.len()].copy_from_slice(bytes);
+        self.arena.set_len(slot, bytes.len());
+        self.effects.sends.push(Send {
+            slot,
+            listener: flow.listener,
+            source: flow.local,
+            peer: flow.peer,
+            tag,
+        });
+        self.effects.released.push(slot);
+    }
+
+    /// Sends what is wanted and takes what has come.
+    pub fn turn(&mut self) -> Vec<Told> {
+        self.ring.retry(false);
+        self.ring.offer(&self.arena, &mut self.effects).unwrap();
+        self.ring.enter().unwrap();
+        self.ring.settle(&mut self.arena);
+        let mut told = Vec::new();
+        self.ring.reap(usize::MAX, |input| {
+            told.push(tell(&input));
+            ControlFlow::Continue(())
+        });
+        told
+    }
+
+    /// Turns until `count` things have been told; waits on the eventfd in between.
+    pub fn turn_until(&mut self, count: usize) -> Vec<Told> {
+        let mut told = self.turn();
+        while told.len() < count {
+            if !self.ring.is_pending() {
+                self.wait();
+            }
+            told.extend(self.turn());
+        }
+        told
+    }
+
+    /// Waits until the ring announces something.
+    pub fn wait(&self) {
+        let mut poll = libc::pollfd {
+            fd: self.eventfd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one live entry.
+        let ready = unsafe { libc::poll(&mut poll, 1, PATIENCE.as_millis() as i32) };
+        assert_eq!(ready, 1, "nothing has been announced");
+        let mut count = 0_u64;
+        // SAFETY: eight live bytes.
+        let read = unsafe { libc::read(poll.fd, (&raw mut count).cast(), 8) };
+        assert_eq!(read, 8);
+    }
+}
+
+fn tell(input: &Input<'_>) -> Told {
+    match input {
+        Input::Datagram {
+            flow,
+            bytes,
+            truncated,
+            forwarded,
+        } => {
+            assert!(!forwarded);
+            Told::Datagram {
+                flow: *flow,
+                bytes: bytes.to_vec(),
+                truncated: *truncated,
+            }
+        }
+        Input::SendFailed { tag, errno } => Told::Failed {
+            tag: *tag,
+            errno: *errno,
+        },
+        Input::Mail(_) | Input::Tick { .. } => panic!("a ring tells of neither: {input:?}"),
+    }
+}
+
+/// One socket on `address`.
+pub fn open(address: &str) -> ListenerSocket {
+    let address = address.parse().unwrap();
+    let mut sockets = socket::open(address, 1, &SocketOptions::default()).unwrap();
+    sockets.pop().unwrap()
+}
+
+/// A peer that talks to `listener` only.
+pub fn peer(address: &str, listener: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.connect(listener).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The next datagram at a peer.
+pub fn receive(peer: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 65_536];
+    let length = peer.recv(&mut buffer).expect("a datagram");
+    buffer[..length].to_vec()
+}

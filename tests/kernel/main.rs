@@ -1,0 +1,6 @@
+//! The kernel edge against real sockets on loopback. Each test waits for what must happen; none sleeps.
+#![cfg(feature = "server")]
+
+mod bench;
+mod ring;
+mod socket;
