@@ -159,7 +159,7 @@ fn resource_pattern(text: &str, domains: &Domains) -> Result<Pattern, Fault> {
 
 /// A pattern over canonical names: `*` stands for any run of bytes, `?` for one byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
+pub(super) enum Pattern {
     Everything,
     Exact(Box<str>),
     /// `*` and then no wildcard: most of them are `*@example.com`.
@@ -168,7 +168,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    fn new(text: &str, domains: &Domains) -> Result<Pattern, Fault> {
+    pub(super) fn new(text: &str, domains: &Domains) -> Result<Pattern, Fault> {
         if text == "*" || text == "*@*" {
             return Ok(Pattern::Everything);
         }
@@ -203,7 +203,7 @@ impl Pattern {
         })
     }
 
-    fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         match self {
             Pattern::Everything => true,
             Pattern::Exact(exact) => **exact == *name,
@@ -253,4 +253,197 @@ fn matches_wild(pattern: &[u8], name: &[u8]) -> bool {
         }
     }
     pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{DomainSettings, DomainsSettings};
+    use proptest::prelude::*;
+
+    fn domains() -> Domains {
+        let domain = |name: &str, alias: &str| DomainSettings {
+            name: name.to_owned(),
+            aliases: vec![alias.to_owned()],
+        };
+        Domains::new(&DomainsSettings {
+            default: "example.com".to_owned(),
+            domains: vec![
+                domain("example.com", "192.0.2.1"),
+                domain("other.example", "192.0.2.2"),
+            ],
+        })
+        .unwrap()
+    }
+
+    fn rule(action: Option<Action>, identity: &str, resource: &str, allow: bool) -> RuleSettings {
+        RuleSettings {
+            action,
+            identity: identity.to_owned(),
+            resource: resource.to_owned(),
+            allow,
+        }
+    }
+
+    fn access(rules: Vec<RuleSettings>) -> Access {
+        let settings = AccessSettings {
+            rules,
+            ..AccessSettings::default()
+        };
+        Access::new(&settings, &domains()).unwrap()
+    }
+
+    fn permits(access: &Access, action: Action, identity: &str, resource: &str) -> bool {
+        access.permits(action, identity, &domains().named(resource).unwrap())
+    }
+
+    //= RFC 6665 4.2.1.3 type=test
+    #[test]
+    fn without_rules_everybody_may_in_their_own_domain_and_in_no_other() {
+        let access = access(Vec::new());
+        for action in [Action::Watch, Action::Publish] {
+            assert!(permits(&access, action, "a@example.com", "1001"));
+            assert!(!permits(&access, action, "a@other.example", "1001"));
+            assert!(!permits(&access, action, "a@elsewhere.example", "1001"));
+            assert!(!permits(&access, action, "a@", "1001"));
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let access = access(vec![
+            rule(None, "mallory", "*", false),
+            rule(Some(Action::Watch), "*@other.example", "1???@*", true),
+            rule(
+                Some(Action::Publish),
+                "pbx@192.0.2.2",
+                "*@example.com",
+                true,
+            ),
+            rule(Some(Action::Publish), "*", "self", true),
+            rule(Some(Action::Publish), "*", "*", false),
+        ]);
+        use Action::{Publish, Watch};
+        for (action, identity, resource, expected) in [
+            (Watch, "mallory@example.com", "1001", false),
+            (Watch, "mallory@other.example", "1001", true),
+            (Watch, "bob@other.example", "1001", true),
+            (Watch, "bob@other.example", "10012", false),
+            (Watch, "bob@example.com", "boss", true),
+            (Publish, "pbx@other.example", "1001", true),
+            (Publish, "pbx@example.com", "1001", false),
+            (Publish, "1001@example.com", "1001", true),
+            (Publish, "1001@example.com", "1002", false),
+        ] {
+            assert_eq!(
+                permits(&access, action, identity, resource),
+                expected,
+                "{action:?} {identity} {resource}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_no_rule_decides_is_as_configured() {
+        for (otherwise, own, other) in [
+            (Otherwise::Allow, true, true),
+            (Otherwise::Deny, false, false),
+            (Otherwise::Own, true, false),
+            (Otherwise::SameDomain, true, true),
+        ] {
+            let settings = AccessSettings {
+                rules: Vec::new(),
+                watch: otherwise,
+                publish: Otherwise::Deny,
+            };
+            let access = Access::new(&settings, &domains()).unwrap();
+            assert_eq!(
+                permits(&access, Action::Watch, "1001@example.com", "1001"),
+                own
+            );
+            assert_eq!(
+                permits(&access, Action::Watch, "1001@example.com", "1002"),
+                other
+            );
+            assert!(!permits(
+                &access,
+                Action::Publish,
+                "1001@example.com",
+                "1001"
+            ));
+        }
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let matches =
+            |pattern: &str, name: &str| Pattern::new(pattern, &domains()).unwrap().matches(name);
+        for (pattern, name, expected) in [
+            ("*", "anything@anywhere", true),
+            ("1001", "1001@example.com", true),
+            ("1001", "1001@other.example", false),
+            ("sip:1001@192.0.2.2", "1001@other.example", true),
+            ("%31001", "1001@example.com", true),
+            ("1*", "1001@example.com", true),
+            ("1*", "1001@other.example", false),
+            ("*@EXAMPLE.com", "1001@example.com", true),
+            ("*@example.com", "1001@not-example.com", false),
+            ("*@*.example", "a@other.example", true),
+            ("1???@*", "1001@x", true),
+            ("1???@*", "101@x", false),
+            ("a*b*c@*", "aXbXbXc@d", true),
+            ("a*b*c@*", "aXcXb@d", false),
+            ("?", "a@example.com", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_pattern_says_what_to_write_instead() {
+        let message = |identity: &str, resource: &str| {
+            let settings = AccessSettings {
+                rules: vec![rule(None, identity, resource, true)],
+                ..AccessSettings::default()
+            };
+            Access::new(&settings, &domains()).unwrap_err().to_string()
+        };
+        let text = message("*", "*@nowhere.example");
+        assert!(
+            text.starts_with("access.rules[0].resource: \"*@nowhere.example\""),
+            "{text}"
+        );
+        assert!(text.contains("*@example.com"), "{text}");
+        assert!(message("", "*").starts_with("access.rules[0].identity"));
+        assert!(message("a b", "*").contains("1???@*"));
+        assert!(message(&"x".repeat(300), "*").contains("pattern"));
+    }
+
+    #[test]
+    fn a_pattern_of_stars_is_matched_in_bounded_work() {
+        let name = "a".repeat(limits::RESOURCE_BYTES);
+        let pattern = "*a".repeat(limits::POLICY_PATTERN_BYTES / 2 - 1) + "b";
+        assert!(!matches_wild(pattern.as_bytes(), name.as_bytes()));
+    }
+
+    /// The obvious definition, exponential in the worst case.
+    fn obvious(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([], []) => true,
+            ([b'*', rest @ ..], _) => (0..=name.len()).any(|taken| obvious(rest, &name[taken..])),
+            ([b'?', rest @ ..], [_, after @ ..]) => obvious(rest, after),
+            ([byte, rest @ ..], [first, after @ ..]) => byte == first && obvious(rest, after),
+            ([_, ..], []) | ([], [_, ..]) => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wildcards_match_what_their_definition_says(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
+            prop_assert_eq!(
+                matches_wild(pattern.as_bytes(), name.as_bytes()),
+                obvious(pattern.as_bytes(), name.as_bytes())
+            );
+        }
+    }
 }

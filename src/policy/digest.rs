@@ -371,3 +371,54 @@ impl Challenge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= RFC 7616 3.9.1 type=test
+    #[test]
+    fn the_examples_of_the_rfc_are_accepted_as_they_stand_there() {
+        let nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
+        let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+        let realm = "http-auth@example.org";
+        for (algorithm, response) in [
+            (Algorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
+            (
+                Algorithm::Sha256,
+                "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
+            ),
+        ] {
+            let value = format!(
+                "Digest username=\"Mufasa\", realm=\"{realm}\", uri=\"/dir/index.html\", \
+                 algorithm={}, nonce=\"{nonce}\", nc=00000001, cnonce=\"{cnonce}\", qop=auth, \
+                 response=\"{response}\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"",
+                algorithm.name()
+            );
+            let fields = Fields::read(value.as_bytes()).unwrap().unwrap();
+            assert_eq!(fields.algorithm, algorithm);
+            assert_eq!(fields.count, 1);
+            let ha1 = Ha1::of(algorithm, "Mufasa", realm, "Circle of Life");
+            assert!(fields.is_answer(&ha1, b"GET"));
+            assert!(!fields.is_answer(&ha1, b"POST"));
+            let other = Ha1::of(algorithm, "Mufasa", realm, "Circle of life");
+            assert!(!fields.is_answer(&other, b"GET"));
+        }
+    }
+
+    #[test]
+    fn a_response_of_another_length_is_no_answer() {
+        let ha1 = Ha1::of(Algorithm::Md5, "a", "b", "c");
+        let read = |response: &str| {
+            let value = format!(
+                "Digest username=\"a\", realm=\"b\", uri=\"u\", nonce=\"n\", response=\"{response}\""
+            );
+            let fields = Fields::read(value.as_bytes()).unwrap();
+            fields.map(|fields| fields.is_answer(&ha1, b"GET"))
+        };
+        assert_eq!(read(""), Ok(false));
+        assert_eq!(read("00"), Ok(false));
+        assert_eq!(read(&"0".repeat(64)), Ok(false));
+        assert_eq!(read(&"0".repeat(1000)), Ok(false));
+    }
+}

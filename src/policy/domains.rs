@@ -2,10 +2,10 @@
 
 use core::net::IpAddr;
 
+use super::Fault;
 use super::key::{Key, without_final_dot};
-use super::{Fault, address_in};
 use crate::config::limits;
-use crate::sip::Host;
+use crate::sip::{Host, Tel};
 
 /// `[domains]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +147,18 @@ impl Domains {
         }
     }
 
+    /// A telephone number, which has no host: of the default domain, without what only helps the eye.
+    //= RFC 3966 5.1.1
+    pub fn number(&self, tel: &Tel<'_>) -> Result<Key, NotFound> {
+        let mut digits = [0; limits::RESOURCE_BYTES];
+        let mut length = 0;
+        for byte in tel.number.iter().filter(|byte| !b"-.()".contains(byte)) {
+            *digits.get_mut(length).ok_or(NotFound::TooLong)? = *byte;
+            length += 1;
+        }
+        Key::new(&digits[..length], &self.default).map_err(|_| NotFound::TooLong)
+    }
+
     /// The canonical address-of-record of who sends a request. A host that is none of ours stays what it is.
     pub fn address_of_record(&self, user: &[u8], host: &Host<'_>) -> Result<Key, NotFound> {
         match self.domain(host) {
@@ -185,6 +197,11 @@ impl Domains {
 /// A host as an operator writes it: IPv6 with or without brackets.
 pub(super) fn host_in(text: &str) -> Option<Host<'_>> {
     Host::parse_parameter(text.as_bytes()).ok()
+}
+
+/// The address in a setting, if it is one.
+pub(super) fn address_in(text: &str) -> Option<IpAddr> {
+    host_in(text)?.address()
 }
 
 /// A host name or address as a key carries it.

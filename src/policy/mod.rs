@@ -4,6 +4,8 @@
 mod access;
 mod digest;
 mod domains;
+mod fault;
+mod gate;
 mod identity;
 mod key;
 mod networks;
@@ -11,24 +13,31 @@ mod nonce;
 mod users;
 mod window;
 
-use core::fmt;
+#[cfg(test)]
+mod tests;
+
 use core::net::IpAddr;
 
 pub use access::{Access, AccessSettings, Action, Otherwise, RuleSettings};
 pub use digest::{Algorithm, Cause, DigestSettings};
 pub use domains::{DomainSettings, Domains, DomainsSettings, NotFound};
+pub use fault::Fault;
+pub use gate::GateSettings;
 pub use identity::Identity;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use networks::Networks;
 pub use users::{Password, UserSettings};
 pub use window::NonceWindows;
 
-use digest::{Challenge, Fields};
+use access::Pattern;
+use digest::Fields;
+use gate::{Gate, Realm};
 use nonce::{Nonce, nonce_key};
-use users::Users;
+use users::{Ha1, Users};
 use window::Use;
 
 use crate::partition::{Partition, Secrets};
+use crate::sip::{NameAddr, Target, Tel};
 use crate::transport::NatMode;
 
 /// Everything that the configuration says about who may what.
@@ -40,72 +49,11 @@ pub struct PolicySettings {
     pub access: AccessSettings,
     /// Addresses and networks of SBCs and proxies.
     pub edges: Vec<String>,
+    /// Patterns of identities that many phones share, such as an operator panel's or an edge's own.
+    pub shared_watchers: Vec<String>,
     /// What listeners demand; `transport::Listener::gate` is an index into it.
     pub gates: Vec<GateSettings>,
 }
-
-/// What a listener demands of who sends to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GateSettings {
-    /// SUBSCRIBE and PUBLISH need credentials of this realm; none: nobody is asked.
-    pub realm: Option<String>,
-    /// Addresses and networks whose requests are believed without credentials.
-    pub trusted: Vec<String>,
-    pub nat: NatMode,
-}
-
-/// The address in a setting, if it is one.
-fn address_in(text: &str) -> Option<IpAddr> {
-    domains::host_in(text)?.address()
-}
-
-/// A setting that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where it stands, such as `access.rules[3].resource`; may be empty.
-    pub at: String,
-    pub value: String,
-    /// What to write there.
-    pub instead: String,
-}
-
-impl Fault {
-    fn new(value: &str, instead: impl Into<String>) -> Fault {
-        Fault {
-            at: String::new(),
-            value: value.to_owned(),
-            instead: instead.into(),
-        }
-    }
-
-    fn at(mut self, at: &str) -> Fault {
-        self.at = at.to_owned();
-        self
-    }
-
-    fn within(mut self, outer: &str) -> Fault {
-        self.at = match self.at.as_str() {
-            "" => outer.to_owned(),
-            inner => format!("{outer}.{inner}"),
-        };
-        self
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.at.is_empty() {
-            write!(f, "{}: ", self.at)?;
-        }
-        write!(
-            f,
-            "\"{}\" can't be used; write {}",
-            self.value, self.instead
-        )
-    }
-}
-
-impl core::error::Error for Fault {}
 
 /// The settings, ready to be asked. Immutable, and one for all shards.
 #[derive(Clone, Debug)]
@@ -114,6 +62,7 @@ pub struct Policy {
     access: Access,
     users: Users,
     edges: Networks,
+    shared_watchers: Vec<Pattern>,
     gates: Vec<Gate>,
     strict_uri: bool,
     nonce_life_seconds: u64,
@@ -121,21 +70,6 @@ pub struct Policy {
     /// The newest first: only this one makes nonces.
     nonce_keys: Vec<[u8; 16]>,
     remarks: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-struct Gate {
-    realm: Option<Realm>,
-    trusted: Networks,
-    nat: NatMode,
-}
-
-#[derive(Clone, Debug)]
-struct Realm {
-    number: u32,
-    name: Box<str>,
-    algorithms: Vec<Algorithm>,
-    challenge: Challenge,
 }
 
 /// A request, as far as its sender is in question.
@@ -182,6 +116,11 @@ impl Policy {
         let access = Access::new(&settings.access, &domains)?;
         let mut users = Users::new(&settings.users, &domains, secrets)?;
         let edges = Networks::new(&settings.edges).map_err(|fault| fault.at("edges"))?;
+        let mut shared_watchers = Vec::with_capacity(settings.shared_watchers.len());
+        for text in &settings.shared_watchers {
+            let pattern = Pattern::new(text, &domains);
+            shared_watchers.push(pattern.map_err(|fault| fault.at("shared_watchers"))?);
+        }
         let mut remarks = Vec::new();
         let mut gates = Vec::with_capacity(settings.gates.len());
         for (index, gate) in settings.gates.iter().enumerate() {
@@ -197,6 +136,7 @@ impl Policy {
             access,
             users,
             edges,
+            shared_watchers,
             gates,
             strict_uri: settings.digest.strict_uri,
             nonce_life_seconds: settings.digest.nonce_life_seconds,
@@ -209,6 +149,41 @@ impl Policy {
     /// Which hosts are ours, and what requests name.
     pub fn domains(&self) -> &Domains {
         &self.domains
+    }
+
+    /// The resource that a Request-URI names. Its parameters and its port are nothing to it.
+    pub fn resource(&self, target: &Target<'_>) -> Result<Key, NotFound> {
+        match target {
+            Target::Sip(uri) => self
+                .domains
+                .resource(uri.user.unwrap_or_default(), &uri.host),
+            Target::Tel(tel) => self.domains.number(tel),
+        }
+    }
+
+    /// The canonical address-of-record of who sends a request: From is a claim, and no more.
+    pub fn sender(&self, from: &NameAddr<'_>) -> Result<Key, NotFound> {
+        if let Ok(uri) = from.sip_uri() {
+            let user = uri.user.unwrap_or_default();
+            self.domains.address_of_record(user, &uri.host)
+        } else if let Ok(tel) = Tel::parse(from.uri) {
+            self.domains.number(&tel)
+        } else {
+            // A scheme of another kind is a name all the same.
+            Key::new(from.uri, "").map_err(|_| NotFound::TooLong)
+        }
+    }
+
+    /// Whether the sender stands for more than one phone: anonymous, or listed as shared. Such a phone is told
+    /// from others by its Call-ID.
+    //= RFC 3261 8.1.1.3
+    pub fn is_shared(&self, from: &Key) -> bool {
+        from.domain() == b"anonymous.invalid"
+            || from.user() == b"anonymous"
+            || self
+                .shared_watchers
+                .iter()
+                .any(|pattern| pattern.matches(from.as_str()))
     }
 
     /// What an operator should know about settings that work.
@@ -330,12 +305,13 @@ impl Policy {
         }
         let user = self
             .users
-            .find(realm.number, fields.username, &self.secrets)
+            .find(realm.number, fields.username, &self.secrets);
+        // A user that we don't know takes as long as a wrong password.
+        let ha1 = user.and_then(|user| user.ha1(fields.algorithm));
+        let is_answer = fields.is_answer(ha1.unwrap_or(&Ha1::NOBODY), asked.method);
+        let user = user
+            .filter(|_| is_answer && ha1.is_some())
             .ok_or(Cause::Wrong)?;
-        let ha1 = user.ha1(fields.algorithm).ok_or(Cause::NotOffered)?;
-        if !fields.is_answer(ha1, asked.method) {
-            return Err(Cause::Wrong);
-        }
         let identity = Identity::authenticated(user.name.clone(), &self.secrets);
         let number = identity.number().to_le_bytes();
         let window = self.secrets.hash(&[&number, fields.nonce]);
@@ -345,65 +321,5 @@ impl Policy {
             Use::Replayed => Err(Cause::Replayed),
             Use::Unknown | Use::TooOld => Err(Cause::NonceForgotten),
         }
-    }
-}
-
-impl Gate {
-    fn new(
-        settings: &GateSettings,
-        digest: &DigestSettings,
-        users: &mut Users,
-        remarks: &mut Vec<String>,
-    ) -> Result<Gate, Fault> {
-        let trusted = Networks::new(&settings.trusted).map_err(|fault| fault.at("trusted"))?;
-        let realm = match &settings.realm {
-            Some(name) => Some(Realm::new(name, digest, users, remarks)?),
-            None => None,
-        };
-        Ok(Gate {
-            realm,
-            trusted,
-            nat: settings.nat,
-        })
-    }
-}
-
-impl Realm {
-    /// A phone answers the first challenge that it understands, so none is offered that one of the users can't meet.
-    fn new(
-        name: &str,
-        digest: &DigestSettings,
-        users: &mut Users,
-        remarks: &mut Vec<String>,
-    ) -> Result<Realm, Fault> {
-        let number = users.realm(name)?;
-        let mut algorithms = Vec::new();
-        for &algorithm in &digest.algorithms {
-            if algorithms.contains(&algorithm) {
-                continue;
-            }
-            if users.all_have(number, algorithm) {
-                algorithms.push(algorithm);
-            } else {
-                remarks.push(format!(
-                    "realm \"{name}\" does not offer {}: not every user has {}",
-                    algorithm.name(),
-                    algorithm.setting()
-                ));
-            }
-        }
-        if algorithms.is_empty() {
-            return Err(Fault::new(
-                name,
-                "a realm whose users all have a hash under one of the algorithms of [digest]",
-            )
-            .at("realm"));
-        }
-        Ok(Realm {
-            number,
-            name: name.into(),
-            challenge: Challenge::new(name, &algorithms),
-            algorithms,
-        })
     }
 }

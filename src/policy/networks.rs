@@ -2,7 +2,8 @@
 
 use core::net::IpAddr;
 
-use super::{Fault, address_in};
+use super::Fault;
+use super::domains::address_in;
 
 /// Address ranges, joined and sorted, so that a look-up is one binary search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

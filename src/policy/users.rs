@@ -48,6 +48,20 @@ pub(super) struct Ha1 {
 }
 
 impl Ha1 {
+    /// Nobody's: what is compared where there is no such user.
+    pub(super) const NOBODY: Ha1 = Ha1 {
+        digits: [b'0'; 64],
+        length: 64,
+    };
+
+    /// Of a plain password.
+    pub(super) fn of(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> Ha1 {
+        let parts = [user.as_bytes(), realm.as_bytes(), password.as_bytes()];
+        let mut digits = [0; 64];
+        let length = hash_parts(algorithm, &parts, &mut digits) as u8;
+        Ha1 { digits, length }
+    }
+
     pub(super) fn digits(&self) -> &[u8] {
         &self.digits[..usize::from(self.length)]
     }
@@ -191,12 +205,7 @@ fn hashes(settings: &UserSettings) -> Result<(Option<Ha1>, Option<Ha1>), Fault> 
     let UserSettings { user, realm, .. } = settings;
     match &settings.password {
         Password::Plain(password) => {
-            let of = |algorithm: Algorithm| {
-                let parts = [user.as_bytes(), realm.as_bytes(), password.as_bytes()];
-                let mut digits = [0; 64];
-                let length = hash_parts(algorithm, &parts, &mut digits) as u8;
-                Some(Ha1 { digits, length })
-            };
+            let of = |algorithm| Some(Ha1::of(algorithm, user, realm, password));
             Ok((of(Algorithm::Md5), of(Algorithm::Sha256)))
         }
         Password::Hashed { md5, sha256 } => {

@@ -44,7 +44,7 @@ impl NonceWindows {
     pub fn admit(&mut self, key: u64, count: u32, fresh: bool, seconds: u32) -> Use {
         let key = if key == FREE { 1 } else { key };
         let sets = self.sets.len() as u64;
-        let set = &mut self.sets[((key >> 32) * sets >> 32) as usize];
+        let set = &mut self.sets[(((key >> 32) * sets) >> 32) as usize];
         let Some(way) = (0..WAYS).find(|way| set[*way] == key) else {
             if count != 1 || !fresh {
                 return Use::Unknown;
