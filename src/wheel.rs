@@ -449,11 +449,9 @@ mod tests {
         let mut wheel = Wheel::new(Time::from_nanos(now));
         let mut model: BTreeMap<(u64, u64), u32> = BTreeMap::new();
         let mut set: Vec<(TimerId, (u64, u64), u32)> = Vec::new();
-        let mut order = 0;
         for step in 0..3000_u32 {
             let when = Time::from_nanos(now + of_any_size(&mut rng, 57));
-            let key = (tick_of(when), order);
-            order += 1;
+            let key = (tick_of(when), u64::from(step));
             match rng.below(8) {
                 0..4 => {
                     set.push((wheel.insert(when, token(step)), key, step));

@@ -3,8 +3,6 @@
 
 /// The most shards of a process: partitions are spread over them evenly up to here.
 pub const SHARDS_MAX: usize = 256;
-/// Partitions of phones and resources: enough to spread evenly over the most shards, and 12 bits in a tag.
-pub const PARTITIONS: usize = 4096;
 
 // What one shard remembers. Overload refuses new work and keeps old.
 

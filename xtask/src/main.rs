@@ -1,2 +1,68 @@
-//! Placeholder.
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `check` and what `help` lists.
+//! It starts other programs and judges their outcome; it holds nothing of the product.
+
+mod instructions;
+mod load;
+mod packages;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test          everything: installs what the tests need, then format, clippy, tidy, tests, simulator, SIPp
+  check         the quick part: format, clippy, tidy, unit tests
+  sim [ARG…]    the simulator, e.g. `sim --seeds 5000`
+  canaries      plants each known bug into a copy of the tree, and demands that the simulator finds it
+  bench [ARG…]  criterion benches, then instruction counts against those in the tree (`--bless` keeps the new ones,
+                `--instructions` leaves out criterion)
+  load NAME …   a load from loadtest/ against a release build; `load` alone lists the names
+  fuzz [ARG…]   the fuzz bodies, e.g. `fuzz sip --seconds 60`
+  packages      only installs the system packages that the tests need
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let passed = match command.as_str() {
+        "test" => test::everything(),
+        "check" => test::quick(),
+        "sim" => run::cargo(
+            &["run", "--quiet", "--package", "lampfield-sim", "--"],
+            rest,
+        ),
+        "canaries" => test::canaries(),
+        "bench" => instructions::bench(rest),
+        "load" => load::load(rest),
+        "fuzz" => run::cargo(
+            &[
+                "run",
+                "--quiet",
+                "--release",
+                "--package",
+                "lampfield-fuzz",
+                "--",
+            ],
+            rest,
+        ),
+        "packages" => packages::install(),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            true
+        }
+        unknown => {
+            eprintln!("xtask: unknown command `{unknown}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

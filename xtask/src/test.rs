@@ -1,0 +1,101 @@
+//! `cargo xtask test` and `check`: the steps, in the order in which they fail fastest.
+
+use std::fs;
+
+use crate::packages;
+use crate::run::{Steps, root};
+
+/// Seeds of the simulator in every test run.
+const SEEDS: &str = "200";
+
+/// Test programs that must exist; others in `tests/` are run after them.
+const TESTS: &[&str] = &["tidy", "scenarios", "kernel", "process", "sipp"];
+
+/// Everything. A step that fails does not hide the outcome of the next one; only a tree that does not build ends it.
+pub fn everything() -> bool {
+    let mut steps = Steps::new();
+    steps.step("system packages", packages::install);
+    lint(&mut steps);
+    if !steps.cargo("build of all tests", &["test", "--workspace", "--no-run"]) {
+        return steps.summary();
+    }
+    steps.cargo("unit tests", &["test", "--workspace", "--lib", "--bins"]);
+    steps.cargo(
+        "examples in the documentation",
+        &["test", "--workspace", "--doc"],
+    );
+    let mut tests: Vec<String> = TESTS.iter().map(|name| (*name).to_owned()).collect();
+    tests.extend(other_tests());
+    for name in tests {
+        let mut arguments = vec!["test", "--workspace", "--test", &name];
+        if name == "tidy" {
+            // It lists what has grown long.
+            arguments.extend(["--", "--show-output"]);
+        }
+        steps.cargo(&format!("tests/{name}"), &arguments);
+    }
+    steps.cargo(
+        "simulator",
+        &["run", "--package", "lampfield-sim", "--", "--seeds", SEEDS],
+    );
+    steps.summary()
+}
+
+/// What takes less than two minutes on a warm tree.
+pub fn quick() -> bool {
+    let mut steps = Steps::new();
+    lint(&mut steps);
+    steps.cargo("tidy", &["test", "--test", "tidy"]);
+    steps.cargo("unit tests", &["test", "--lib"]);
+    steps.summary()
+}
+
+/// See `tests/sim`: each canary is a known bug that the simulator has to find.
+pub fn canaries() -> bool {
+    eprintln!("xtask: there are no canaries yet");
+    false
+}
+
+fn lint(steps: &mut Steps) {
+    steps.cargo("format", &["fmt", "--all", "--check"]);
+    steps.cargo(
+        "clippy",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    );
+    let pure = [
+        "clippy",
+        "--package",
+        "lampfield",
+        "--lib",
+        "--no-default-features",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    steps.cargo("clippy of the pure build", &pure);
+}
+
+/// Test programs of the package that `TESTS` does not name.
+fn other_tests() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(root().join("tests"))
+        .expect("the folder of tests")
+        .flatten()
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".rs")
+                .map(str::to_owned)
+        })
+        .filter(|name| !TESTS.contains(&name.as_str()))
+        .collect();
+    names.sort();
+    names
+}
