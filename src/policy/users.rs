@@ -155,6 +155,7 @@ impl Users {
 
     /// Whether every user of the realm can answer a challenge under this algorithm.
     pub(super) fn all_have(&self, realm: u32, algorithm: Algorithm) -> bool {
+        // ORDER: whether it is true of all is the same in any order.
         self.users
             .iter()
             .filter(|user| user.realm == realm)

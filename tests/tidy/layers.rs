@@ -9,14 +9,9 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
     &["uring", "admin", "config"],
     &["shard"],
-    &[
-        "transport",
-        "transaction",
-        "policy",
-        "subscription",
-        "notify",
-        "state",
-    ],
+    &["transaction", "policy", "subscription", "notify", "state"],
+    // Flows and listeners are what all of them speak of.
+    &["transport"],
     &["sip"],
     &[
         "wheel",

@@ -46,17 +46,21 @@ pub fn line_of(text: &str, position: usize) -> usize {
         + 1
 }
 
-/// Whether a comment that begins with `marker` stands on this line or in the comment right above it.
+/// Whether a comment with `marker` stands on this line, or right above the statement that the line is part of.
 pub fn is_explained(source: &str, line: usize, marker: &str) -> bool {
-    let lines: Vec<&str> = source.lines().collect();
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
     if lines[line - 1].contains(marker) {
         return true;
     }
-    lines[..line - 1]
-        .iter()
-        .rev()
-        .map(|line| line.trim_start())
-        .take_while(|line| line.starts_with("//") || line.starts_with("#["))
+    let is_comment = |line: &str| line.starts_with("//") || line.starts_with("#[");
+    let mut above = lines[..line - 1].iter().rev().copied().peekable();
+    // Up to the first line of the statement.
+    while above
+        .next_if(|line| !is_comment(line) && !line.is_empty() && !line.ends_with([';', '{', '}']))
+        .is_some()
+    {}
+    above
+        .take_while(|line| is_comment(line))
         .any(|line| line.contains(marker))
 }
 
@@ -198,5 +202,12 @@ mod examples {
         let source = "x();\n// SAFETY: it is\n#[inline]\nunsafe {}\n";
         assert!(is_explained(source, 4, "SAFETY:"));
         assert!(!is_explained(source, 1, "SAFETY:"));
+        let statement = "// SAFETY: it is\nlet (a, b):\n    (A, B) =\n    unsafe {}\nunsafe {}\n";
+        assert!(is_explained(statement, 4, "SAFETY:"));
+        assert!(!is_explained(
+            "// SAFETY: it is\nf();\nunsafe {}\n",
+            3,
+            "SAFETY:"
+        ));
     }
 }
