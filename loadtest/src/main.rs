@@ -30,8 +30,13 @@ fn main() -> ExitCode {
         command,
         mut options,
     } = Arguments::parse();
-    if let Some(Role::Stub { listen, admin }) = command {
-        return match stub::serve(listen, admin) {
+    if let Some(Role::Stub {
+        listen,
+        admin,
+        notify_first,
+    }) = command
+    {
+        return match stub::serve(listen, admin, notify_first) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         };

@@ -26,6 +26,9 @@ pub enum Role {
         listen: SocketAddr,
         #[arg(long)]
         admin: SocketAddr,
+        /// Send each NOTIFY before the 200 that it belongs to
+        #[arg(long)]
+        notify_first: bool,
     },
 }
 

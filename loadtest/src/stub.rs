@@ -33,6 +33,8 @@ struct Resource {
 
 struct Stub {
     here: SocketAddr,
+    /// The NOTIFY overtakes the 200, as datagrams may.
+    notify_first: bool,
     watchers: Vec<Watcher>,
     by_call_id: HashMap<Box<[u8]>, u32>,
     resources: Vec<Resource>,
@@ -43,13 +45,14 @@ struct Stub {
 }
 
 /// Serves until the process is ended.
-pub fn serve(listen: SocketAddr, admin: SocketAddr) -> io::Result<()> {
+pub fn serve(listen: SocketAddr, admin: SocketAddr, notify_first: bool) -> io::Result<()> {
     let socket = sys::bind(listen)?;
     let http = TcpListener::bind(admin)?;
     let (sender, changes) = mpsc::channel();
     thread::spawn(move || serve_http(&http, &sender));
     Stub {
         here: listen,
+        notify_first,
         watchers: Vec::new(),
         by_call_id: HashMap::new(),
         resources: Vec::new(),
@@ -104,8 +107,13 @@ impl Stub {
         };
         let watcher = &mut self.watchers[number as usize];
         watcher.live = expires > 0;
+        if self.notify_first {
+            self.notify(number, expires, outbox);
+        }
         self.answer(number, &heard, expires, peer, outbox);
-        self.notify(number, expires, outbox);
+        if !self.notify_first {
+            self.notify(number, expires, outbox);
+        }
     }
 
     fn admit(&mut self, heard: &Heard<'_>, peer: SocketAddr) -> u32 {
