@@ -151,7 +151,10 @@ impl<'a> Message<'a> {
 fn scan(bytes: &[u8], cut: bool) -> Result<Message<'_>, Unreadable> {
     let text = skip_line_ends(bytes)?;
     let line = line_end(text, 0).ok_or(Unreadable::NoEnd)?;
-    let (start, mut flaw) = start_line(&text[..line.end])?;
+    // Not trimmed as header lines are: spaces behind the start line are an error of their own.
+    let first_line = &text[..line.next - 1];
+    let first_line = first_line.strip_suffix(b"\r").unwrap_or(first_line);
+    let (start, mut flaw) = start_line(first_line)?;
     if line.folded {
         note(&mut flaw, 400, "Malformed Start Line");
     }
@@ -319,6 +322,12 @@ fn response(a: u8, b: u8, c: u8) -> Start<'static> {
 
 //= RFC 3261 7.1
 fn request_line(line: &[u8]) -> Result<(Start<'_>, Option<Refusal>), Unreadable> {
+    let mut flaw = None;
+    let whole = line;
+    let line = line.trim_ascii_end();
+    if line.len() != whole.len() {
+        note(&mut flaw, 400, "Malformed Start Line");
+    }
     let method_end = memchr::memchr(b' ', line).ok_or(Unreadable::StartLine)?;
     let uri_end = memchr::memrchr(b' ', line).ok_or(Unreadable::StartLine)?;
     let method = Method::parse(&line[..method_end]).ok_or(Unreadable::StartLine)?;
@@ -327,7 +336,6 @@ fn request_line(line: &[u8]) -> Result<(Start<'_>, Option<Refusal>), Unreadable>
         return Err(Unreadable::StartLine);
     }
     let uri = line.get(method_end + 1..uri_end).unwrap_or(&[]);
-    let mut flaw = None;
     //= RFC 3261 21.5.6
     if !lex::eq_ignore_case(version, "SIP/2.0") {
         note(&mut flaw, 505, "Version Not Supported");
@@ -530,6 +538,7 @@ mod tests {
         assert_eq!(status("OPTIONS sip:h  SIP/2.0"), Some(400));
         assert_eq!(status("OPTIONS sip:h; lr SIP/2.0"), Some(400));
         assert_eq!(status("OPTIONS <sip:h> SIP/2.0"), Some(400));
+        assert_eq!(status("OPTIONS sip:h SIP/2.0 "), Some(400));
         assert_eq!(status("OPTIONS SIP/2.0"), Some(400));
         assert_eq!(status("OPTIONS sip:h\r\n SIP/2.0"), Some(400));
         let long = format!("OPTIONS sip:{} SIP/2.0", "h".repeat(limits::URI_BYTES));
