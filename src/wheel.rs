@@ -33,6 +33,8 @@ pub enum Owner {
     Subscription,
     Publication,
     Hint,
+    /// A copy of a hint that waits for its home shard.
+    Copy,
     Shard,
 }
 

@@ -146,6 +146,7 @@ impl Compositor {
             Owner::ClientTransaction
             | Owner::ServerTransaction
             | Owner::Subscription
+            | Owner::Copy
             | Owner::Shard => {
                 unreachable!("the shard hands each timer to its owner")
             }
