@@ -1,0 +1,212 @@
+//! The record of a subscription, and the table of all of a shard's.
+
+use crate::partition::{Mark, Partition};
+use crate::slab::Slab;
+use crate::subscription::package::{ContentTypeId, PackageId};
+use crate::subscription::text::{Part, Text};
+use crate::time::Time;
+use crate::transport::Flow;
+use crate::wheel::TimerId;
+
+/// Why a subscription ends, as its last NOTIFY says (RFC 6665 4.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Timeout,
+    Deactivated,
+    Rejected,
+    NoResource,
+}
+
+impl Reason {
+    /// The value of the `reason` parameter.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Timeout => "timeout",
+            Reason::Deactivated => "deactivated",
+            Reason::Rejected => "rejected",
+            Reason::NoResource => "noresource",
+        }
+    }
+}
+
+/// Where a subscription stands. In every phase its one deadline runs, and is enough to end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Each change is notified.
+    Active,
+    /// The phone asked for a pause with Retry-After: the newest state is sent when it is over.
+    Silent { until: Time },
+    /// The phone did not answer: nothing is sent until it is heard again, or until expiry.
+    Parked,
+    /// One last NOTIFY is owed or on its way; nothing else will be sent.
+    Terminating(Reason),
+}
+
+/// What the watcher is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owed {
+    Nothing,
+    /// The state has changed: a NOTIFY younger than T1 is waited for.
+    Change,
+    /// A subscribe, refresh or end: it replaces what is on its way at once.
+    Prompt,
+}
+
+/// One subscription.
+pub struct Subscription {
+    pub text: Text,
+    /// Where NOTIFYs go: the listener and local address that the watcher's last request came in on, and the next hop.
+    pub flow: Flow,
+    pub expires_at: Time,
+    /// The random part of our tag.
+    pub check: u64,
+    /// Who watches, hashed: the same for all subscriptions of one phone.
+    pub phone: u64,
+    pub phase: Phase,
+    pub owed: Owed,
+    /// It stands in a queue of those to be told.
+    pub queued: bool,
+    pub package: PackageId,
+    pub content_type: ContentTypeId,
+    pub partition: Partition,
+    /// The copy of the watched hint, and the place in its list of watchers.
+    pub copy: u32,
+    pub position: u32,
+    /// Of the last NOTIFY; 0 before the first.
+    pub cseq: u32,
+    /// The CSeq of the document with version 0.
+    pub first_cseq: u32,
+    /// Of the last SUBSCRIBE.
+    pub remote_cseq: u32,
+    /// The client transaction of the NOTIFY on its way.
+    pub in_flight: Option<u32>,
+    pub deadline: Option<TimerId>,
+}
+
+impl Subscription {
+    /// Our tag of the dialog.
+    pub fn tag(&self, index: u32) -> Mark {
+        Mark {
+            partition: self.partition,
+            slot: index,
+            check: self.check,
+        }
+    }
+
+    /// Seconds left, rounded up: what `expires` in Subscription-State says.
+    pub fn seconds_left(&self, now: Time) -> u32 {
+        self.expires_at
+            .since(now)
+            .as_nanos()
+            .div_ceil(1_000_000_000) as u32
+    }
+
+    /// When the deadline must fire next.
+    pub fn next_deadline(&self) -> Time {
+        match self.phase {
+            Phase::Silent { until } => self.expires_at.min(until),
+            Phase::Active | Phase::Parked | Phase::Terminating(_) => self.expires_at,
+        }
+    }
+
+    /// Whether it ends and refuses every further request.
+    pub fn is_terminating(&self) -> bool {
+        matches!(self.phase, Phase::Terminating(_))
+    }
+
+    /// Whether a NOTIFY may go out now.
+    pub fn may_notify(&self) -> bool {
+        match self.phase {
+            Phase::Active | Phase::Terminating(_) => true,
+            Phase::Silent { .. } | Phase::Parked => false,
+        }
+    }
+
+    /// The name of its state, for people.
+    pub fn state_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Active => "active",
+            Phase::Silent { .. } => "silent",
+            Phase::Parked => "parked",
+            Phase::Terminating(_) => "terminated",
+        }
+    }
+}
+
+/// All subscriptions of a shard.
+pub struct Subscriptions {
+    records: Slab<Subscription>,
+}
+
+impl Subscriptions {
+    /// At most `limit`.
+    pub fn new(limit: usize) -> Self {
+        Subscriptions {
+            records: Slab::with_limit(limit),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds one; None: the limit is reached.
+    pub fn insert(&mut self, subscription: Subscription) -> Option<u32> {
+        self.records.insert(subscription).ok()
+    }
+
+    /// Removes one.
+    pub fn remove(&mut self, index: u32) -> Subscription {
+        self.records.remove(index)
+    }
+
+    /// The one of that number, if it lives.
+    pub fn living(&mut self, index: u32) -> Option<&mut Subscription> {
+        self.records.get_mut(index)
+    }
+
+    /// The dialog that a request is in: our tag, its Call-ID and its From tag must all be those of the dialog.
+    //= RFC 3261 12.2.2
+    pub fn find(
+        &self,
+        tag: Mark,
+        call_id: &[u8],
+        is_remote_tag: impl FnOnce(&[u8]) -> bool,
+    ) -> Option<u32> {
+        let record = self.records.get(tag.slot)?;
+        let ours = record.check == tag.check && record.partition == tag.partition;
+        let same = ours
+            && record.text.part(Part::CallId) == call_id
+            && is_remote_tag(record.text.part(Part::Remote));
+        same.then_some(tag.slot)
+    }
+
+    /// The number of the first subscription from `first` on.
+    pub fn next_from(&self, first: u32) -> Option<u32> {
+        self.records.next_key(first)
+    }
+}
+
+impl core::ops::Index<u32> for Subscriptions {
+    type Output = Subscription;
+    fn index(&self, index: u32) -> &Subscription {
+        &self.records[index]
+    }
+}
+
+impl core::ops::IndexMut<u32> for Subscriptions {
+    fn index_mut(&mut self, index: u32) -> &mut Subscription {
+        &mut self.records[index]
+    }
+}
+
+const _: () = assert!(
+    size_of::<Subscription>() <= 256,
+    "a million of them are kept"
+);
