@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::arena::SlotId;
+use crate::config::limits;
 pub use crate::partition::ShardId;
 use crate::shard::mail::{Block, Mail};
 use crate::transport::{Flow, ListenerId};
@@ -62,6 +63,12 @@ impl Effects {
     #[must_use]
     pub fn forward(&mut self, owner: ShardId, flow: &Flow, bytes: &[u8]) -> bool {
         self.forwards[usize::from(owner.0)].push(flow, bytes)
+    }
+
+    /// Whether the turn should be flushed before more is done: the most that one input causes might not fit.
+    pub fn is_nearly_full(&self) -> bool {
+        self.sends.len() + limits::SENDS_RESERVED >= limits::SENDS_PER_TURN
+            || self.mails.len() >= limits::MAILS_PER_TURN
     }
 
     /// Whether nothing is wanted.

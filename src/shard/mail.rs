@@ -2,13 +2,33 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use crate::hint::{ResourceKey, Snapshot};
+use crate::partition::ShardId;
 use crate::shard::control::{Changed, Reply, Request};
 use crate::transport::{Flow, ListenerId};
 
 /// Mail between shards, and between a shard and the control thread.
 #[derive(Debug)]
 pub enum Mail {
+    /// A shard has its first watcher of a resource of yours, or has missed a mail: answer with its state,
+    /// and mail it every change from now on.
+    Watch {
+        resource: ResourceKey,
+        shard: ShardId,
+    },
+    /// A shard has no watcher of a resource of yours any more.
+    Unwatch {
+        resource: ResourceKey,
+        shard: ShardId,
+    },
+    /// What a resource that you watch is now; `serial` rises by one with each change.
+    Hint {
+        resource: ResourceKey,
+        serial: u64,
+        snapshot: Arc<Snapshot>,
+    },
     /// From the control thread.
     Request(Request),
     /// To the control thread.

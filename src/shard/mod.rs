@@ -1,7 +1,213 @@
 //! One shard: everything of its phones and resources, behind one function.
+//!
+//! [`Shard::step`] takes what happened and records what is to be done; [`Shard::next_deadline`] says when
+//! time alone is reason enough for the next step. Nothing else of a shard is touched from outside but its
+//! arena, whose slots the edge reads and releases.
 
+mod admit;
+mod answer;
+mod ask;
+pub mod census;
 pub mod control;
+mod deliver;
+mod drain;
 pub mod effects;
 pub mod filter;
+mod hints;
 pub mod input;
 pub mod mail;
+mod notice;
+mod outcome;
+mod publish;
+mod ready;
+mod receive;
+pub mod settings;
+mod subscribe;
+
+use hashbrown::HashMap;
+
+use crate::arena::Arena;
+use crate::config::limits;
+use crate::notify::copies::Copies;
+use crate::notify::tails::Tails;
+use crate::notify::window::Window;
+use crate::partition::Owners;
+use crate::policy::NonceWindows;
+use crate::rng::Rng;
+use crate::state::{Change, Compositor};
+use crate::stats::{Counter, Stats};
+use crate::subscription::record::Subscriptions;
+use crate::time::{Time, WallOffset};
+use crate::transaction::client::Clients;
+use crate::transaction::server::Servers;
+use crate::wheel::{Owner, Token, Wheel};
+
+use drain::Drain;
+use effects::Effects;
+use input::Input;
+use mail::Mail;
+use ready::Ready;
+use receive::Datagram;
+use settings::Settings;
+
+/// How many rendered tails are kept.
+const TAILS: usize = 1024;
+
+/// One thread's share of all phones and resources.
+pub struct Shard {
+    settings: Settings,
+    owners: Owners,
+    /// Of the step that runs.
+    now: Time,
+    wall: WallOffset,
+    rng: Rng,
+    wheel: Wheel,
+    arena: Arena,
+    stats: Stats,
+    clients: Clients,
+    servers: Servers,
+    subscriptions: Subscriptions,
+    /// Subscriptions whose phone is silent, by phone.
+    parked: HashMap<u64, Vec<u32>>,
+    parked_subscriptions: usize,
+    nonce_windows: NonceWindows,
+    copies: Copies,
+    tails: Tails,
+    compositor: Compositor,
+    /// What the compositor changed in this step.
+    changes: Vec<Change>,
+    ready: Ready,
+    window: Window,
+    /// No slot or transaction was free: nothing is told until a timer says so.
+    stalled: bool,
+    drain: Option<Drain>,
+    report_changes: bool,
+}
+
+impl Shard {
+    /// A shard that knows nothing yet.
+    pub fn new(settings: Settings, now: Time) -> Self {
+        Shard {
+            owners: Owners::new(settings.shards),
+            now,
+            wall: WallOffset::default(),
+            rng: Rng::new(settings.seed),
+            wheel: Wheel::new(now),
+            arena: Arena::new(limits::SEND_SLOTS_SMALL, limits::SEND_SLOTS_LARGE),
+            stats: Stats::new(),
+            clients: Clients::new(limits::CLIENT_TRANSACTIONS_PER_SHARD),
+            servers: Servers::new(limits::SERVER_TRANSACTIONS_PER_SHARD),
+            subscriptions: Subscriptions::new(settings.subscriptions_max),
+            parked: HashMap::new(),
+            parked_subscriptions: 0,
+            nonce_windows: NonceWindows::new(limits::NONCE_WINDOWS_PER_SHARD),
+            copies: Copies::new(limits::RESOURCES_PER_SHARD),
+            tails: Tails::new(TAILS),
+            compositor: Compositor::new(
+                settings.compose.clone(),
+                settings.secrets.derive(b"resources"),
+            ),
+            changes: Vec::new(),
+            ready: Ready::default(),
+            window: Window::default(),
+            stalled: false,
+            drain: None,
+            report_changes: false,
+            settings,
+        }
+    }
+
+    /// Takes in what happened; what is to be done about it is added to `out`.
+    pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects) {
+        self.now = now;
+        match input {
+            Input::Datagram {
+                flow,
+                bytes,
+                truncated,
+                forwarded,
+            } => {
+                self.on_datagram(
+                    now,
+                    Datagram {
+                        flow,
+                        bytes,
+                        truncated,
+                        forwarded,
+                    },
+                    out,
+                );
+            }
+            Input::SendFailed { tag, errno } => self.on_send_failed(now, tag, errno, out),
+            Input::Mail(mail) => self.on_mail(now, mail, out),
+            Input::Tick { wall } => {
+                self.wall = wall;
+                self.stats.record(Counter::Turn);
+                self.on_time(now, out);
+            }
+        }
+        self.spread_changes(now, out);
+    }
+
+    /// When the next `Tick` is due, if nothing else happens; a time that has passed: now.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.may_deliver() || self.is_draining_now() {
+            return Some(self.now);
+        }
+        self.wheel.next_deadline()
+    }
+
+    /// The send slots: the edge reads those of this turn and releases them after the flush.
+    pub fn arena(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    fn on_time(&mut self, now: Time, out: &mut Effects) {
+        for _ in 0..limits::TIMERS_PER_STEP {
+            if out.is_nearly_full() {
+                break;
+            }
+            let Some(token) = self.wheel.pop(now) else {
+                break;
+            };
+            self.on_timer(now, token, out);
+        }
+        self.spread_changes(now, out);
+        self.drain_some(now, out);
+        self.deliver(now, out);
+    }
+
+    fn on_timer(&mut self, now: Time, token: Token, out: &mut Effects) {
+        match token.owner {
+            Owner::ClientTransaction => self.on_client_timer(now, token.index, out),
+            Owner::ServerTransaction => self.servers.on_timer(now, &mut self.wheel),
+            Owner::Subscription => self.on_deadline(now, token.index, out),
+            Owner::Publication => {
+                self.stats.record(Counter::PublicationExpired);
+                self.compositor.expire(now, token, &mut self.wheel);
+            }
+            Owner::Hint => {
+                self.stats.record(Counter::HintExpired);
+                self.compositor.expire(now, token, &mut self.wheel);
+            }
+            Owner::Copy => self.on_copy_timer(now, token.index, out),
+            Owner::Shard => self.stalled = false,
+        }
+    }
+
+    fn on_mail(&mut self, now: Time, mail: Mail, out: &mut Effects) {
+        self.stats.record(Counter::MailReceived);
+        match mail {
+            Mail::Watch { resource, shard } => self.on_watch(resource, shard, out),
+            Mail::Unwatch { resource, shard } => self.compositor.unwatch(&resource, shard.0),
+            Mail::Hint {
+                resource,
+                serial,
+                snapshot,
+            } => self.on_hint(now, &resource, serial, snapshot, out),
+            Mail::Request(request) => self.on_control(now, request, out),
+            // They go to the control thread, and to nobody else.
+            Mail::Reply(_) | Mail::Changed(_) => self.stats.record(Counter::Bug),
+        }
+    }
+}

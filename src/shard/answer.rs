@@ -1,0 +1,297 @@
+//! Answers to requests: written into a send slot that is free again after the flush.
+
+use super::Shard;
+use super::effects::{Effects, Send, SendTag};
+use crate::arena::{Arena, SlotId, SlotSize};
+use crate::partition::{Mark, write_hex};
+use crate::sip::answer::{Answer, destination};
+use crate::sip::{Message, Method, Name, Request, Writer};
+use crate::stats::Counter;
+use crate::subscription::package::allow_events;
+use crate::transaction::server::Given;
+use crate::transport::Flow;
+
+/// The methods that are served.
+pub const ALLOW: &[u8] = b"SUBSCRIBE, PUBLISH, OPTIONS, CANCEL, ACK";
+
+/// Why a request is refused, with what its answer must carry. Nothing remembers a refusal: the same
+/// request again is refused again, under the same To tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub status: u16,
+    /// None: the usual phrase.
+    pub reason: Option<&'static str>,
+    pub with: With,
+}
+
+/// The header that a refusal carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    Nothing,
+    /// `Allow-Events`.
+    Packages,
+    /// `Allow`.
+    Methods,
+    /// `Min-Expires`, in seconds.
+    MinExpires(u32),
+    /// `Retry-After`, in seconds.
+    RetryAfter(u32),
+    /// `Accept`: the media types that would be taken.
+    Accept(&'static [&'static str]),
+    /// `Accept-Encoding: identity`.
+    AcceptEncoding,
+    /// `Unsupported`: every option tag that the request requires.
+    Unsupported,
+    /// `WWW-Authenticate`.
+    Challenge {
+        stale: bool,
+    },
+}
+
+impl Refused {
+    /// With a status alone.
+    pub const fn plain(status: u16) -> Self {
+        Refused {
+            status,
+            reason: None,
+            with: With::Nothing,
+        }
+    }
+
+    /// With a phrase that says more than the usual one.
+    pub const fn because(status: u16, reason: &'static str) -> Self {
+        Refused {
+            status,
+            reason: Some(reason),
+            with: With::Nothing,
+        }
+    }
+
+    /// With a header.
+    pub const fn with(status: u16, with: With) -> Self {
+        Refused {
+            status,
+            reason: None,
+            with,
+        }
+    }
+}
+
+impl Shard {
+    /// Answers with what was, or is now, given.
+    pub(super) fn give(
+        &mut self,
+        request: &Request<'_>,
+        flow: &Flow,
+        given: Given,
+        out: &mut Effects,
+    ) {
+        let mark = given.tag.map(|tag| tag.text());
+        let check = self.refusal_tag(request.message);
+        let to_tag: &[u8] = mark.as_ref().map_or(&check, |tag| tag);
+        let subscribe = request.method == Method::Subscribe;
+        let common = Answer {
+            status: given.status,
+            reason: None,
+            source: flow.peer,
+            to_tag: Some(to_tag),
+            record_route: subscribe,
+        };
+        self.answer(request.message, flow, &common, out, |shard, writer| {
+            match request.method {
+                Method::Subscribe | Method::Publish => {
+                    writer.number(Name::Expires, given.seconds);
+                    writer.header(Name::AllowEvents, allow_events().as_bytes());
+                }
+                Method::Options => write_capabilities(writer),
+                _ => {}
+            }
+            if subscribe {
+                shard.write_contact(flow, writer);
+            }
+            if given.entity_tag != 0 {
+                writer.name(Name::SipEtag);
+                writer.hexadecimal(given.entity_tag, 16);
+                writer.line_end();
+            }
+        });
+    }
+
+    /// Refuses a request.
+    pub(super) fn refuse(
+        &mut self,
+        message: &Message<'_>,
+        flow: &Flow,
+        refused: Refused,
+        out: &mut Effects,
+    ) {
+        let check = self.refusal_tag(message);
+        let common = Answer {
+            status: refused.status,
+            reason: refused.reason,
+            source: flow.peer,
+            to_tag: Some(&check),
+            record_route: false,
+        };
+        self.answer(message, flow, &common, out, |shard, writer| {
+            match refused.with {
+                With::Nothing => {}
+                With::Packages => writer.header(Name::AllowEvents, allow_events().as_bytes()),
+                With::Methods => writer.header(Name::Allow, ALLOW),
+                With::MinExpires(seconds) => writer.number(Name::MinExpires, seconds),
+                With::RetryAfter(seconds) => writer.number(Name::RetryAfter, seconds),
+                With::Accept(types) => write_list(Name::Accept, types, writer),
+                With::AcceptEncoding => writer.header(Name::AcceptEncoding, b"identity"),
+                With::Unsupported => {
+                    for tags in message.lines_of(Name::Require) {
+                        writer.name(Name::Unsupported);
+                        writer.unfolded(tags);
+                        writer.line_end();
+                    }
+                }
+                With::Challenge { stale } => shard.write_challenges(message, flow, stale, writer),
+            }
+        });
+    }
+
+    fn answer(
+        &mut self,
+        message: &Message<'_>,
+        flow: &Flow,
+        common: &Answer<'_>,
+        out: &mut Effects,
+        write_more: impl Fn(&Shard, &mut Writer<'_>),
+    ) {
+        let Some(via) = message.top_via_for_answer() else {
+            self.stats.record(Counter::UnreadableNoVia);
+            return;
+        };
+        let peer = destination(&via, flow.peer);
+        for size in [SlotSize::Small, SlotSize::Large] {
+            let Some(slot) = self.arena.take(size) else {
+                break;
+            };
+            if let Some(length) = self.write_answer(slot, message, common, &write_more) {
+                self.arena.set_len(slot, length);
+                out.sends.push(Send {
+                    slot,
+                    listener: flow.listener,
+                    source: flow.local,
+                    peer,
+                    tag: SendTag::NONE,
+                });
+                out.released.push(slot);
+                self.count_response(common.status);
+                return;
+            }
+            self.arena.release(slot);
+        }
+        self.stats.record(Counter::ResponseNoSlot);
+    }
+
+    fn write_answer(
+        &mut self,
+        slot: SlotId,
+        message: &Message<'_>,
+        common: &Answer<'_>,
+        write_more: impl Fn(&Shard, &mut Writer<'_>),
+    ) -> Option<usize> {
+        // The slot's bytes are borrowed for as long as the shard is read: its arena is put aside.
+        let mut arena = core::mem::replace(&mut self.arena, Arena::new(0, 0));
+        let mut writer = Writer::new(arena.buffer(slot));
+        let written = common.write(message, &mut writer);
+        write_more(self, &mut writer);
+        writer.put(b"Content-Length: 0\r\n\r\n");
+        let length = writer.finish().filter(|_| written);
+        self.arena = arena;
+        length
+    }
+
+    fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
+        if let Some(local) = self.settings.listener(flow.listener) {
+            writer.put(b"Contact: <sip:");
+            local.write_host_port(flow, writer);
+            writer.put(b">\r\n");
+        }
+    }
+
+    /// The To tag of what nothing remembers: the same for each retransmission of the request.
+    fn refusal_tag(&self, message: &Message<'_>) -> [u8; 16] {
+        let part = |name| message.first(name).unwrap_or(&[]);
+        let check = self.settings.secrets.refusal_tag(&[
+            part(Name::CallId),
+            part(Name::From),
+            part(Name::CSeq),
+        ]);
+        let mut text = [0; 16];
+        write_hex(check, &mut text);
+        text
+    }
+
+    fn count_response(&mut self, status: u16) {
+        self.stats.record(match status {
+            100 => Counter::Response100,
+            200 => Counter::Response200,
+            204 => Counter::Response204,
+            400 => Counter::Response400,
+            401 => Counter::Response401,
+            403 => Counter::Response403,
+            404 => Counter::Response404,
+            405 => Counter::Response405,
+            406 => Counter::Response406,
+            412 => Counter::Response412,
+            413 => Counter::Response413,
+            414 => Counter::Response414,
+            415 => Counter::Response415,
+            416 => Counter::Response416,
+            420 => Counter::Response420,
+            423 => Counter::Response423,
+            481 => Counter::Response481,
+            482 => Counter::Response482,
+            483 => Counter::Response483,
+            489 => Counter::Response489,
+            500 => Counter::Response500,
+            501 => Counter::Response501,
+            503 => Counter::Response503,
+            505 => Counter::Response505,
+            513 => Counter::Response513,
+            101..=199 => Counter::ResponseOther1xx,
+            201..=299 => Counter::ResponseOther2xx,
+            300..=399 => Counter::ResponseOther3xx,
+            401..=499 => Counter::ResponseOther4xx,
+            501..=599 => Counter::ResponseOther5xx,
+            _ => Counter::ResponseOther6xx,
+        });
+    }
+}
+
+//= RFC 3261 11.2
+fn write_capabilities(writer: &mut Writer<'_>) {
+    writer.header(Name::Allow, ALLOW);
+    writer.header(Name::AllowEvents, allow_events().as_bytes());
+    writer.header(Name::Supported, b"");
+    for package in &crate::subscription::package::PACKAGES {
+        write_list(Name::Accept, package.publish_types, writer);
+    }
+}
+
+fn write_list(name: Name, values: &[&str], writer: &mut Writer<'_>) {
+    writer.name(name);
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            writer.put(b", ");
+        }
+        writer.put(value.as_bytes());
+    }
+    writer.line_end();
+}
+
+/// A dialog's answer.
+pub(super) fn given_in_dialog(status: u16, tag: Mark, seconds: u32) -> Given {
+    Given {
+        status,
+        tag: Some(tag),
+        seconds,
+        entity_tag: 0,
+    }
+}

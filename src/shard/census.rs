@@ -1,0 +1,58 @@
+//! How many of everything there are: what the simulator checks and the admin side shows.
+
+use super::Shard;
+use crate::stats::{Gauge, Gauges};
+
+/// The sizes of every table of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub subscriptions: usize,
+    pub client_transactions: usize,
+    pub server_transactions: usize,
+    pub slots_leased: usize,
+    pub slots_of_transactions: usize,
+    pub timers: usize,
+    pub copies: usize,
+    pub resources: usize,
+    pub publications: usize,
+    pub ready: usize,
+    pub parked_phones: usize,
+}
+
+impl Shard {
+    /// Counts everything. Costs a walk over the client transactions.
+    pub fn census(&self) -> Census {
+        Census {
+            subscriptions: self.subscriptions.len(),
+            client_transactions: self.clients.len(),
+            server_transactions: self.servers.len(),
+            slots_leased: self.arena.leased(),
+            slots_of_transactions: self.clients.slots(),
+            timers: self.wheel.len(),
+            copies: self.copies.len(),
+            resources: self.compositor.resources_len(),
+            publications: self.compositor.publications_len(),
+            ready: self.ready.len(),
+            parked_phones: self.parked.len(),
+        }
+    }
+
+    pub(super) fn gauges(&self) -> Gauges {
+        let mut gauges = Gauges::new();
+        let parked: usize = self.parked_subscriptions;
+        let subscriptions = self.subscriptions.len();
+        gauges.set(Gauge::SubscriptionsParked, parked as u64);
+        gauges.set(Gauge::SubscriptionsActive, (subscriptions - parked) as u64);
+        gauges.set(Gauge::TransactionsClient, self.clients.len() as u64);
+        gauges.set(Gauge::TransactionsServer, self.servers.len() as u64);
+        gauges.set(
+            Gauge::Publications,
+            self.compositor.publications_len() as u64,
+        );
+        gauges.set(Gauge::ResourcesHome, self.compositor.resources_len() as u64);
+        gauges.set(Gauge::ResourcesCopy, self.copies.len() as u64);
+        gauges.set(Gauge::Timers, self.wheel.len() as u64);
+        gauges.set(Gauge::SendSlots, self.arena.leased() as u64);
+        gauges
+    }
+}

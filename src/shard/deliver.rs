@@ -1,0 +1,256 @@
+//! Telling watchers: from the queue of those that are owed something to NOTIFYs in send slots.
+
+use super::Shard;
+use super::effects::{Effects, Send, SendTag};
+use super::notice::{self, Notice};
+use super::ready::Urgency;
+use crate::arena::{SlotId, SlotSize};
+use crate::notify::tails::TailKey;
+use crate::partition::Mark;
+use crate::stats::Counter;
+use crate::subscription::package::Package;
+use crate::subscription::record::{Owed, Phase, Subscription};
+use crate::time::{T1, Time};
+use crate::wheel::{Owner, Token};
+
+/// How long to wait where no send slot or transaction is free.
+const STALL: core::time::Duration = core::time::Duration::from_millis(20);
+
+/// What became of a NOTIFY that was to be sent.
+enum Attempt {
+    Sent,
+    /// No slot or transaction is free: try again later.
+    NoRoom,
+    /// It fits into no datagram.
+    TooLarge,
+}
+
+impl Shard {
+    /// Whether somebody could be told right now.
+    pub(super) fn may_deliver(&self) -> bool {
+        !self.ready.is_empty() && !self.stalled && self.window.is_open(self.clients.young())
+    }
+
+    /// Tells as many as the window and the effects have room for.
+    pub(super) fn deliver(&mut self, now: Time, out: &mut Effects) {
+        while self.may_deliver() && !out.is_nearly_full() {
+            let Some(index) = self.ready.pop() else { break };
+            self.tell(now, index, out);
+        }
+        if self.ready.is_empty() {
+            self.ready.shrink();
+        }
+    }
+
+    /// Puts a subscription in the queue for what it is owed.
+    pub(super) fn enqueue(&mut self, index: u32, owed: Owed) {
+        let subscription = &mut self.subscriptions[index];
+        let more = owed > subscription.owed;
+        subscription.owed = subscription.owed.max(owed);
+        // What waits in the slower queue and has become prompt goes into the faster one too; the second turn finds nothing owed.
+        if subscription.may_notify() && (!subscription.queued || more) {
+            subscription.queued = true;
+            let urgency = match subscription.owed {
+                Owed::Nothing => return,
+                Owed::Change => Urgency::FanOut,
+                Owed::Prompt => Urgency::Prompt,
+            };
+            self.ready.push(urgency, index);
+        }
+    }
+
+    /// Sends a subscription what it is owed, unless it has to wait.
+    fn tell(&mut self, now: Time, index: u32, out: &mut Effects) {
+        let Some(subscription) = self.subscriptions.living(index) else {
+            return;
+        };
+        if !subscription.queued {
+            return;
+        }
+        subscription.queued = false;
+        if subscription.owed == Owed::Nothing || !subscription.may_notify() {
+            return;
+        }
+        if self.copies.copy(subscription.copy).snapshot.is_none() {
+            return;
+        }
+        if let Some(transaction) = subscription.in_flight {
+            let young = now.since(self.clients.started(transaction)) < T1;
+            if young && subscription.owed == Owed::Change {
+                return;
+            }
+            subscription.in_flight = None;
+            let slot = self.clients.replace(transaction, &mut self.wheel);
+            out.released.push(slot);
+            self.stats.record(Counter::NotifyReplaced);
+        }
+        match self.send_notify(now, index, out) {
+            Attempt::Sent => {}
+            Attempt::NoRoom => {
+                self.stats.record(Counter::NotifyPostponed);
+                self.subscriptions[index].queued = true;
+                self.ready.push(Urgency::Prompt, index);
+                self.stall(now);
+            }
+            Attempt::TooLarge => {
+                self.stats.record(Counter::NotifySendFailed);
+                self.stats.record(Counter::SubscriptionNotifyFailed);
+                self.end(index, out);
+            }
+        }
+    }
+
+    /// Nothing is told until the wheel says so.
+    fn stall(&mut self, now: Time) {
+        if !self.stalled {
+            self.stalled = true;
+            self.wheel.insert(
+                now + STALL,
+                Token {
+                    owner: Owner::Shard,
+                    index: 0,
+                },
+            );
+        }
+    }
+
+    fn send_notify(&mut self, now: Time, index: u32, out: &mut Effects) -> Attempt {
+        let mut attempt = Attempt::TooLarge;
+        for size in [SlotSize::Small, SlotSize::Large] {
+            let Some(slot) = self.arena.take(size) else {
+                self.stats.record(Counter::LimitSendSlots);
+                return Attempt::NoRoom;
+            };
+            attempt = self.send_notify_in(now, index, slot, out);
+            match attempt {
+                Attempt::Sent => return Attempt::Sent,
+                Attempt::NoRoom => {
+                    self.arena.release(slot);
+                    return Attempt::NoRoom;
+                }
+                Attempt::TooLarge => self.arena.release(slot),
+            }
+        }
+        attempt
+    }
+
+    fn send_notify_in(
+        &mut self,
+        now: Time,
+        index: u32,
+        slot: SlotId,
+        out: &mut Effects,
+    ) -> Attempt {
+        let subscription = &self.subscriptions[index];
+        let user = User {
+            index,
+            check: subscription.check as u32,
+        };
+        let (partition, flow) = (subscription.partition, subscription.flow);
+        let check = self.rng.next_u64();
+        let Some(mark) = self.clients.begin(
+            now,
+            partition,
+            check,
+            user.number(),
+            slot,
+            flow,
+            &mut self.wheel,
+        ) else {
+            self.stats.record(Counter::LimitClientTransactions);
+            return Attempt::NoRoom;
+        };
+        let Some(length) = self.write_notify(now, index, mark, slot) else {
+            self.clients.finish(mark.slot, &mut self.wheel);
+            return Attempt::TooLarge;
+        };
+        self.arena.set_len(slot, length);
+        let tag = send_tag(mark);
+        out.sends.push(Send {
+            slot,
+            listener: flow.listener,
+            source: flow.local,
+            peer: flow.peer,
+            tag,
+        });
+        self.stats.record(Counter::NotifySent);
+        let subscription = &mut self.subscriptions[index];
+        subscription.cseq += 1;
+        subscription.in_flight = Some(mark.slot);
+        subscription.owed = Owed::Nothing;
+        Attempt::Sent
+    }
+
+    /// Writes the next NOTIFY of a subscription into a slot; None: it does not fit.
+    fn write_notify(&mut self, now: Time, index: u32, branch: Mark, slot: SlotId) -> Option<usize> {
+        let subscription = &self.subscriptions[index];
+        let copy = self.copies.copy(subscription.copy);
+        let snapshot = copy
+            .snapshot
+            .as_ref()
+            .expect("nobody is told of what is not known");
+        let package = Package::from_id(subscription.package);
+        let key = TailKey {
+            identity: copy.identity,
+            version: snapshot.version(package.aspect),
+            package: subscription.package.0,
+            content_type: subscription.content_type.0,
+            profile: 0,
+        };
+        let stats = &mut self.stats;
+        let tail = self.tails.tail(key, || {
+            stats.record(Counter::DocumentRendered);
+            package.tail(
+                subscription.content_type,
+                &copy.resource,
+                snapshot,
+                &self.settings.render,
+            )
+        });
+        let listener = self.settings.listener(subscription.flow.listener)?;
+        let notice = Notice {
+            subscription,
+            tag: subscription.tag(index),
+            branch,
+            package,
+            tail,
+            listener,
+            seconds_left: seconds_left(subscription, now),
+        };
+        notice::write(&notice, self.arena.buffer(slot))
+    }
+}
+
+/// What Subscription-State says; nothing is left of what is ending.
+fn seconds_left(subscription: &Subscription, now: Time) -> u32 {
+    match subscription.phase {
+        Phase::Active | Phase::Silent { .. } | Phase::Parked => subscription.seconds_left(now),
+        Phase::Terminating(_) => 0,
+    }
+}
+
+/// The subscription that a client transaction works for. Numbers are used again: the check value tells
+/// whether it is still the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub index: u32,
+    pub check: u32,
+}
+
+impl User {
+    pub fn number(self) -> u64 {
+        u64::from(self.index) << 32 | u64::from(self.check)
+    }
+
+    pub fn from_number(number: u64) -> User {
+        User {
+            index: (number >> 32) as u32,
+            check: number as u32,
+        }
+    }
+}
+
+/// Names a client transaction in a send.
+pub(super) fn send_tag(mark: Mark) -> SendTag {
+    SendTag(u64::from(mark.slot) << 32 | u64::from(mark.check as u32))
+}

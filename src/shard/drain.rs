@@ -1,0 +1,86 @@
+//! The planned end: every subscription is told that it ends, paced by the window, for at most so long.
+
+use core::time::Duration;
+
+use super::Shard;
+use super::control::{Answer, Reply};
+use super::effects::Effects;
+use super::mail::Mail;
+use crate::stats::Counter;
+use crate::subscription::record::Reason;
+use crate::time::Time;
+
+/// Subscriptions that one turn begins to end.
+const PER_TURN: usize = 512;
+
+/// How far it has come.
+pub(super) struct Drain {
+    request: u64,
+    until: Time,
+    /// The subscription to look at next; None: all have been looked at.
+    next: Option<u32>,
+    notified: u64,
+}
+
+impl Shard {
+    pub(super) fn begin_drain(&mut self, now: Time, request: u64, within: Duration) {
+        self.drain = Some(Drain {
+            request,
+            until: now + within,
+            next: Some(0),
+            notified: 0,
+        });
+    }
+
+    /// Ends some more subscriptions, and says when all are ended or the time is over.
+    pub(super) fn drain_some(&mut self, now: Time, out: &mut Effects) {
+        let Some(mut drain) = self.drain.take() else {
+            return;
+        };
+        let mut left = PER_TURN.saturating_sub(self.ready.len());
+        while let Some(index) = drain
+            .next
+            .and_then(|from| self.subscriptions.next_from(from))
+            .filter(|_| left > 0)
+        {
+            left -= 1;
+            drain.next = Some(index + 1);
+            if !self.subscriptions[index].is_terminating() {
+                //= RFC 6665 4.2.2
+                self.terminate(now, index, Reason::Deactivated);
+                self.stats.record(Counter::SubscriptionDeactivated);
+                drain.notified += 1;
+            }
+        }
+        if left > 0 {
+            drain.next = None;
+        }
+        let all_told = drain.next.is_none() && self.subscriptions.is_empty();
+        if drain.request != DONE && (all_told || now >= drain.until) {
+            let answer = Answer::Drained {
+                notified: drain.notified,
+                left: self.subscriptions.len() as u64,
+            };
+            self.mail_control(
+                out,
+                Mail::Reply(Reply {
+                    id: drain.request,
+                    shard: self.settings.shard,
+                    answer,
+                }),
+            );
+            drain.request = DONE;
+        }
+        self.drain = Some(drain);
+    }
+
+    /// Whether it has work of its own to do now.
+    pub(super) fn is_draining_now(&self) -> bool {
+        self.drain
+            .as_ref()
+            .is_some_and(|drain| drain.request != DONE)
+    }
+}
+
+/// Stands for a request that has been answered: the shard stays closed to new ones.
+const DONE: u64 = u64::MAX;

@@ -1,0 +1,122 @@
+//! Writes one NOTIFY: the dialog's own text, a document's head for this watcher, and the tail that all share.
+
+use crate::partition::Mark;
+use crate::shard::settings::Local;
+use crate::sip::{Name, Writer};
+use crate::subscription::package::Package;
+use crate::subscription::record::{Phase, Subscription};
+use crate::subscription::text::Part;
+use crate::transaction::client::COOKIE;
+
+/// Everything that a NOTIFY is made of.
+pub struct Notice<'a> {
+    pub subscription: &'a Subscription,
+    /// Our tag of the dialog.
+    pub tag: Mark,
+    pub branch: Mark,
+    pub package: &'a Package,
+    pub tail: &'a [u8],
+    pub listener: &'a Local,
+    pub seconds_left: u32,
+}
+
+/// Room for the digits of Content-Length, written when the body is there.
+const LENGTH_ROOM: &[u8; 5] = b"     ";
+
+/// Writes the next NOTIFY of the subscription and returns its length; None: it does not fit.
+//= RFC 6665 4.2.2
+pub fn write(notice: &Notice<'_>, out: &mut [u8]) -> Option<usize> {
+    let cseq = notice.subscription.cseq + 1;
+    let mut writer = Writer::new(out);
+    write_head(notice, cseq, &mut writer);
+    let head = writer.finish()?;
+    let version = cseq - notice.subscription.first_cseq;
+    let entity = notice.subscription.text.part(Part::Entity);
+    let content_type = notice.subscription.content_type;
+    let root = notice
+        .package
+        .head(content_type, version, entity, &mut out[head..])?;
+    let tail = head + root;
+    let end = tail + notice.tail.len();
+    out.get_mut(tail..end)?.copy_from_slice(notice.tail);
+    let digits_end = head - b"\r\n\r\n".len();
+    write_length(
+        end - head,
+        &mut out[digits_end - LENGTH_ROOM.len()..digits_end],
+    );
+    Some(end)
+}
+
+//= RFC 3261 12.2.1.1
+fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
+    let subscription = notice.subscription;
+    let text = &subscription.text;
+    writer.put(b"NOTIFY ");
+    writer.put(text.part(Part::Target));
+    writer.put(b" SIP/2.0\r\nVia: SIP/2.0/UDP ");
+    notice.listener.write_host_port(&subscription.flow, writer);
+    writer.put(b";branch=");
+    writer.put(COOKIE);
+    writer.put(&notice.branch.text());
+    writer.put(b";rport\r\nMax-Forwards: 70\r\n");
+    writer.put(text.part(Part::Routes));
+    writer.put(b"From: ");
+    writer.put(text.part(Part::Local));
+    writer.put(b";tag=");
+    writer.put(&notice.tag.text());
+    writer.put(b"\r\nTo: ");
+    writer.put(text.part(Part::Remote));
+    writer.put(b"\r\nCall-ID: ");
+    writer.put(text.part(Part::CallId));
+    writer.put(b"\r\nCSeq: ");
+    writer.decimal(cseq);
+    writer.put(b" NOTIFY\r\nContact: <sip:");
+    notice.listener.write_host_port(&subscription.flow, writer);
+    writer.put(b">\r\nEvent: ");
+    writer.put(notice.package.name.as_bytes());
+    let id = text.part(Part::EventId);
+    if !id.is_empty() {
+        writer.put(b";id=");
+        writer.put(id);
+    }
+    writer.put(b"\r\nSubscription-State: ");
+    write_state(subscription.phase, notice.seconds_left, writer);
+    writer.put(b"\r\n");
+    writer.header(
+        Name::ContentType,
+        notice
+            .package
+            .type_name(subscription.content_type)
+            .as_bytes(),
+    );
+    writer.put(b"Content-Length:");
+    writer.put(LENGTH_ROOM);
+    writer.put(b"\r\n\r\n");
+}
+
+//= RFC 6665 4.1.3
+fn write_state(phase: Phase, seconds_left: u32, writer: &mut Writer<'_>) {
+    match phase {
+        Phase::Active | Phase::Silent { .. } | Phase::Parked => {
+            writer.put(b"active;expires=");
+            writer.decimal(seconds_left);
+        }
+        Phase::Terminating(reason) => {
+            writer.put(b"terminated;reason=");
+            writer.put(reason.name().as_bytes());
+        }
+    }
+}
+
+/// Right-aligned: white space before a value is allowed.
+fn write_length(length: usize, room: &mut [u8]) {
+    let mut rest = length;
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return;
+        }
+    }
+    assert_eq!(rest, 0, "a body of a datagram has at most five digits");
+}

@@ -1,0 +1,339 @@
+//! What becomes of a NOTIFY, and of its subscription: answers, timers, failed sends, deadlines.
+//! No state here waits for a send to succeed.
+
+use core::time::Duration;
+
+use super::Shard;
+use super::deliver::{User, send_tag};
+use super::effects::{Effects, Send, SendTag};
+use super::ready::Urgency;
+use crate::notify::copies::Place;
+use crate::partition::Mark;
+use crate::stats::Counter;
+use crate::subscription::outcome::{OnTimeout, Outcome, of_answer};
+use crate::subscription::package::Package;
+use crate::subscription::record::{Owed, Phase, Reason};
+use crate::time::{T64, Time};
+use crate::transaction::client::Fired;
+use crate::wheel::{Owner, Token};
+
+/// Errors of a send that trying again would not change.
+const PERMANENT: [i32; 3] = [EINVAL, EMSGSIZE, EAFNOSUPPORT];
+const EINVAL: i32 = 22;
+const EMSGSIZE: i32 = 90;
+const EAFNOSUPPORT: i32 = 97;
+/// Errors that say that we send faster than the kernel takes it.
+const FULL: [i32; 3] = [EAGAIN, ENOBUFS, ENOMEM];
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;
+
+impl Shard {
+    /// An answer to one of our NOTIFYs.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Time,
+        mark: Mark,
+        status: u16,
+        retry_after: Option<u32>,
+        out: &mut Effects,
+    ) {
+        let Some(transaction) = self.clients.find(mark) else {
+            return self.stats.record(Counter::AnswerLate);
+        };
+        self.count_answer(status);
+        let outcome = of_answer(
+            status,
+            retry_after.map(|seconds| Duration::from_secs(u64::from(seconds))),
+        );
+        if outcome == Outcome::Provisional {
+            return self.clients.provisional(transaction);
+        }
+        let finished = self.clients.finish(transaction, &mut self.wheel);
+        if let Some(slot) = finished.slot {
+            out.released.push(slot);
+        }
+        if finished.retransmitted {
+            self.window.lost(now);
+        } else if !finished.replaced {
+            self.window.answered();
+        }
+        let Some(index) = self.user(finished.user) else {
+            return;
+        };
+        if finished.replaced {
+            // The newer NOTIFY decides, unless the dialog is gone.
+            if status == 481 {
+                self.end_failed(index, Counter::SubscriptionNotifyFailed, out);
+            }
+            return;
+        }
+        self.subscriptions[index].in_flight = None;
+        self.on_outcome(now, index, outcome, out);
+    }
+
+    fn on_outcome(&mut self, now: Time, index: u32, outcome: Outcome, out: &mut Effects) {
+        let subscription = &mut self.subscriptions[index];
+        if subscription.is_terminating() {
+            // It was told that it ends, or a newer request of its own made it end: then that is still owed.
+            if subscription.owed == Owed::Nothing {
+                self.end(index, out);
+            }
+            return;
+        }
+        match outcome {
+            Outcome::Provisional => {}
+            Outcome::Delivered => {
+                if subscription.owed != Owed::Nothing
+                    && !subscription.queued
+                    && subscription.may_notify()
+                {
+                    subscription.queued = true;
+                    self.ready.push(Urgency::FanOut, index);
+                }
+            }
+            Outcome::Retry(pause) => {
+                let until = now + pause;
+                subscription.phase = Phase::Silent { until };
+                subscription.owed = Owed::Change;
+                let when = subscription.next_deadline();
+                self.set_deadline(index, when);
+            }
+            Outcome::Remove => self.end_failed(index, Counter::SubscriptionNotifyFailed, out),
+        }
+    }
+
+    /// Timer E or F.
+    pub(super) fn on_client_timer(&mut self, now: Time, transaction: u32, out: &mut Effects) {
+        let (user, fired) = self.clients.on_timer(now, transaction, &mut self.wheel);
+        let index = self.user(user);
+        match fired {
+            Fired::Retransmit { slot, flow, mark } => {
+                // A newer state waits: it goes out in place of the old one.
+                if let Some(index) = index
+                    && self.subscriptions[index].owed != Owed::Nothing
+                {
+                    let subscription = &mut self.subscriptions[index];
+                    if !subscription.queued && subscription.may_notify() {
+                        subscription.queued = true;
+                        self.ready.push(Urgency::FanOut, index);
+                    }
+                    return;
+                }
+                let tag = send_tag(mark);
+                out.sends.push(Send {
+                    slot,
+                    listener: flow.listener,
+                    source: flow.local,
+                    peer: flow.peer,
+                    tag,
+                });
+                self.stats.record(Counter::NotifyRetransmitted);
+            }
+            Fired::TimedOut { slot, replaced } => {
+                if let Some(slot) = slot {
+                    out.released.push(slot);
+                }
+                if replaced {
+                    return;
+                }
+                self.stats.record(Counter::NotifyTimedOut);
+                if let Some(index) = index {
+                    self.on_notify_timeout(index, out);
+                }
+            }
+        }
+    }
+
+    //= RFC 6665 4.2.2
+    fn on_notify_timeout(&mut self, index: u32, out: &mut Effects) {
+        let subscription = &mut self.subscriptions[index];
+        subscription.in_flight = None;
+        if subscription.is_terminating() {
+            if subscription.owed == Owed::Nothing {
+                self.end(index, out);
+            }
+            return;
+        }
+        match self.settings.on_timeout {
+            OnTimeout::Remove => self.end_failed(index, Counter::SubscriptionNotifyTimeout, out),
+            OnTimeout::Park => {
+                subscription.phase = Phase::Parked;
+                subscription.owed = Owed::Change;
+                let phone = subscription.phone;
+                self.parked.entry(phone).or_default().push(index);
+                self.parked_subscriptions += 1;
+                self.stats.record(Counter::SubscriptionParked);
+            }
+        }
+    }
+
+    /// The kernel refused a datagram.
+    pub(super) fn on_send_failed(
+        &mut self,
+        now: Time,
+        tag: SendTag,
+        errno: i32,
+        out: &mut Effects,
+    ) {
+        if FULL.contains(&errno) {
+            self.window.lost(now);
+        }
+        if tag == SendTag::NONE {
+            return self.stats.record(Counter::ResponseSendFailed);
+        }
+        self.stats.record(Counter::NotifySendFailed);
+        let Some(transaction) = self.clients.named((tag.0 >> 32) as u32, tag.0 as u32) else {
+            return;
+        };
+        if !PERMANENT.contains(&errno) {
+            // As if it were lost on the way: timer E sends it again, timer F gives up.
+            return;
+        }
+        let finished = self.clients.finish(transaction, &mut self.wheel);
+        if let Some(slot) = finished.slot {
+            out.released.push(slot);
+        }
+        if let Some(index) = self.user(finished.user).filter(|_| !finished.replaced) {
+            self.subscriptions[index].in_flight = None;
+            self.on_outcome(now, index, Outcome::Remove, out);
+        }
+    }
+
+    /// The one deadline of a subscription.
+    pub(super) fn on_deadline(&mut self, now: Time, index: u32, out: &mut Effects) {
+        let subscription = &mut self.subscriptions[index];
+        subscription.deadline = None;
+        if now < subscription.expires_at {
+            if matches!(subscription.phase, Phase::Silent { until } if until <= now) {
+                subscription.phase = Phase::Active;
+                self.enqueue(index, Owed::Change);
+            }
+            let when = self.subscriptions[index].next_deadline();
+            return self.set_deadline(index, when);
+        }
+        match subscription.phase {
+            Phase::Terminating(_) => self.end(index, out),
+            Phase::Parked => {
+                self.stats.record(Counter::SubscriptionTimeout);
+                self.end(index, out);
+            }
+            //= RFC 6665 4.2.1.4
+            Phase::Active | Phase::Silent { .. } => {
+                self.stats.record(Counter::SubscriptionTimeout);
+                self.terminate(now, index, Reason::Timeout);
+            }
+        }
+    }
+
+    /// One last NOTIFY is owed, and 64·T1 later at the latest the record is gone.
+    pub(super) fn terminate(&mut self, now: Time, index: u32, reason: Reason) {
+        let was_parked = self.subscriptions[index].phase == Phase::Parked;
+        if was_parked {
+            self.unpark(index);
+        }
+        let subscription = &mut self.subscriptions[index];
+        subscription.phase = Phase::Terminating(reason);
+        subscription.expires_at = now + T64;
+        self.set_deadline(index, now + T64);
+        self.enqueue(index, Owed::Prompt);
+    }
+
+    pub(super) fn set_deadline(&mut self, index: u32, when: Time) {
+        let subscription = &mut self.subscriptions[index];
+        match subscription.deadline {
+            Some(timer) => assert!(
+                self.wheel.reschedule(timer, when),
+                "a subscription's deadline runs"
+            ),
+            None => {
+                let token = Token {
+                    owner: Owner::Subscription,
+                    index,
+                };
+                subscription.deadline = Some(self.wheel.insert(when, token));
+            }
+        }
+    }
+
+    fn end_failed(&mut self, index: u32, counter: Counter, out: &mut Effects) {
+        if !self.subscriptions[index].is_terminating() {
+            self.stats.record(counter);
+        }
+        self.end(index, out);
+    }
+
+    /// Removes a subscription and everything that belongs to it.
+    pub(super) fn end(&mut self, index: u32, out: &mut Effects) {
+        if self.subscriptions[index].phase == Phase::Parked {
+            self.unpark(index);
+        }
+        let gone = self.subscriptions.remove(index);
+        if let Some(timer) = gone.deadline {
+            self.wheel.cancel(timer);
+        }
+        if let Some(transaction) = gone.in_flight
+            && let Some(slot) = self.clients.finish(transaction, &mut self.wheel).slot
+        {
+            out.released.push(slot);
+        }
+        let aspect = Package::from_id(gone.package).aspect;
+        let place = Place {
+            copy: gone.copy,
+            aspect,
+            position: gone.position,
+        };
+        if let Some(moved) = self.copies.unwatch(place) {
+            self.subscriptions[moved].position = place.position;
+        }
+        self.drop_copy_if_unwatched(gone.copy, out);
+    }
+
+    /// A request of this phone was accepted: it can be reached again.
+    pub(super) fn heard(&mut self, phone: u64) {
+        let Some(parked) = self.parked.remove(&phone) else {
+            return;
+        };
+        self.parked_subscriptions -= parked.len();
+        for index in parked {
+            let subscription = &mut self.subscriptions[index];
+            subscription.phase = Phase::Active;
+            subscription.owed = Owed::Nothing;
+            self.stats.record(Counter::SubscriptionUnparked);
+            self.enqueue(index, Owed::Prompt);
+        }
+    }
+
+    /// Takes a subscription out of the list of those whose phone is silent.
+    pub(super) fn unpark(&mut self, index: u32) {
+        let phone = self.subscriptions[index].phone;
+        let Some(parked) = self.parked.get_mut(&phone) else {
+            return;
+        };
+        let before = parked.len();
+        parked.retain(|&other| other != index);
+        self.parked_subscriptions -= before - parked.len();
+        if parked.is_empty() {
+            self.parked.remove(&phone);
+        }
+    }
+
+    /// The living subscription that a transaction was for.
+    fn user(&mut self, number: u64) -> Option<u32> {
+        let User { index, check } = User::from_number(number);
+        let subscription = self.subscriptions.living(index)?;
+        (subscription.check as u32 == check).then_some(index)
+    }
+
+    fn count_answer(&mut self, status: u16) {
+        self.stats.record(match status {
+            100..=199 => Counter::NotifyAnswered1xx,
+            200..=299 => Counter::NotifyAnswered2xx,
+            300..=399 => Counter::NotifyAnswered3xx,
+            481 => Counter::NotifyAnswered481,
+            400..=499 => Counter::NotifyAnswered4xx,
+            500..=599 => Counter::NotifyAnswered5xx,
+            _ => Counter::NotifyAnswered6xx,
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! PUBLISH: the event state compositor's side of RFC 3903.
+
+use core::time::Duration;
+
+use super::Shard;
+use super::answer::{Refused, With};
+use super::subscribe::refusal;
+use crate::config::limits;
+use crate::hint::{Published, ResourceKey};
+use crate::partition::read_hex;
+use crate::policy::Action;
+use crate::sip::{EventHeader, MediaType, Name, Request};
+use crate::state::{EntityTag, PublishRefused};
+use crate::stats::Counter;
+use crate::subscription::package::{self, Package};
+use crate::subscription::read::asked_seconds;
+use crate::time::Time;
+use crate::transaction::server::Given;
+use crate::transport::Flow;
+
+impl Shard {
+    //= RFC 3903 6
+    pub(super) fn on_publish(
+        &mut self,
+        now: Time,
+        request: &Request<'_>,
+        flow: &Flow,
+    ) -> Result<Given, Refused> {
+        let resource = self.resource_of(request)?;
+        self.admit(now, Action::Publish, request, flow, &resource)?;
+        let package = published_package(request).ok_or(Refused::with(489, With::Packages))?;
+        let condition = condition(request)?;
+        let asked = asked_seconds(request).map_err(refusal)?;
+        let grant = self.settings.publish_expiry.grant(asked);
+        let seconds = grant.map_err(|min| Refused::with(423, With::MinExpires(min)))?;
+        if self.drain.is_some() {
+            return Err(self.busy(request));
+        }
+        let content = content(request, package)?;
+        let resource = ResourceKey::from(resource.as_str());
+        let done = self.publish(now, &resource, package, condition, content, seconds);
+        match done {
+            Ok((tag, counter)) => {
+                self.stats.record(counter);
+                let entity_tag = tag.map_or(0, |tag| read_hex(&tag.text()).unwrap_or(0));
+                Ok(Given {
+                    status: 200,
+                    tag: None,
+                    seconds,
+                    entity_tag,
+                })
+            }
+            Err(Unpublished::Refused(refused)) => Err(refused),
+            Err(Unpublished::By(PublishRefused::UnknownTag)) => {
+                self.stats.record(Counter::PublicationStale);
+                Err(Refused::plain(412))
+            }
+            Err(Unpublished::By(PublishRefused::Full { .. })) => {
+                self.stats.record(Counter::LimitPublications);
+                Err(self.busy(request))
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        now: Time,
+        resource: &ResourceKey,
+        package: &'static Package,
+        condition: Condition,
+        content: Option<Published>,
+        seconds: u32,
+    ) -> Result<(Option<EntityTag>, Counter), Unpublished> {
+        let expires = Duration::from_secs(u64::from(seconds));
+        let (state, rng, wheel) = (&mut self.compositor, &mut self.rng, &mut self.wheel);
+        match (condition, content) {
+            (Condition::Initial, None) => {
+                Err(Unpublished::Refused(Refused::because(400, "Missing Body")))
+            }
+            (Condition::Initial, Some(content)) => {
+                let tag = state.publish(now, resource, content, expires, rng, wheel)?;
+                if seconds == 0 {
+                    state.remove(now, resource, package.aspect, tag, wheel)?;
+                }
+                Ok((Some(tag), Counter::PublicationCreated))
+            }
+            (Condition::Unknown, _) => Err(PublishRefused::UnknownTag.into()),
+            (Condition::Match(tag), _) if seconds == 0 => {
+                state.remove(now, resource, package.aspect, tag, wheel)?;
+                Ok((None, Counter::PublicationRemoved))
+            }
+            (Condition::Match(tag), None) => {
+                let tag = state.refresh(now, resource, package.aspect, tag, expires, wheel)?;
+                Ok((Some(tag), Counter::PublicationRefreshed))
+            }
+            (Condition::Match(tag), Some(content)) => {
+                let tag = state.modify(now, resource, tag, content, expires, rng, wheel)?;
+                Ok((Some(tag), Counter::PublicationModified))
+            }
+        }
+    }
+}
+
+/// Why nothing was published.
+enum Unpublished {
+    Refused(Refused),
+    By(PublishRefused),
+}
+
+impl From<PublishRefused> for Unpublished {
+    fn from(refused: PublishRefused) -> Self {
+        Unpublished::By(refused)
+    }
+}
+
+/// What SIP-If-Match says.
+enum Condition {
+    /// There is none.
+    Initial,
+    Match(EntityTag),
+    /// A tag that we never gave: 412.
+    Unknown,
+}
+
+fn condition(request: &Request<'_>) -> Result<Condition, Refused> {
+    match (
+        request.message.count(Name::SipIfMatch),
+        request.message.first(Name::SipIfMatch),
+    ) {
+        (0, _) => Ok(Condition::Initial),
+        (1, Some(tag)) if !tag.is_empty() => {
+            Ok(EntityTag::parse(tag).map_or(Condition::Unknown, Condition::Match))
+        }
+        _ => Err(Refused::because(400, "Malformed SIP-If-Match")),
+    }
+}
+
+fn published_package(request: &Request<'_>) -> Option<&'static Package> {
+    let value = request
+        .message
+        .first(Name::Event)
+        .filter(|_| request.message.count(Name::Event) == 1)?;
+    package::by_name(EventHeader::parse(value).ok()?.package)
+}
+
+/// What the body says; None if there is no body.
+fn content(request: &Request<'_>, package: &'static Package) -> Result<Option<Published>, Refused> {
+    let message = request.message;
+    if message.body.is_empty() {
+        return Ok(None);
+    }
+    if message.body.len() > limits::BODY_BYTES {
+        return Err(Refused::plain(413));
+    }
+    //= RFC 3261 8.2.3
+    if message
+        .values(Name::ContentEncoding)
+        .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Refused::with(415, With::AcceptEncoding));
+    }
+    let unsupported = Refused::with(415, With::Accept(package.publish_types));
+    let media = message
+        .first(Name::ContentType)
+        .and_then(|value| MediaType::parse(value).ok())
+        .ok_or(unsupported)?;
+    let number = package
+        .publish_types
+        .iter()
+        .position(|known| media.is(known))
+        .ok_or(unsupported)?;
+    package
+        .parse(number, message.body)
+        .map(Some)
+        .map_err(|malformed| Refused::because(400, malformed.0))
+}

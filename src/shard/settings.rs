@@ -1,0 +1,186 @@
+//! What a shard is told when it starts: plain data, the same for all shards but for the number and the seed.
+
+use std::sync::Arc;
+
+use crate::config::limits;
+use crate::partition::{Secrets, ShardId};
+use crate::policy::Policy;
+use crate::sip::Writer;
+use crate::state;
+use crate::subscription::outcome::OnTimeout;
+use crate::subscription::package::{PACKAGES, Package, RenderOptions};
+use crate::transport::{Flow, Listener, ListenerId};
+
+/// The settings of one shard.
+#[derive(Clone)]
+pub struct Settings {
+    pub shard: ShardId,
+    pub shards: u16,
+    pub secrets: Secrets,
+    /// For tags, branches, entity tags and jitter.
+    pub seed: [u8; 16],
+    pub listeners: Vec<Local>,
+    /// The same listeners, as the next hop is decided with them.
+    pub addresses: Vec<Listener>,
+    pub policy: Arc<Policy>,
+    /// Of subscriptions, by the number of the package.
+    pub subscribe_expiry: Vec<Expiry>,
+    pub publish_expiry: Expiry,
+    pub on_timeout: OnTimeout,
+    pub render: RenderOptions,
+    pub compose: state::Settings,
+    /// At most so many subscriptions on this shard.
+    pub subscriptions_max: usize,
+}
+
+/// What is granted where a request asks for less, nothing or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    pub default_seconds: u32,
+    pub min_seconds: u32,
+    pub max_seconds: u32,
+}
+
+impl Default for Expiry {
+    fn default() -> Self {
+        Expiry {
+            default_seconds: 3600,
+            min_seconds: 60,
+            max_seconds: 3600,
+        }
+    }
+}
+
+impl Expiry {
+    /// The seconds that are granted, or `Err` with the least that would be (423).
+    //= RFC 6665 4.2.1.1
+    pub fn grant(&self, asked: Option<u32>) -> Result<u32, u32> {
+        match asked {
+            None => Ok(self
+                .default_seconds
+                .clamp(self.min_seconds, self.max_seconds)),
+            Some(0) => Ok(0),
+            Some(seconds) if seconds < self.min_seconds && seconds < 3600 => Err(self.min_seconds),
+            Some(seconds) => Ok(seconds.min(self.max_seconds)),
+        }
+    }
+
+    /// For each package its own default, and the usual bounds.
+    pub fn of_packages() -> Vec<Expiry> {
+        let of = |package: &Package| {
+            let default_seconds = package.default_expires_seconds;
+            Expiry {
+                default_seconds,
+                max_seconds: default_seconds.max(3600),
+                ..Expiry::default()
+            }
+        };
+        PACKAGES.iter().map(of).collect()
+    }
+}
+
+/// A listener, with the text of its address ready.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub listener: Listener,
+    /// `host:port` for Via and Contact; empty where it is the flow's own local address.
+    host_port: Box<[u8]>,
+}
+
+impl Local {
+    /// Prepares the text.
+    pub fn new(listener: Listener) -> Self {
+        let host_port = match &listener.advertise {
+            Some((host, port)) => format!("{host}:{port}"),
+            None if listener.wildcard => String::new(),
+            None => listener.local.to_string(),
+        };
+        Local {
+            listener,
+            host_port: host_port.into_bytes().into(),
+        }
+    }
+
+    /// The address by which the peer of this flow reaches us.
+    pub fn write_host_port(&self, flow: &Flow, writer: &mut Writer<'_>) {
+        if !self.host_port.is_empty() {
+            writer.put(&self.host_port);
+            return;
+        }
+        let address = self.listener.address(flow);
+        if address.is_ipv6() {
+            writer.put(b"[");
+            writer.address(address.ip());
+            writer.put(b"]");
+        } else {
+            writer.address(address.ip());
+        }
+        writer.put(b":");
+        writer.decimal(address.port());
+    }
+}
+
+impl Settings {
+    /// The defaults, for one shard of `shards` on these listeners.
+    pub fn new(
+        shard: ShardId,
+        shards: u16,
+        secrets: Secrets,
+        seed: [u8; 16],
+        addresses: Vec<Listener>,
+        policy: Arc<Policy>,
+    ) -> Self {
+        Settings {
+            shard,
+            shards,
+            secrets,
+            seed,
+            listeners: addresses.iter().cloned().map(Local::new).collect(),
+            addresses,
+            policy,
+            subscribe_expiry: Expiry::of_packages(),
+            publish_expiry: Expiry::default(),
+            on_timeout: OnTimeout::default(),
+            render: RenderOptions::default(),
+            compose: state::Settings::default(),
+            subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
+        }
+    }
+
+    /// The listener of that number.
+    pub fn listener(&self, id: ListenerId) -> Option<&Local> {
+        self.listeners.iter().find(|local| local.listener.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= RFC 6665 4.2.1.1 type=test
+    #[test]
+    fn an_expiry_is_shortened_never_lengthened_and_refused_where_it_is_too_short() {
+        let expiry = Expiry {
+            default_seconds: 600,
+            min_seconds: 60,
+            max_seconds: 1800,
+        };
+        assert_eq!(expiry.grant(None), Ok(600));
+        assert_eq!(expiry.grant(Some(0)), Ok(0));
+        assert_eq!(expiry.grant(Some(59)), Err(60));
+        assert_eq!(expiry.grant(Some(60)), Ok(60));
+        assert_eq!(expiry.grant(Some(1801)), Ok(1800));
+        assert_eq!(expiry.grant(Some(u32::MAX)), Ok(1800));
+    }
+
+    #[test]
+    fn an_interval_of_an_hour_is_never_too_short() {
+        let expiry = Expiry {
+            default_seconds: 7200,
+            min_seconds: 7200,
+            max_seconds: 86_400,
+        };
+        assert_eq!(expiry.grant(Some(3599)), Err(7200));
+        assert_eq!(expiry.grant(Some(3600)), Ok(3600));
+    }
+}

@@ -1,0 +1,386 @@
+//! SUBSCRIBE: a new subscription, a fetch, a refresh, an end (RFC 6665 4.2.1).
+
+use super::Shard;
+use super::answer::{Refused, With, given_in_dialog};
+use super::effects::Effects;
+use crate::config::limits;
+use crate::partition::{Mark, Partition};
+use crate::policy::{Action, Identity, Key};
+use crate::sip::{NameAddr, Request, Uri};
+use crate::stats::Counter;
+use crate::subscription::package::Package;
+use crate::subscription::read::{self, Unwanted, Wanted};
+use crate::subscription::record::{Owed, Phase, Reason, Subscription};
+use crate::subscription::text::{Part, Text};
+use crate::time::{T64, Time};
+use crate::transaction::server::Given;
+use crate::transport::{self, Flow, Own, Path};
+use crate::wheel::{Owner, Token};
+use core::time::Duration;
+
+impl Shard {
+    pub(super) fn on_subscribe(
+        &mut self,
+        now: Time,
+        request: &Request<'_>,
+        flow: &Flow,
+        out: &mut Effects,
+    ) -> Result<Given, Refused> {
+        match request.to_tag {
+            None => self.on_new(now, request, flow, out),
+            Some(tag) => self.on_refresh(now, request, tag, flow, out),
+        }
+    }
+
+    /// Outside of a dialog: a new subscription, or with Expires 0 a fetch.
+    fn on_new(
+        &mut self,
+        now: Time,
+        request: &Request<'_>,
+        flow: &Flow,
+        out: &mut Effects,
+    ) -> Result<Given, Refused> {
+        let resource = self.resource_of(request)?;
+        let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
+        let wanted = read::wanted(request).map_err(refusal)?;
+        let seconds = self.granted(&wanted)?;
+        let contact = read::contact(request)
+            .map_err(refusal)?
+            .ok_or(Refused::because(400, "Missing Contact"))?;
+        if self.drain.is_some() || self.subscriptions.len() >= self.settings.subscriptions_max {
+            self.stats.record(Counter::LimitSubscriptions);
+            return Err(self.busy(request));
+        }
+        let (text, peer) = self.dialog_text(request, flow, &wanted, &contact)?;
+        let copy = self
+            .copy_of(now, resource.as_str(), out)
+            .ok_or_else(|| self.busy(request))?;
+        let partition = self.phone_partition(request);
+        let place = Accepted {
+            text,
+            flow: Flow { peer, ..*flow },
+            copy,
+            seconds,
+            partition,
+        };
+        let Some(index) = self.insert(now, place, &identity, &wanted, request.cseq) else {
+            self.drop_copy_if_unwatched(copy, out);
+            self.stats.record(Counter::LimitSubscriptions);
+            return Err(self.busy(request));
+        };
+        self.stats.record(if seconds == 0 {
+            Counter::SubscriptionFetched
+        } else {
+            Counter::SubscriptionCreated
+        });
+        self.heard(identity.number() as u64);
+        self.enqueue(index, Owed::Prompt);
+        Ok(given_in_dialog(
+            200,
+            self.subscriptions[index].tag(index),
+            seconds,
+        ))
+    }
+
+    fn insert(
+        &mut self,
+        now: Time,
+        accepted: Accepted,
+        identity: &Identity,
+        wanted: &Wanted<'_>,
+        remote_cseq: u32,
+    ) -> Option<u32> {
+        let Accepted {
+            text,
+            flow,
+            copy,
+            seconds,
+            partition,
+        } = accepted;
+        // What is fetched ends with its first NOTIFY, and nothing but this deadline is kept for it.
+        let (phase, expires_at) = match seconds {
+            0 => (Phase::Terminating(Reason::Timeout), now + T64),
+            _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
+        };
+        let index = self.subscriptions.insert(Subscription {
+            text,
+            flow,
+            expires_at,
+            check: self.rng.next_u64(),
+            phone: identity.number() as u64,
+            phase,
+            owed: Owed::Nothing,
+            queued: false,
+            package: wanted.package.id,
+            content_type: wanted.content_type,
+            partition,
+            copy,
+            position: 0,
+            cseq: 0,
+            first_cseq: 1,
+            remote_cseq,
+            in_flight: None,
+            deadline: None,
+        })?;
+        let deadline = self.wheel.insert(
+            expires_at,
+            Token {
+                owner: Owner::Subscription,
+                index,
+            },
+        );
+        let position = self
+            .copies
+            .watch(copy, wanted.package.aspect, index)
+            .position;
+        let subscription = &mut self.subscriptions[index];
+        subscription.deadline = Some(deadline);
+        subscription.position = position;
+        Some(index)
+    }
+
+    /// In a dialog: a refresh, or with Expires 0 the end.
+    fn on_refresh(
+        &mut self,
+        now: Time,
+        request: &Request<'_>,
+        tag: &[u8],
+        flow: &Flow,
+        out: &mut Effects,
+    ) -> Result<Given, Refused> {
+        let unknown = Refused::plain(481);
+        let tag = Mark::read(tag).ok_or(unknown)?;
+        let index = self
+            .subscriptions
+            .find(tag, request.call_id, |remote| {
+                tag_of(remote) == request.from_tag
+            })
+            .filter(|&index| !self.subscriptions[index].is_terminating())
+            .ok_or(unknown)?;
+        let subscription = &self.subscriptions[index];
+        //= RFC 3261 12.2.2
+        if request.cseq <= subscription.remote_cseq {
+            return Err(Refused::because(500, "CSeq Too Low"));
+        }
+        let resource = self.watched_key(subscription.copy).ok_or(unknown)?;
+        let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
+        let subscription = &self.subscriptions[index];
+        // Who has proved who they are and is another one than before has no business in this dialog.
+        if identity.name().is_some() && identity.number() as u64 != subscription.phone {
+            self.stats.record(Counter::ForbiddenSubscribe);
+            return Err(Refused::plain(403));
+        }
+        let wanted = read::wanted(request).map_err(refusal)?;
+        let same_id = wanted.event_id == subscription.text.part(Part::EventId);
+        if wanted.package.id != subscription.package || !same_id {
+            return Err(unknown);
+        }
+        let seconds = self.granted(&wanted)?;
+        self.retarget(index, request, flow)?;
+        self.renew(now, index, seconds, &wanted, request.cseq);
+        let phone = self.subscriptions[index].phone;
+        self.heard(phone);
+        self.enqueue(index, Owed::Prompt);
+        let _ = out;
+        Ok(given_in_dialog(
+            200,
+            self.subscriptions[index].tag(index),
+            seconds,
+        ))
+    }
+
+    fn renew(&mut self, now: Time, index: u32, seconds: u32, wanted: &Wanted<'_>, cseq: u32) {
+        let subscription = &mut self.subscriptions[index];
+        subscription.remote_cseq = cseq;
+        subscription.content_type = wanted.content_type;
+        let (phase, expires_at) = match seconds {
+            0 => (Phase::Terminating(Reason::Timeout), now + T64),
+            _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
+        };
+        let was_parked = subscription.phase == Phase::Parked;
+        subscription.phase = phase;
+        subscription.expires_at = expires_at;
+        self.set_deadline(index, expires_at);
+        if was_parked {
+            self.unpark(index);
+        }
+        self.stats.record(match seconds {
+            0 => Counter::SubscriptionUnsubscribed,
+            _ => Counter::SubscriptionRefreshed,
+        });
+    }
+
+    /// A Contact in a refresh is the new target; NOTIFYs follow the flow that the request came by. The route set stays.
+    //= RFC 3261 12.2.2
+    fn retarget(&mut self, index: u32, request: &Request<'_>, flow: &Flow) -> Result<(), Refused> {
+        let subscription = &self.subscriptions[index];
+        let contact = read::contact(request).map_err(refusal)?;
+        let stored = subscription.text.part(Part::Target);
+        let routes = subscription.text.part(Part::Routes);
+        let first_route = first_route(routes, stored);
+        let target = match contact {
+            Some(contact) => contact,
+            None => Uri::parse(stored).map_err(|_| Refused::plain(500))?,
+        };
+        let peer = self.next_hop(request, flow, first_route, &target)?;
+        // Behind a strict router the target is the last route, and a change of it is not followed.
+        let moved = contact.is_some_and(|contact| contact.raw != stored)
+            && first_route.is_none_or(|uri| uri.is_loose());
+        let text = match contact {
+            Some(contact) if moved => Some(
+                subscription
+                    .text
+                    .with_target(contact.raw)
+                    .ok_or(Refused::plain(500))?,
+            ),
+            Some(_) | None => None,
+        };
+        let subscription = &mut self.subscriptions[index];
+        if let Some(text) = text {
+            subscription.text = text;
+        }
+        subscription.flow = Flow { peer, ..*flow };
+        Ok(())
+    }
+
+    /// What of a new dialog is kept as text, and the address that its requests go to.
+    fn dialog_text(
+        &mut self,
+        request: &Request<'_>,
+        flow: &Flow,
+        wanted: &Wanted<'_>,
+        contact: &Uri<'_>,
+    ) -> Result<(Text, core::net::SocketAddr), Refused> {
+        if request.call_id.len() > limits::CALL_ID_BYTES
+            || request.from_tag.len() > limits::TAG_BYTES
+        {
+            return Err(Refused::because(400, "Dialog Identifier Too Long"));
+        }
+        let mut lines = [0; limits::ROUTE_SET_BYTES];
+        let routing = read::routing(request, contact.raw, &mut lines).map_err(refusal)?;
+        let peer = self.next_hop(request, flow, routing.first, contact)?;
+        let mut remote = [0; limits::RECEIVE_BUFFER_BYTES];
+        let mut local = [0; limits::RECEIVE_BUFFER_BYTES];
+        let too_long = Refused::plain(513);
+        let text = Text::new([
+            request.call_id,
+            unfold(request.from.raw, &mut remote).ok_or(too_long)?,
+            unfold(request.to.raw, &mut local).ok_or(too_long)?,
+            request.uri,
+            wanted.event_id,
+            routing.target,
+            &lines[..routing.lines],
+        ]);
+        Ok((text.ok_or(too_long)?, peer))
+    }
+
+    fn next_hop(
+        &self,
+        request: &Request<'_>,
+        flow: &Flow,
+        route: Option<Uri<'_>>,
+        contact: &Uri<'_>,
+    ) -> Result<core::net::SocketAddr, Refused> {
+        let gate = self
+            .settings
+            .listener(flow.listener)
+            .map_or(0, |local| local.listener.gate);
+        let path = Path {
+            route,
+            contact: *contact,
+            vias: request
+                .message
+                .values(crate::sip::Name::Via)
+                .take(2)
+                .count(),
+            nat: self.settings.policy.nat(gate),
+        };
+        let own = Own {
+            listeners: &self.settings.addresses,
+            flow,
+        };
+        match transport::next_hop(&path, &own) {
+            Ok(hop) => Ok(hop.peer),
+            Err(why) if why.is_nonsense() => Err(Refused::because(400, why.name())),
+            // Names and other transports are not here yet.
+            Err(why) => Err(Refused::because(501, why.name())),
+        }
+    }
+
+    fn granted(&self, wanted: &Wanted<'_>) -> Result<u32, Refused> {
+        let expiry = &self.settings.subscribe_expiry[usize::from(wanted.package.id.0)];
+        expiry
+            .grant(wanted.seconds)
+            .map_err(|min| Refused::with(423, With::MinExpires(min)))
+    }
+
+    fn watched_key(&self, copy: u32) -> Option<Key> {
+        self.settings
+            .policy
+            .domains()
+            .named(&self.copies.copy(copy).resource)
+            .ok()
+    }
+
+    /// No room. A 503 through a proxy would take the whole server out of its rotation.
+    pub(super) fn busy(&mut self, request: &Request<'_>) -> Refused {
+        let behind_edge = request
+            .message
+            .values(crate::sip::Name::Via)
+            .take(2)
+            .count()
+            > 1;
+        let seconds = 5 + self.rng.below(26) as u32;
+        Refused::with(
+            if behind_edge { 500 } else { 503 },
+            With::RetryAfter(seconds),
+        )
+    }
+}
+
+/// What a new subscription is made of, beside what was asked for.
+struct Accepted {
+    text: Text,
+    flow: Flow,
+    copy: u32,
+    seconds: u32,
+    partition: Partition,
+}
+
+pub(super) fn refusal(unwanted: Unwanted) -> Refused {
+    match unwanted {
+        Unwanted::Event => Refused::with(489, With::Packages),
+        Unwanted::Accept(Package { types, .. }) => Refused::with(406, With::Accept(types)),
+        Unwanted::Malformed(reason) => Refused::because(400, reason),
+    }
+}
+
+fn tag_of(remote: &[u8]) -> &[u8] {
+    NameAddr::parse(remote)
+        .ok()
+        .and_then(|address| address.tag)
+        .unwrap_or(&[])
+}
+
+/// The first hop of a dialog's stored Route lines; behind a strict router it is the Request-URI itself.
+fn first_route<'a>(routes: &'a [u8], target: &'a [u8]) -> Option<Uri<'a>> {
+    let line = routes.strip_prefix(b"Route: ")?;
+    let end = memchr::memchr(b'\r', line)?;
+    let first = Uri::parse(NameAddr::parse(&line[..end]).ok()?.uri).ok()?;
+    if first.is_loose() {
+        Some(first)
+    } else {
+        Uri::parse(target).ok()
+    }
+}
+
+/// One line without folds; borrowed as it is where there are none.
+fn unfold<'a>(raw: &'a [u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    if memchr::memchr2(b'\r', b'\n', raw).is_none() {
+        return Some(raw);
+    }
+    let mut writer = crate::sip::Writer::new(buffer);
+    writer.unfolded(raw);
+    let length = writer.finish()?;
+    Some(&buffer[..length])
+}
