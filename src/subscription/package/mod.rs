@@ -7,6 +7,12 @@
 //! is the same for every watcher and is rendered once. Its *head*, the XML declaration and that tag
 //! with its own `version` and `entity`, is made for each NOTIFY.
 
+mod dialog;
+mod message_summary;
+mod presence;
+mod xml_in;
+mod xml_out;
+
 use bytes::Bytes;
 
 use crate::hint::{Aspect, Published, Snapshot};
@@ -44,6 +50,8 @@ pub struct RenderOptions {
     pub all_dialogs: bool,
     /// No call-id, tags, identities, targets or notes: the watcher may know that, but not with whom.
     pub withhold_details: bool,
+    /// Message summaries bear counts, not only the first line.
+    pub message_counts: bool,
     /// The tail should stay at or below this many bytes; what is least needed goes first.
     pub tail_size_max: usize,
 }
@@ -53,7 +61,8 @@ impl Default for RenderOptions {
         RenderOptions {
             all_dialogs: false,
             withhold_details: false,
-            tail_size_max: 800,
+            message_counts: true,
+            tail_size_max: 640,
         }
     }
 }
@@ -62,8 +71,13 @@ impl Default for RenderOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
+/// The most content types of one package.
+const TYPES_MAX: usize = 4;
+/// The names of all packages, as a header field lists them.
+const ALLOW_EVENTS: &str = "dialog, presence, message-summary";
+
 /// Every package, in the order of their numbers.
-pub static PACKAGES: [Package; 0] = [];
+pub static PACKAGES: [Package; 3] = [dialog::PACKAGE, presence::PACKAGE, message_summary::PACKAGE];
 
 /// The package of an Event header field's value.
 pub fn by_name(name: &[u8]) -> Option<&'static Package> {
@@ -74,7 +88,7 @@ pub fn by_name(name: &[u8]) -> Option<&'static Package> {
 
 /// The value of an Allow-Events header field.
 pub const fn allow_events() -> &'static str {
-    "dialog, presence, message-summary"
+    ALLOW_EVENTS
 }
 
 impl Package {
@@ -94,8 +108,28 @@ impl Package {
         &self,
         accept: impl Iterator<Item = (&'a [u8], u16)>,
     ) -> Option<ContentTypeId> {
-        let _ = accept;
-        unimplemented!("lands next")
+        let mut quality = [None; TYPES_MAX];
+        let mut any_range = false;
+        for (range, thousandths) in accept {
+            any_range = true;
+            for (offered, best) in self.types.iter().zip(&mut quality) {
+                // The most specific range that covers a type decides for it.
+                if let Some(specificity) = specificity(range, offered.as_bytes()) {
+                    *best = (*best).max(Some((specificity, thousandths)));
+                }
+            }
+        }
+        if !any_range {
+            return Some(ContentTypeId(0));
+        }
+        let mut chosen = None;
+        for (number, covered) in quality.into_iter().enumerate() {
+            let thousandths = covered.map_or(0, |(_, thousandths)| thousandths);
+            if thousandths > chosen.map_or(0, |(best, _)| best) {
+                chosen = Some((thousandths, ContentTypeId(number as u8)));
+            }
+        }
+        chosen.map(|(_, content_type)| content_type)
     }
 
     /// The tail of the document that shows `resource` in `snapshot`.
@@ -139,3 +173,21 @@ impl Package {
         (self.parse)(publish_type, body)
     }
 }
+
+/// How exactly a media range covers a media type; None: not at all.
+fn specificity(range: &[u8], media_type: &[u8]) -> Option<u8> {
+    if range.eq_ignore_ascii_case(media_type) {
+        return Some(2);
+    }
+    let range_main = range.strip_suffix(b"/*")?;
+    if range_main == b"*" {
+        return Some(0);
+    }
+    let slash = memchr::memchr(b'/', media_type)?;
+    media_type[..slash]
+        .eq_ignore_ascii_case(range_main)
+        .then_some(1)
+}
+
+#[cfg(test)]
+mod tests;
