@@ -1,0 +1,192 @@
+//! The pure shard without a kernel: a fan-out with every answer, and a new subscription with its NOTIFY.
+//! `cargo bench --bench shard`; the time per element is CPU per NOTIFY or per subscription.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use lampfield::hint::{HintState, HintUpdate};
+use lampfield::partition::{Secrets, ShardId};
+use lampfield::policy::{GateSettings, Policy, PolicySettings};
+use lampfield::shard::Shard;
+use lampfield::shard::control::{Ask, HintChange, Request};
+use lampfield::shard::effects::Effects;
+use lampfield::shard::input::Input;
+use lampfield::shard::mail::Mail;
+use lampfield::shard::settings::Settings;
+use lampfield::time::{Time, WallOffset};
+use lampfield::transport::{Flow, Listener, ListenerId};
+
+struct Bench {
+    shard: Shard,
+    out: Effects,
+    now: Time,
+    /// Answers to the NOTIFYs of the last turn, one after the other.
+    answers: Vec<u8>,
+    ends: Vec<usize>,
+    notifies: usize,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let secrets = Secrets::new([1; 32]);
+        let settings = PolicySettings { gates: vec![GateSettings::default()], ..PolicySettings::default() };
+        let policy = Arc::new(Policy::new(&settings, &secrets, None).expect("the defaults are sound"));
+        let listener = Listener::new(ListenerId(0), "127.0.0.1:5060".parse().unwrap(), 0);
+        let settings = Settings::new(ShardId(0), 1, secrets, [2; 16], vec![listener], policy);
+        let now = Time::from_millis(1_000);
+        Bench {
+            shard: Shard::new(settings, now),
+            out: Effects::new(1),
+            now,
+            answers: Vec::new(),
+            ends: Vec::new(),
+            notifies: 0,
+        }
+    }
+
+    fn flow(phone: usize) -> Flow {
+        let peer = format!("127.0.0.1:{}", 10_000 + phone % 50_000).parse().unwrap();
+        Flow { listener: ListenerId(0), local: None, peer }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.shard.step(self.now, input, &mut self.out);
+    }
+
+    /// One turn: time passes, what is to be sent is answered.
+    fn turn(&mut self) {
+        self.shard.step(self.now, Input::Tick { wall: WallOffset(0) }, &mut self.out);
+        self.answers.clear();
+        self.ends.clear();
+        for send in &self.out.sends {
+            let bytes = self.shard.arena().bytes(send.slot);
+            if bytes.starts_with(b"NOTIFY") {
+                self.notifies += 1;
+                answer(bytes, &mut self.answers);
+                self.ends.push(self.answers.len());
+            }
+        }
+        self.out.sends.clear();
+        self.out.mails.clear();
+        for slot in self.out.released.drain(..) {
+            self.shard.arena().release(slot);
+        }
+        let mut start = 0;
+        let flow = Bench::flow(0);
+        for &end in &self.ends {
+            let bytes = &self.answers[start..end];
+            self.shard.step(self.now, Input::Datagram { flow, bytes, truncated: false, forwarded: false }, &mut self.out);
+            start = end;
+        }
+    }
+
+    fn subscribe(&mut self, phone: usize, resource: usize) {
+        let text = subscribe(phone, resource);
+        let flow = Bench::flow(phone);
+        self.input(Input::Datagram { flow, bytes: text.as_bytes(), truncated: false, forwarded: false });
+        self.turn();
+        self.turn();
+    }
+
+    fn set(&mut self, resource: usize, state: HintState) {
+        let update = HintUpdate::new(format!("{resource}@localhost").into(), "bench".into(), state);
+        let ask = Ask::ChangeHints(vec![HintChange::Set(update)]);
+        self.input(Input::Mail(Mail::Request(Request { id: 1, ask })));
+    }
+
+    /// Until nobody is owed anything.
+    fn settle(&mut self) {
+        loop {
+            let before = self.notifies;
+            self.turn();
+            if self.notifies == before {
+                break;
+            }
+        }
+    }
+}
+
+fn subscribe(phone: usize, resource: usize) -> String {
+    format!(
+        "SUBSCRIBE sip:{resource}@localhost SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{phone}x{resource};rport\r\n\
+         Max-Forwards: 70\r\n\
+         From: \"Phone {phone}\" <sip:{phone}@localhost>;tag=f{phone}\r\n\
+         To: <sip:{resource}@localhost>\r\n\
+         Call-ID: {phone}-{resource}-a84b4c76e66710@127.0.0.1\r\n\
+         CSeq: 1 SUBSCRIBE\r\n\
+         Contact: <sip:{phone}@127.0.0.1:{port}>\r\n\
+         Event: dialog\r\n\
+         Accept: application/dialog-info+xml\r\n\
+         Expires: 3600\r\n\
+         User-Agent: Bench/1.0\r\n\
+         Content-Length: 0\r\n\r\n",
+        port = 10_000 + phone % 50_000
+    )
+}
+
+/// A 200 as phones write it: the headers of the request mirrored.
+fn answer(notify: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"SIP/2.0 200 OK\r\n");
+    for line in notify.split_inclusive(|&byte| byte == b'\n').skip(1) {
+        if line == b"\r\n" {
+            break;
+        }
+        if [&b"Via:"[..], b"From:", b"To:", b"Call-ID:", b"CSeq:"].iter().any(|name| line.starts_with(name)) {
+            out.extend_from_slice(line);
+        }
+    }
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+fn fan_out(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fan_out");
+    for watchers in [1_000, 10_000] {
+        let mut bench = Bench::new();
+        for phone in 0..watchers {
+            bench.subscribe(phone, 1001);
+        }
+        bench.settle();
+        group.throughput(Throughput::Elements(watchers as u64));
+        group.sample_size(20);
+        let mut busy = false;
+        group.bench_function(format!("{watchers}_watchers"), |bencher| {
+            bencher.iter(|| {
+                busy = !busy;
+                bench.notifies = 0;
+                bench.set(1001, if busy { HintState::InUse } else { HintState::Idle });
+                bench.settle();
+                assert_eq!(bench.notifies, watchers);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn new_subscription(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("subscribe");
+    group.throughput(Throughput::Elements(1));
+    let mut bench = Bench::new();
+    let mut phone = 0;
+    group.bench_function("new_subscription_with_its_notify", |bencher| {
+        bencher.iter_batched(
+            || {
+                phone += 1;
+                (phone, subscribe(phone, phone % 1_000))
+            },
+            |(phone, text)| {
+                let flow = Bench::flow(phone);
+                let bytes = black_box(text.as_bytes());
+                bench.input(Input::Datagram { flow, bytes, truncated: false, forwarded: false });
+                bench.turn();
+                bench.turn();
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, fan_out, new_subscription);
+criterion_main!(benches);
