@@ -30,8 +30,12 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let secrets = Secrets::new([1; 32]);
-        let settings = PolicySettings { gates: vec![GateSettings::default()], ..PolicySettings::default() };
-        let policy = Arc::new(Policy::new(&settings, &secrets, None).expect("the defaults are sound"));
+        let settings = PolicySettings {
+            gates: vec![GateSettings::default()],
+            ..PolicySettings::default()
+        };
+        let policy =
+            Arc::new(Policy::new(&settings, &secrets, None).expect("the defaults are sound"));
         let listener = Listener::new(ListenerId(0), "127.0.0.1:5060".parse().unwrap(), 0);
         let settings = Settings::new(ShardId(0), 1, secrets, [2; 16], vec![listener], policy);
         let now = Time::from_millis(1_000);
@@ -46,8 +50,14 @@ impl Bench {
     }
 
     fn flow(phone: usize) -> Flow {
-        let peer = format!("127.0.0.1:{}", 10_000 + phone % 50_000).parse().unwrap();
-        Flow { listener: ListenerId(0), local: None, peer }
+        let peer = format!("127.0.0.1:{}", 10_000 + phone % 50_000)
+            .parse()
+            .unwrap();
+        Flow {
+            listener: ListenerId(0),
+            local: None,
+            peer,
+        }
     }
 
     fn input(&mut self, input: Input<'_>) {
@@ -56,7 +66,13 @@ impl Bench {
 
     /// One turn: time passes, what is to be sent is answered.
     fn turn(&mut self) {
-        self.shard.step(self.now, Input::Tick { wall: WallOffset(0) }, &mut self.out);
+        self.shard.step(
+            self.now,
+            Input::Tick {
+                wall: WallOffset(0),
+            },
+            &mut self.out,
+        );
         self.answers.clear();
         self.ends.clear();
         for send in &self.out.sends {
@@ -76,7 +92,16 @@ impl Bench {
         let flow = Bench::flow(0);
         for &end in &self.ends {
             let bytes = &self.answers[start..end];
-            self.shard.step(self.now, Input::Datagram { flow, bytes, truncated: false, forwarded: false }, &mut self.out);
+            self.shard.step(
+                self.now,
+                Input::Datagram {
+                    flow,
+                    bytes,
+                    truncated: false,
+                    forwarded: false,
+                },
+                &mut self.out,
+            );
             start = end;
         }
     }
@@ -84,13 +109,22 @@ impl Bench {
     fn subscribe(&mut self, phone: usize, resource: usize) {
         let text = subscribe(phone, resource);
         let flow = Bench::flow(phone);
-        self.input(Input::Datagram { flow, bytes: text.as_bytes(), truncated: false, forwarded: false });
+        self.input(Input::Datagram {
+            flow,
+            bytes: text.as_bytes(),
+            truncated: false,
+            forwarded: false,
+        });
         self.turn();
         self.turn();
     }
 
     fn set(&mut self, resource: usize, state: HintState) {
-        let update = HintUpdate::new(format!("{resource}@localhost").into(), "bench".into(), state);
+        let update = HintUpdate::new(
+            format!("{resource}@localhost").into(),
+            "bench".into(),
+            state,
+        );
         let ask = Ask::ChangeHints(vec![HintChange::Set(update)]);
         self.input(Input::Mail(Mail::Request(Request { id: 1, ask })));
     }
@@ -133,7 +167,10 @@ fn answer(notify: &[u8], out: &mut Vec<u8>) {
         if line == b"\r\n" {
             break;
         }
-        if [&b"Via:"[..], b"From:", b"To:", b"Call-ID:", b"CSeq:"].iter().any(|name| line.starts_with(name)) {
+        if [&b"Via:"[..], b"From:", b"To:", b"Call-ID:", b"CSeq:"]
+            .iter()
+            .any(|name| line.starts_with(name))
+        {
             out.extend_from_slice(line);
         }
     }
@@ -155,7 +192,14 @@ fn fan_out(criterion: &mut Criterion) {
             bencher.iter(|| {
                 busy = !busy;
                 bench.notifies = 0;
-                bench.set(1001, if busy { HintState::InUse } else { HintState::Idle });
+                bench.set(
+                    1001,
+                    if busy {
+                        HintState::InUse
+                    } else {
+                        HintState::Idle
+                    },
+                );
                 bench.settle();
                 assert_eq!(bench.notifies, watchers);
             });
@@ -178,7 +222,12 @@ fn new_subscription(criterion: &mut Criterion) {
             |(phone, text)| {
                 let flow = Bench::flow(phone);
                 let bytes = black_box(text.as_bytes());
-                bench.input(Input::Datagram { flow, bytes, truncated: false, forwarded: false });
+                bench.input(Input::Datagram {
+                    flow,
+                    bytes,
+                    truncated: false,
+                    forwarded: false,
+                });
                 bench.turn();
                 bench.turn();
             },

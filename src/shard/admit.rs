@@ -2,9 +2,8 @@
 
 use super::Shard;
 use super::answer::{Refused, With};
-use crate::partition::Partition;
-use crate::policy::{Action, Asked, Cause, Identity, Key, Outcome};
-use crate::sip::{Message, Method, Name, Request, Writer};
+use crate::policy::{Action, Cause, Identity, Key, Outcome};
+use crate::sip::{Name, Request};
 use crate::stats::Counter;
 use crate::time::Time;
 use crate::transport::Flow;
@@ -20,11 +19,13 @@ impl Shard {
         resource: &Key,
     ) -> Result<Identity, Refused> {
         let from = self
+            .settings
             .watcher_of(request)
             .ok_or(Refused::because(400, "Malformed From"))?;
         let policy = self.settings.policy.clone();
         let asked = self
-            .asked(now, request, flow, &from)
+            .settings
+            .asked(request, flow, &from, self.wall.unix_seconds(now))
             .ok_or(Refused::plain(500))?;
         let authorizations = request.message.lines_of(Name::Authorization);
         let identity = match policy.authenticate(&asked, authorizations, &mut self.nonce_windows) {
@@ -54,56 +55,5 @@ impl Shard {
             return Err(Refused::plain(403));
         }
         Ok(identity)
-    }
-
-    /// The lines of a challenge, for a request that was refused with 401.
-    pub(super) fn write_challenges(
-        &self,
-        message: &Message<'_>,
-        flow: &Flow,
-        stale: bool,
-        writer: &mut Writer<'_>,
-    ) {
-        let Ok(request) = message.request() else {
-            return;
-        };
-        let Some(from) = self.watcher_of(&request) else {
-            return;
-        };
-        let Some(asked) = self.asked(self.now, &request, flow, &from) else {
-            return;
-        };
-        let branch = request.via.branch.unwrap_or(&[]);
-        let salt = self.settings.secrets.hash(&[request.call_id, branch]) as u32;
-        self.settings
-            .policy
-            .write_challenges(&asked, stale, salt, |bytes| writer.put(bytes));
-    }
-
-    fn asked<'a>(
-        &self,
-        now: Time,
-        request: &Request<'a>,
-        flow: &Flow,
-        from: &'a Key,
-    ) -> Option<Asked<'a>> {
-        let local = self.settings.listener(flow.listener)?;
-        Some(Asked {
-            gate: local.listener.gate,
-            method: request.method.as_bytes(),
-            uri: request.uri,
-            from,
-            source: flow.peer.ip(),
-            partition: self.nonce_partition(request),
-            unix_seconds: self.wall.unix_seconds(now),
-        })
-    }
-
-    /// Where the counts of a nonce are kept: with the one who handles the request.
-    fn nonce_partition(&self, request: &Request<'_>) -> Partition {
-        match (request.method, self.resource_of(request)) {
-            (Method::Publish, Ok(resource)) => self.settings.secrets.resource(resource.as_str()),
-            _ => self.phone_partition(request),
-        }
     }
 }

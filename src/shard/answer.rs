@@ -2,7 +2,8 @@
 
 use super::Shard;
 use super::effects::{Effects, Send, SendTag};
-use crate::arena::{Arena, SlotId, SlotSize};
+use super::settings::Settings;
+use crate::arena::{SlotId, SlotSize};
 use crate::partition::{Mark, write_hex};
 use crate::sip::answer::{Answer, destination};
 use crate::sip::{Message, Method, Name, Request, Writer};
@@ -97,7 +98,7 @@ impl Shard {
             to_tag: Some(to_tag),
             record_route: subscribe,
         };
-        self.answer(request.message, flow, &common, out, |shard, writer| {
+        self.answer(request.message, flow, &common, out, |voice, writer| {
             match request.method {
                 Method::Subscribe | Method::Publish => {
                     writer.number(Name::Expires, given.seconds);
@@ -107,7 +108,7 @@ impl Shard {
                 _ => {}
             }
             if subscribe {
-                shard.write_contact(flow, writer);
+                voice.write_contact(flow, writer);
             }
             if given.entity_tag != 0 {
                 writer.name(Name::SipEtag);
@@ -133,7 +134,7 @@ impl Shard {
             to_tag: Some(&check),
             record_route: false,
         };
-        self.answer(message, flow, &common, out, |shard, writer| {
+        self.answer(message, flow, &common, out, |voice, writer| {
             match refused.with {
                 With::Nothing => {}
                 With::Packages => writer.header(Name::AllowEvents, allow_events().as_bytes()),
@@ -149,7 +150,7 @@ impl Shard {
                         writer.line_end();
                     }
                 }
-                With::Challenge { stale } => shard.write_challenges(message, flow, stale, writer),
+                With::Challenge { stale } => voice.write_challenges(message, flow, stale, writer),
             }
         });
     }
@@ -160,7 +161,7 @@ impl Shard {
         flow: &Flow,
         common: &Answer<'_>,
         out: &mut Effects,
-        write_more: impl Fn(&Shard, &mut Writer<'_>),
+        write_more: impl Fn(&Voice<'_>, &mut Writer<'_>),
     ) {
         let Some(via) = message.top_via_for_answer() else {
             self.stats.record(Counter::UnreadableNoVia);
@@ -194,25 +195,17 @@ impl Shard {
         slot: SlotId,
         message: &Message<'_>,
         common: &Answer<'_>,
-        write_more: impl Fn(&Shard, &mut Writer<'_>),
+        write_more: impl Fn(&Voice<'_>, &mut Writer<'_>),
     ) -> Option<usize> {
-        // The slot's bytes are borrowed for as long as the shard is read: its arena is put aside.
-        let mut arena = core::mem::replace(&mut self.arena, Arena::new(0, 0));
-        let mut writer = Writer::new(arena.buffer(slot));
+        let voice = Voice {
+            settings: &self.settings,
+            unix_seconds: self.wall.unix_seconds(self.now),
+        };
+        let mut writer = Writer::new(self.arena.buffer(slot));
         let written = common.write(message, &mut writer);
-        write_more(self, &mut writer);
+        write_more(&voice, &mut writer);
         writer.put(b"Content-Length: 0\r\n\r\n");
-        let length = writer.finish().filter(|_| written);
-        self.arena = arena;
-        length
-    }
-
-    fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
-        if let Some(local) = self.settings.listener(flow.listener) {
-            writer.put(b"Contact: <sip:");
-            local.write_host_port(flow, writer);
-            writer.put(b">\r\n");
-        }
+        writer.finish().filter(|_| written)
     }
 
     /// The To tag of what nothing remembers: the same for each retransmission of the request.
@@ -262,6 +255,50 @@ impl Shard {
             501..=599 => Counter::ResponseOther5xx,
             _ => Counter::ResponseOther6xx,
         });
+    }
+}
+
+/// What answers say of ourselves.
+struct Voice<'a> {
+    settings: &'a Settings,
+    unix_seconds: u64,
+}
+
+impl Voice<'_> {
+    fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
+        if let Some(local) = self.settings.listener(flow.listener) {
+            writer.put(b"Contact: <sip:");
+            local.write_host_port(flow, writer);
+            writer.put(b">\r\n");
+        }
+    }
+
+    fn write_challenges(
+        &self,
+        message: &Message<'_>,
+        flow: &Flow,
+        stale: bool,
+        writer: &mut Writer<'_>,
+    ) {
+        let Ok(request) = message.request() else {
+            return;
+        };
+        let Some(from) = self.settings.watcher_of(&request) else {
+            return;
+        };
+        let Some(asked) = self
+            .settings
+            .asked(&request, flow, &from, self.unix_seconds)
+        else {
+            return;
+        };
+        let salt = self
+            .settings
+            .secrets
+            .hash(&[request.call_id, request.via.branch.unwrap_or(&[])]) as u32;
+        self.settings
+            .policy
+            .write_challenges(&asked, stale, salt, |bytes| writer.put(bytes));
     }
 }
 

@@ -14,6 +14,7 @@ mod drain;
 pub mod effects;
 pub mod filter;
 mod hints;
+mod identify;
 pub mod input;
 pub mod mail;
 mod notice;

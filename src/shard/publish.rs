@@ -26,7 +26,7 @@ impl Shard {
         request: &Request<'_>,
         flow: &Flow,
     ) -> Result<Given, Refused> {
-        let resource = self.resource_of(request)?;
+        let resource = self.settings.resource_of(request)?;
         self.admit(now, Action::Publish, request, flow, &resource)?;
         let package = published_package(request).ok_or(Refused::with(489, With::Packages))?;
         let condition = condition(request)?;

@@ -5,10 +5,7 @@ use super::Shard;
 use super::answer::{Refused, With};
 use super::effects::Effects;
 use crate::partition::{Mark, Partition};
-use crate::policy::Key;
-use crate::sip::{
-    Message, Method, Name, QuickAnswer, Request, Start, Target, Unreadable, Uri, quick_answer,
-};
+use crate::sip::{Message, Method, Name, QuickAnswer, Request, Start, Unreadable, quick_answer};
 use crate::stats::Counter;
 use crate::time::Time;
 use crate::transaction::client::COOKIE;
@@ -141,7 +138,7 @@ impl Shard {
                 return;
             }
         };
-        if let Some(partition) = self.partition_of(&request)
+        if let Some(partition) = self.settings.partition_of(&request)
             && self.hand_over(&datagram, partition, out)
         {
             return;
@@ -171,58 +168,6 @@ impl Shard {
         };
         self.stats.record(counter);
         true
-    }
-
-    /// The partition that a request belongs to: found in the tag that we gave, in who sends it, or in what it names.
-    /// None: any shard may answer.
-    fn partition_of(&self, request: &Request<'_>) -> Option<Partition> {
-        match request.method {
-            Method::Subscribe => match request.to_tag {
-                Some(tag) => Mark::read(tag).map(|mark| mark.partition),
-                None => Some(self.phone_partition(request)),
-            },
-            Method::Publish => {
-                let resource = self.resource_of(request).ok()?;
-                Some(self.settings.secrets.resource(resource.as_str()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Everything of one phone is on one shard: the one of its From address-of-record, or of its Call-ID
-    /// where it does not say who it is.
-    pub(super) fn phone_partition(&self, request: &Request<'_>) -> Partition {
-        match self.watcher_of(request) {
-            Some(watcher) if !is_anonymous(&watcher) => {
-                self.settings.secrets.phone(watcher.as_bytes())
-            }
-            Some(_) | None => self.settings.secrets.phone(request.call_id),
-        }
-    }
-
-    /// The address-of-record in From.
-    pub(super) fn watcher_of(&self, request: &Request<'_>) -> Option<Key> {
-        let uri = Uri::parse(request.from.uri).ok()?;
-        self.settings
-            .policy
-            .domains()
-            .address_of_record(uri.user.unwrap_or(&[]), &uri.host)
-            .ok()
-    }
-
-    /// The resource that a Request-URI names.
-    pub(super) fn resource_of(&self, request: &Request<'_>) -> Result<Key, Refused> {
-        match request.target {
-            Target::Sip(uri) => {
-                let user = uri.user.unwrap_or(&[]);
-                self.settings
-                    .policy
-                    .domains()
-                    .resource(user, &uri.host)
-                    .map_err(|_| Refused::plain(404))
-            }
-            Target::Tel(_) => Err(Refused::plain(416)),
-        }
     }
 
     fn on_request(&mut self, now: Time, request: &Request<'_>, flow: &Flow, out: &mut Effects) {
@@ -370,9 +315,4 @@ fn unsupported(message: &Message<'_>) -> Option<Refused> {
 /// The mark that we put behind the cookie of a branch.
 fn branch_mark(branch: &[u8]) -> Option<Mark> {
     Mark::read(branch.strip_prefix(COOKIE)?)
-}
-
-//= RFC 3323 4.1.1.3
-fn is_anonymous(watcher: &Key) -> bool {
-    watcher.domain() == b"anonymous.invalid" || watcher.user() == b"anonymous"
 }

@@ -40,7 +40,7 @@ impl Shard {
         flow: &Flow,
         out: &mut Effects,
     ) -> Result<Given, Refused> {
-        let resource = self.resource_of(request)?;
+        let resource = self.settings.resource_of(request)?;
         let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
         let wanted = read::wanted(request).map_err(refusal)?;
         let seconds = self.granted(&wanted)?;
@@ -55,7 +55,7 @@ impl Shard {
         let copy = self
             .copy_of(now, resource.as_str(), out)
             .ok_or_else(|| self.busy(request))?;
-        let partition = self.phone_partition(request);
+        let partition = self.settings.phone_partition(request);
         let place = Accepted {
             text,
             flow: Flow { peer, ..*flow },

@@ -1,0 +1,91 @@
+//! Whose a request is and what it names: questions that the settings alone answer.
+
+use super::answer::Refused;
+use super::settings::Settings;
+use crate::partition::{Mark, Partition};
+use crate::policy::{Asked, Key};
+use crate::sip::{Method, Request, Target, Uri};
+use crate::transport::Flow;
+
+impl Settings {
+    /// The partition that a request belongs to: found in the tag that we gave, in who sends it, or in what it names.
+    /// None: any shard may answer.
+    pub(super) fn partition_of(&self, request: &Request<'_>) -> Option<Partition> {
+        match request.method {
+            Method::Subscribe => match request.to_tag {
+                Some(tag) => Mark::read(tag).map(|mark| mark.partition),
+                None => Some(self.phone_partition(request)),
+            },
+            Method::Publish => {
+                let resource = self.resource_of(request).ok()?;
+                Some(self.secrets.resource(resource.as_str()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Everything of one phone is on one shard: the one of its From address-of-record, or of its Call-ID
+    /// where it does not say who it is.
+    pub(super) fn phone_partition(&self, request: &Request<'_>) -> Partition {
+        match self.watcher_of(request) {
+            Some(watcher) if !is_anonymous(&watcher) => self.secrets.phone(watcher.as_bytes()),
+            Some(_) | None => self.secrets.phone(request.call_id),
+        }
+    }
+
+    /// The address-of-record in From.
+    pub(super) fn watcher_of(&self, request: &Request<'_>) -> Option<Key> {
+        let uri = Uri::parse(request.from.uri).ok()?;
+        self.policy
+            .domains()
+            .address_of_record(uri.user.unwrap_or(&[]), &uri.host)
+            .ok()
+    }
+
+    /// The resource that a Request-URI names.
+    pub(super) fn resource_of(&self, request: &Request<'_>) -> Result<Key, Refused> {
+        match request.target {
+            Target::Sip(uri) => {
+                let user = uri.user.unwrap_or(&[]);
+                self.policy
+                    .domains()
+                    .resource(user, &uri.host)
+                    .map_err(|_| Refused::plain(404))
+            }
+            Target::Tel(_) => Err(Refused::plain(416)),
+        }
+    }
+
+    /// The question who sends a request, as policy wants it put.
+    pub(super) fn asked<'a>(
+        &self,
+        request: &Request<'a>,
+        flow: &Flow,
+        from: &'a Key,
+        unix_seconds: u64,
+    ) -> Option<Asked<'a>> {
+        let local = self.listener(flow.listener)?;
+        Some(Asked {
+            gate: local.listener.gate,
+            method: request.method.as_bytes(),
+            uri: request.uri,
+            from,
+            source: flow.peer.ip(),
+            partition: self.nonce_partition(request),
+            unix_seconds,
+        })
+    }
+
+    /// Where the counts of a nonce are kept: with the one who handles the request.
+    fn nonce_partition(&self, request: &Request<'_>) -> Partition {
+        match (request.method, self.resource_of(request)) {
+            (Method::Publish, Ok(resource)) => self.secrets.resource(resource.as_str()),
+            _ => self.phone_partition(request),
+        }
+    }
+}
+
+//= RFC 3323 4.1.1.3
+fn is_anonymous(watcher: &Key) -> bool {
+    watcher.domain() == b"anonymous.invalid" || watcher.user() == b"anonymous"
+}
