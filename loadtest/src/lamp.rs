@@ -50,7 +50,7 @@ impl State {
             State::InUse => r#"{"state":"inuse"}"#.into(),
             State::Hold => r#"{"state":"hold"}"#.into(),
             State::Messages(count) => {
-                format!(r#"{{"mailbox":{{"voice_new":{count},"voice_old":0}}}}"#)
+                format!(r#"{{"mailbox":{{"voice":{{"new":{count},"old":0}}}}}}"#)
             }
         }
     }

@@ -22,25 +22,24 @@ use std::time::SystemTime;
 
 use clap::Parser;
 
-use options::{Arguments, Options, Role};
+use options::{Options, Stub};
 use server::{Server, Start};
 
 fn main() -> ExitCode {
-    let Arguments {
-        command,
-        mut options,
-    } = Arguments::parse();
-    if let Some(Role::Stub {
-        listen,
-        admin,
-        notify_first,
-    }) = command
-    {
+    let mut arguments = std::env::args_os().peekable();
+    let program = arguments.next();
+    if arguments.next_if(|first| first == "stub").is_some() {
+        let Stub {
+            listen,
+            admin,
+            notify_first,
+        } = Stub::parse_from(program.into_iter().chain(arguments));
         return match stub::serve(listen, admin, notify_first) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         };
     }
+    let mut options = Options::parse();
     let seed = *options.seed.get_or_insert_with(seed_of_now);
     println!("load {:?}, seed {seed}", options.load);
     match run(&options) {
@@ -67,9 +66,11 @@ fn run(options: &Options) -> io::Result<bool> {
     let log = options.log.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("lampfield-load-{}.log", std::process::id()))
     });
-    let binary = match options.baseline {
-        true => std::env::current_exe()?,
-        false => options.server_binary.clone(),
+    let ourselves = std::env::current_exe()?;
+    let binary = match &options.server_binary {
+        _ if options.baseline => ourselves,
+        Some(binary) => binary.clone(),
+        None => ourselves.with_file_name("lampfield"),
     };
     let server = Server::start(&Start {
         binary: &binary,

@@ -3,33 +3,22 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, ValueEnum};
 
 use crate::field::Plan;
 use crate::wire::Package;
 
-/// Plays phones against a Lampfield server that it starts itself, and checks every lamp.
+/// Be the simplest possible notifier: what `--baseline` starts.
 #[derive(Parser)]
-#[command(name = "lampfield-load", version)]
-pub struct Arguments {
-    #[command(subcommand)]
-    pub command: Option<Role>,
-    #[command(flatten)]
-    pub options: Options,
-}
-
-#[derive(Subcommand)]
-pub enum Role {
-    /// Be the simplest possible notifier (what `--baseline` starts).
-    Stub {
-        #[arg(long)]
-        listen: SocketAddr,
-        #[arg(long)]
-        admin: SocketAddr,
-        /// Send each NOTIFY before the 200 that it belongs to
-        #[arg(long)]
-        notify_first: bool,
-    },
+#[command(name = "lampfield-load stub")]
+pub struct Stub {
+    #[arg(long)]
+    pub listen: SocketAddr,
+    #[arg(long)]
+    pub admin: SocketAddr,
+    /// Send each NOTIFY before the 200 that it belongs to
+    #[arg(long)]
+    pub notify_first: bool,
 }
 
 /// Which load.
@@ -51,14 +40,16 @@ pub enum Load {
     Churn,
 }
 
+/// Plays phones against a Lampfield server that it starts itself, and checks every lamp.
 #[derive(Parser)]
+#[command(name = "lampfield-load", version, arg_required_else_help = true)]
 pub struct Options {
     /// Which load to run
-    #[arg(value_enum, default_value = "subscribe")]
+    #[arg(value_enum)]
     pub load: Load,
-    /// The server to start
-    #[arg(long, default_value = "target/release/lampfield")]
-    pub server_binary: PathBuf,
+    /// The server to start; usually the `lampfield` that lies beside this program
+    #[arg(long)]
+    pub server_binary: Option<PathBuf>,
     /// Measure the simplest possible notifier instead of the server
     #[arg(long)]
     pub baseline: bool,

@@ -67,6 +67,18 @@ pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
 /// What must hold at the end of every load.
 fn judge(site: &Site<'_>, report: &mut Report) {
     let field = &site.field;
+    for metric in ["lampfield_bugs_total", "lampfield_subscriptions_overdue"] {
+        if let Some(value) = site.server.metric(metric)
+            && value > 0.0
+        {
+            report.problem(format!("the server's {metric} is {value}"));
+        }
+    }
+    if let Some(value) = site.server.metric("lampfield_limit_reached_total")
+        && value > 0.0
+    {
+        report.figure("limits that the server reached", value, "");
+    }
     if field.wrong() > 0 {
         report.problem(format!("{} lamps are wrong at the end", field.wrong()));
     }
