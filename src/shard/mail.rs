@@ -39,8 +39,9 @@ pub enum Mail {
 
 /// The size of a block of forwarded datagrams: one per pair of shards and turn.
 pub const BLOCK_SIZE: usize = 64 * 1024;
-/// Listener, local address (or `::`), whether there is one, peer address, peer port, length.
-const HEADER: usize = 4 + 16 + 1 + 16 + 1 + 2 + 2;
+/// What stands before each datagram of a block: listener, local address (or `::`), whether there is
+/// one, peer address, whether it is IPv4, peer port, length.
+pub const BLOCK_HEADER: usize = 4 + 16 + 1 + 16 + 1 + 2 + 2;
 
 /// Datagrams that another shard owns, copied one after the other.
 /// Holds no memory until the first one is pushed.
@@ -55,6 +56,11 @@ impl Block {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are still free; each datagram takes `BLOCK_HEADER` more than its own.
+    pub fn room(&self) -> usize {
+        BLOCK_SIZE - self.bytes.len()
+    }
+
     /// Forgets its datagrams and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -63,7 +69,7 @@ impl Block {
     /// Appends one datagram; false if it does not fit.
     #[must_use]
     pub fn push(&mut self, flow: &Flow, datagram: &[u8]) -> bool {
-        if self.bytes.len() + HEADER + datagram.len() > BLOCK_SIZE {
+        if self.bytes.len() + BLOCK_HEADER + datagram.len() > BLOCK_SIZE {
             return false;
         }
         if self.bytes.capacity() == 0 {
@@ -93,7 +99,7 @@ impl Block {
             if rest.is_empty() {
                 return None;
             }
-            let (header, after) = rest.split_at(HEADER);
+            let (header, after) = rest.split_at(BLOCK_HEADER);
             let v4 = header[37] == 1;
             let length = usize::from(u16::from_le_bytes([header[40], header[41]]));
             let (datagram, after) = after.split_at(length);

@@ -5,16 +5,22 @@
 //!  probe     is this kernel able to?             socket   UDP sockets, bound and set up
 //!  ring      one shard's datagrams:              address  SocketAddr and control messages, as the kernel writes them
 //!     buffers   where datagrams land             post     mail between threads, and who has to be woken
-//!     outgoing  what a send points at            drive    the turn of a shard, and its thread
-//!  clock     CLOCK_BOOTTIME and the wall         pin      which CPU a shard's thread runs on
+//!     outgoing  what a send points at            turn     one turn of a shard: in, step, out
+//!  clock     CLOCK_BOOTTIME and the wall         drive    a shard's thread: turns, and waiting between them
+//!                                               pin      which CPU that thread runs on
 //! ```
 
 mod address;
 mod buffers;
 mod outgoing;
+mod turn;
 
 pub mod clock;
+pub mod drive;
+pub mod pin;
 pub mod post;
 pub mod probe;
 pub mod ring;
 pub mod socket;
+
+pub use turn::Machine;

@@ -29,6 +29,9 @@ const ASLEEP: u8 = 1;
 /// There is mail that the thread has not looked at, and it has been woken if it slept.
 const POSTED: u8 = 2;
 
+/// So many blocks are on their way to a shard before the next one waits to be filled.
+const BLOCKS_UNREAD: usize = 2;
+
 /// Mailboxes for so many shards, and the control thread's end.
 pub fn office(shards: u16) -> io::Result<(Vec<Mailbox>, Control)> {
     assert!(shards > 0 && usize::from(shards) <= limits::SHARDS_MAX);
@@ -130,8 +133,8 @@ pub struct MailCounters {
     pub mail_deferred: u64,
     /// Mail that was thrown away because too much waited already.
     pub mail_lost: u64,
-    /// Forwarded datagrams that were dropped because a queue was full.
-    pub forwards_dropped: u64,
+    /// Blocks of forwarded datagrams that had to wait because earlier ones were not read yet.
+    pub blocks_deferred: u64,
     /// Threads that had to be woken.
     pub wakes: u64,
 }
@@ -142,6 +145,8 @@ pub struct Mailbox {
     office: Arc<Office>,
     /// Mail that found its queue full, by shard, the control thread last.
     waiting: Vec<VecDeque<Mail>>,
+    /// A block stayed in the effects, since its reader lags behind.
+    blocks_wait: bool,
     /// Mail has been left that was not all looked at.
     unread: bool,
     next_sender: usize,
@@ -155,6 +160,7 @@ impl Mailbox {
             shard,
             office,
             waiting: (0..ends).map(|_| VecDeque::new()).collect(),
+            blocks_wait: false,
             unread: false,
             next_sender: 0,
             counters: MailCounters::default(),
@@ -186,16 +192,26 @@ impl Mailbox {
         if !effects.mails.is_empty() || self.is_waiting() {
             self.send_mail(effects);
         }
+        self.blocks_wait = false;
         for shard in 0..effects.forwards.len() {
             if !effects.forwards[shard].is_empty() {
-                self.send_block(shard, &mut effects.forwards[shard]);
+                self.send_block(shard, &mut effects.forwards[shard], false);
             }
         }
     }
 
-    /// Whether mail waits here for room elsewhere: nobody tells when there is some.
+    /// Sends those blocks of forwarded datagrams that have less than `room` bytes free.
+    pub fn send_crowded_blocks(&mut self, effects: &mut Effects, room: usize) {
+        for shard in 0..effects.forwards.len() {
+            if effects.forwards[shard].room() < room {
+                self.send_block(shard, &mut effects.forwards[shard], true);
+            }
+        }
+    }
+
+    /// Whether mail or a block waits here for room elsewhere: nobody tells when there is some.
     pub fn is_waiting(&self) -> bool {
-        self.waiting.iter().any(|queue| !queue.is_empty())
+        self.blocks_wait || self.waiting.iter().any(|queue| !queue.is_empty())
     }
 
     /// Looks whether something has been left; only then are the queues worth a look.
@@ -209,15 +225,15 @@ impl Mailbox {
 
     /// The next mail, from each sender in turn.
     pub fn take_mail(&mut self) -> Option<Mail> {
-        if let Some(mail) = self.desk().requests.pop() {
-            self.desk().room.notify_waiters();
-            return Some(mail);
-        }
-        for _ in 0..self.office.desks.len() {
-            let sender = self.next_sender;
-            self.next_sender = (sender + 1) % self.office.desks.len();
-            if let Some(mail) = self.desk().mail[sender].pop() {
-                return Some(mail);
+        for _ in 0..=self.office.desks.len() {
+            let sender = self.turn_to_next_sender();
+            let desk = &self.office.desks[usize::from(self.shard.0)];
+            let mail = match desk.mail.get(sender) {
+                Some(queue) => queue.pop(),
+                None => desk.requests.pop().inspect(|_| desk.room.notify_waiters()),
+            };
+            if mail.is_some() {
+                return mail;
             }
         }
         None
@@ -225,14 +241,21 @@ impl Mailbox {
 
     /// The next block of forwarded datagrams, and who sent it.
     pub fn take_block(&mut self) -> Option<(ShardId, Block)> {
-        for _ in 0..self.office.desks.len() {
-            let sender = self.next_sender;
-            self.next_sender = (sender + 1) % self.office.desks.len();
-            if let Some(block) = self.desk().blocks[sender].pop() {
+        for _ in 0..=self.office.desks.len() {
+            let sender = self.turn_to_next_sender();
+            let queue = self.desk().blocks.get(sender);
+            if let Some(block) = queue.and_then(ArrayQueue::pop) {
                 return Some((ShardId(sender as u16), block));
             }
         }
         None
+    }
+
+    /// Every shard in turn, and the control thread after the last.
+    fn turn_to_next_sender(&mut self) -> usize {
+        let sender = self.next_sender;
+        self.next_sender = (sender + 1) % (self.office.desks.len() + 1);
+        sender
     }
 
     /// Returns a block that has been read, to be filled again.
@@ -324,19 +347,21 @@ impl Mailbox {
         }
     }
 
-    fn send_block(&mut self, shard: usize, block: &mut Block) {
+    /// Where the other shard lags behind, the block stays and goes on to be filled: a few full ones
+    /// take more than many that are nearly empty. Once it is full the shard drops and counts.
+    fn send_block(&mut self, shard: usize, block: &mut Block, crowded: bool) {
         let sender = usize::from(self.shard.0);
         let desk = &self.office.desks[shard];
+        let queue = &desk.blocks[sender];
+        if queue.is_full() || (queue.len() >= BLOCKS_UNREAD && !crowded) {
+            self.blocks_wait = true;
+            self.counters.blocks_deferred += 1;
+            return;
+        }
         let empty = desk.empty_blocks[sender].pop().unwrap_or_default();
         let full = core::mem::replace(block, empty);
-        match desk.blocks[sender].push(full) {
-            Ok(()) => self.counters.wakes += u64::from(desk.signal()),
-            Err(mut full) => {
-                self.counters.forwards_dropped += full.iter().count() as u64;
-                full.clear();
-                *block = full;
-            }
-        }
+        assert!(queue.push(full).is_ok(), "nobody else writes to this queue");
+        self.counters.wakes += u64::from(desk.signal());
     }
 }
 

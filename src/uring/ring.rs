@@ -18,7 +18,8 @@ use super::address::{self, CONTROL_SIZE, NAME_SIZE};
 use super::buffers::Buffers;
 use super::outgoing::Outgoing;
 use super::socket::ListenerSocket;
-use crate::arena::Arena;
+use crate::arena::{Arena, SlotId};
+use crate::config::limits;
 use crate::shard::effects::{Effects, Send, SendTag};
 use crate::shard::input::Input;
 use crate::time::Time;
@@ -45,7 +46,7 @@ impl Default for RingOptions {
             submissions: 512,
             completions: 4096,
             receive_buffers: 1024,
-            datagram_size_max: 4096,
+            datagram_size_max: limits::RECEIVE_BUFFER_BYTES,
             listeners_max: 64,
         }
     }
@@ -93,8 +94,6 @@ pub struct Ring {
     templates: Box<Templates>,
     options: RingOptions,
     sockets: Vec<Option<Armed>>,
-    /// Sockets whose last completion has come, to be fetched by whoever asked for them.
-    disarmed: Vec<(ListenerId, ListenerSocket)>,
     /// Entries pushed so far: names the place of the next one.
     pushed: u32,
     /// Sends that did not fit, in order.
@@ -102,7 +101,7 @@ pub struct Ring {
     /// Sends that failed before they reached the kernel.
     refused: VecDeque<(SendTag, i32)>,
     /// Slots to be released when everything offered has been consumed.
-    released: Vec<crate::arena::SlotId>,
+    released: Vec<SlotId>,
     alarm: Option<Time>,
     /// A receive or a cancel found no room.
     unfinished: bool,
@@ -124,8 +123,10 @@ enum Receive {
     Resting,
     /// As `Running`, and to be cancelled as soon as there is room for the entry.
     Unwanted,
-    /// As `Running`, and cancelled: with the last completion the socket is free.
+    /// As `Running`, and cancelled.
     Stopping,
+    /// Disarmed: the last completion has come. The socket only sends, until it is taken.
+    Ended,
 }
 
 /// What receive and timeout entries point at.
@@ -159,7 +160,6 @@ impl Ring {
             templates: Box::new(Templates::new()),
             options: options.clone(),
             sockets: Vec::new(),
-            disarmed: Vec::new(),
             pushed: 0,
             backlog: VecDeque::new(),
             refused: VecDeque::new(),
@@ -213,8 +213,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Stops to receive on a socket. What has come meanwhile is still reaped; then the socket is
-    /// among `take_disarmed`. False: there is no such listener here.
+    /// Stops to receive on a socket. What has come meanwhile is still reaped; with the last completion
+    /// the socket can be taken, and until then it sends. False: there is no such listener here.
     #[must_use]
     pub fn disarm(&mut self, listener: ListenerId) -> bool {
         let Some(index) = self.find(listener) else {
@@ -222,8 +222,8 @@ impl Ring {
         };
         let armed = self.sockets[index].as_mut().expect("just found");
         match armed.receive {
-            Receive::Unwanted | Receive::Stopping => {}
-            Receive::Resting => self.give_up(index),
+            Receive::Unwanted | Receive::Stopping | Receive::Ended => {}
+            Receive::Resting => armed.receive = Receive::Ended,
             Receive::Running => {
                 armed.receive = Receive::Unwanted;
                 self.cancel(index);
@@ -232,9 +232,15 @@ impl Ring {
         true
     }
 
-    /// The sockets that nothing refers to any more since they were disarmed.
-    pub fn take_disarmed(&mut self) -> Vec<(ListenerId, ListenerSocket)> {
-        core::mem::take(&mut self.disarmed)
+    /// A socket that was disarmed and whose last completion has come: nothing refers to it any more,
+    /// and this ring sends no longer on it.
+    pub fn take_disarmed(&mut self) -> Option<(ListenerId, ListenerSocket)> {
+        let ended = |armed: &Armed| armed.receive == Receive::Ended;
+        let index = self
+            .sockets
+            .iter()
+            .position(|armed| armed.as_ref().is_some_and(ended))?;
+        Some(self.give_up(index))
     }
 
     /// Offers what a turn wants sent. The sends are on their way after the next `enter`.
@@ -293,6 +299,22 @@ impl Ring {
     /// An error means that the ring is unusable.
     pub fn enter(&mut self) -> io::Result<()> {
         self.enter_for(0)
+    }
+
+    /// As `enter`, if something was offered.
+    pub fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        self.enter()
+    }
+
+    /// As `enter`, if nothing waits to be reaped.
+    pub fn poll(&mut self) -> io::Result<()> {
+        if self.refused.is_empty() && self.ring.completion().is_empty() {
+            return self.enter();
+        }
+        Ok(())
     }
 
     /// Gives the arena what may be released by now.
@@ -366,7 +388,7 @@ impl Ring {
                 continue;
             };
             match armed.receive {
-                Receive::Running | Receive::Stopping => {}
+                Receive::Running | Receive::Stopping | Receive::Ended => {}
                 Receive::Unwanted => self.cancel(index),
                 Receive::Resting if all || armed.failures < FAILURES_IN_A_ROW_MAX => {
                     self.start_receive(index);
@@ -382,7 +404,7 @@ impl Ring {
         for armed in self.sockets.iter_mut().flatten() {
             match armed.receive {
                 Receive::Running | Receive::Unwanted => armed.receive = Receive::Stopping,
-                Receive::Resting | Receive::Stopping => {}
+                Receive::Resting | Receive::Stopping | Receive::Ended => {}
             }
         }
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any())
@@ -400,12 +422,14 @@ impl Ring {
                 self.give_up(index);
             }
         }
-        self.disarmed.clear();
         self.ring.submitter().unregister_files()
     }
 
     fn is_held(&self) -> bool {
-        let held = |armed: &Armed| armed.receive != Receive::Resting;
+        let held = |armed: &Armed| match armed.receive {
+            Receive::Running | Receive::Unwanted | Receive::Stopping => true,
+            Receive::Resting | Receive::Ended => false,
+        };
         self.alarm.is_some() || self.sockets.iter().flatten().any(held)
     }
 
@@ -510,8 +534,8 @@ impl Ring {
         }
     }
 
-    /// Nothing refers to the socket any more: out of the file table, and to whoever wants it.
-    fn give_up(&mut self, index: usize) {
+    /// Takes a socket out of the file table.
+    fn give_up(&mut self, index: usize) -> (ListenerId, ListenerSocket) {
         let armed = self.sockets[index].take().expect("an armed socket");
         let removed = self
             .ring
@@ -521,7 +545,7 @@ impl Ring {
             removed.is_ok(),
             "a place of our own file table: {removed:?}"
         );
-        self.disarmed.push((armed.listener, armed.socket));
+        (armed.listener, armed.socket)
     }
 
     fn find(&self, listener: ListenerId) -> Option<usize> {
@@ -625,7 +649,10 @@ impl Ring {
             .as_mut()
             .expect("a receive has a socket");
         match armed.receive {
-            Receive::Unwanted | Receive::Stopping => return self.give_up(index),
+            Receive::Unwanted | Receive::Stopping | Receive::Ended => {
+                armed.receive = Receive::Ended;
+                return;
+            }
             Receive::Running | Receive::Resting => armed.receive = Receive::Resting,
         }
         if result == -libc::ENOBUFS {

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use lampfield::arena::{Arena, SlotSize};
@@ -18,13 +18,25 @@ use lampfield::uring::socket::{self, ListenerSocket, SocketOptions};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Held by every test for reading, and for writing by the one that counts descriptors.
-pub static DESCRIPTORS: RwLock<()> = RwLock::new(());
+static DESCRIPTORS: RwLock<()> = RwLock::new(());
 
 /// To be held by every test that opens descriptors.
 pub fn shared() -> RwLockReadGuard<'static, ()> {
     DESCRIPTORS
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// To be held by a test that counts descriptors.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    DESCRIPTORS
+        .write()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// How many descriptors this process has.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// The only listener of most tests.
@@ -176,4 +188,28 @@ pub fn receive(peer: &UdpSocket) -> Vec<u8> {
     let mut buffer = [0; 65_536];
     let length = peer.recv(&mut buffer).expect("a datagram");
     buffer[..length].to_vec()
+}
+
+/// Sends numbers with at most `window` of them unanswered, and checks that each comes back once.
+pub fn count_up(peer: &UdpSocket, count: u32, window: u32) {
+    let mut seen = vec![false; count as usize];
+    let mut answered = 0;
+    for number in 0..count {
+        if number - answered == window {
+            see(peer, &mut seen);
+            answered += 1;
+        }
+        peer.send(&number.to_le_bytes()).unwrap();
+    }
+    while answered < count {
+        see(peer, &mut seen);
+        answered += 1;
+    }
+}
+
+fn see(peer: &UdpSocket, seen: &mut [bool]) {
+    let answer = receive(peer);
+    let number = u32::from_le_bytes(answer.try_into().unwrap());
+    let before = std::mem::replace(&mut seen[number as usize], true);
+    assert!(!before, "{number} came twice");
 }

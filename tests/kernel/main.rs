@@ -2,5 +2,6 @@
 #![cfg(feature = "server")]
 
 mod bench;
+mod drive;
 mod ring;
 mod socket;

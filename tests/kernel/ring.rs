@@ -8,7 +8,9 @@ use lampfield::transport::{Flow, ListenerId};
 use lampfield::uring::clock;
 use lampfield::uring::ring::RingOptions;
 
-use crate::bench::{Bench, DESCRIPTORS, LISTENER, Told, open, peer, receive, shared};
+use crate::bench::{
+    Bench, LISTENER, Told, alone, count_up, descriptors, open, peer, receive, shared,
+};
 
 /// A ring small enough that every queue of it overflows in a test.
 fn small() -> RingOptions {
@@ -47,30 +49,6 @@ fn echo(bench: &mut Bench, count: usize) {
     while !bench.effects.is_empty() || bench.arena.leased() > 0 {
         assert_eq!(bench.turn(), []);
     }
-}
-
-/// Sends numbers with at most `window` of them unanswered, and checks that each comes back once.
-fn count_up(peer: &UdpSocket, count: u32, window: u32) {
-    let mut seen = vec![false; count as usize];
-    let mut answered = 0;
-    for number in 0..count {
-        if number - answered == window {
-            see(peer, &mut seen);
-            answered += 1;
-        }
-        peer.send(&number.to_le_bytes()).unwrap();
-    }
-    while answered < count {
-        see(peer, &mut seen);
-        answered += 1;
-    }
-}
-
-fn see(peer: &UdpSocket, seen: &mut [bool]) {
-    let answer = receive(peer);
-    let number = u32::from_le_bytes(answer.try_into().unwrap());
-    let before = std::mem::replace(&mut seen[number as usize], true);
-    assert!(!before, "{number} came twice");
 }
 
 #[test]
@@ -320,35 +298,22 @@ fn a_socket_that_moves_from_ring_to_ring_keeps_every_datagram() {
             echoed += 1;
         }
         assert!(bench.ring.disarm(LISTENER));
-        let socket = loop {
-            // What came before the last completion still counts, and is answered while it is ours.
+        // What came before the last completion still counts, and its answers leave before the socket does.
+        let (listener, socket) = loop {
             for told in bench.turn() {
-                bench.send(&flow_of(&told), payload(&told), SendTag(9));
+                bench.send(&flow_of(&told), payload(&told), SendTag::NONE);
                 echoed += 1;
             }
-            if let Some((listener, socket)) = bench.ring.take_disarmed().pop() {
-                assert_eq!(listener, LISTENER);
-                break socket;
+            if !bench.effects.is_empty() {
+                continue;
+            }
+            if let Some(taken) = bench.ring.take_disarmed() {
+                break taken;
             }
         };
-        // Answers made in the last turn found their listener gone: the next ring sends them.
-        let late = std::mem::take(&mut bench.effects.sends);
-        let bytes: Vec<_> = late
-            .iter()
-            .map(|send| (*send, bench.arena.bytes(send.slot).to_vec()))
-            .collect();
-        bench.turn();
+        assert_eq!(listener, LISTENER);
         moves += 1;
-        let next = &mut benches[moves % 2];
-        next.ring.arm(LISTENER, socket).unwrap();
-        for (send, bytes) in bytes {
-            let flow = Flow {
-                listener: send.listener,
-                local: send.source,
-                peer: send.peer,
-            };
-            next.send(&flow, &bytes, send.tag);
-        }
+        benches[moves % 2].ring.arm(LISTENER, socket).unwrap();
     }
     let last = &mut benches[moves % 2];
     while !last.effects.is_empty() {
@@ -369,15 +334,9 @@ fn an_unknown_listener_can_not_be_disarmed_and_a_full_ring_takes_no_more() {
     assert!(error.to_string().contains("at most 2 listeners"));
 }
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 #[test]
 fn a_ring_that_is_shut_leaves_no_descriptor_and_frees_its_ports() {
-    let _alone = DESCRIPTORS
-        .write()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = alone();
     let before = descriptors();
     let (mut bench, address) = Bench::listening(&small(), "127.0.0.1:0");
     bench.ring.arm(ListenerId(8), open("[::1]:0")).unwrap();

@@ -1,0 +1,290 @@
+//! One turn of a shard: what has happened goes in, what it wants done goes out.
+//! It never waits; `drive` does.
+
+use core::ops::ControlFlow;
+use core::time::Duration;
+use std::io;
+
+use tokio::sync::oneshot;
+
+use super::clock;
+use super::post::{Command, Mailbox};
+use super::ring::Ring;
+use super::socket::ListenerSocket;
+use crate::arena::Arena;
+use crate::config::limits;
+use crate::shard::effects::{Effects, Event};
+use crate::shard::input::Input;
+use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE};
+use crate::time::{Time, WallOffset};
+use crate::transport::ListenerId;
+
+/// What is driven.
+pub trait Machine {
+    /// Takes one input in, and records what it wants done.
+    fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects);
+    /// When it wants to be ticked.
+    fn next_deadline(&self) -> Option<Time>;
+    /// Where the datagrams lie that it wants sent.
+    fn arena(&mut self) -> &mut Arena;
+}
+
+/// Completions of one turn: answers must not wait behind a flood for longer than a millisecond or two.
+const COMPLETIONS_PER_TURN: usize = 512;
+/// Mails of one turn, and blocks of forwarded datagrams.
+const MAILS_PER_TURN: usize = 256;
+const BLOCKS_PER_TURN: usize = 8;
+/// Sends and mails that go out together: enough to share the cost of the call, few enough to stay in the cache.
+const FLUSH_AT: usize = 256;
+/// So many bytes of datagrams come in between two looks at the blocks of forwarded ones.
+const LOOK_AFTER: usize = BLOCK_SIZE / 4;
+/// A block with less room may not take what comes in before the next look.
+const BLOCK_ROOM_MIN: usize = LOOK_AFTER + BLOCK_HEADER + limits::RECEIVE_BUFFER_BYTES;
+const SECOND: Duration = Duration::from_secs(1);
+/// How soon mail that found its queue full is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A shard with its ring and its mailbox.
+pub struct Turns<M> {
+    machine: M,
+    pub(super) ring: Ring,
+    pub(super) mailbox: Mailbox,
+    effects: Effects,
+    now: Time,
+    wall: WallOffset,
+    next_second: Time,
+    /// Bytes of datagrams since the blocks of forwarded ones were looked at.
+    unlooked: usize,
+    disarming: Vec<(ListenerId, oneshot::Sender<ListenerSocket>)>,
+    stopped: bool,
+}
+
+impl<M: Machine> Turns<M> {
+    pub fn new(machine: M, ring: Ring, mailbox: Mailbox) -> Turns<M> {
+        let effects = Effects::new(mailbox.shards());
+        Turns {
+            machine,
+            ring,
+            mailbox,
+            effects,
+            now: Time::ZERO,
+            wall: WallOffset::default(),
+            next_second: Time::ZERO,
+            unlooked: 0,
+            disarming: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// Whether the control thread wants this to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Everything that can be done without waiting, within limits. True: there is more.
+    /// An error means that the ring is unusable.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        self.now = clock::now();
+        self.ring.poll()?;
+        self.take_completions()?;
+        self.take_mail()?;
+        self.tick();
+        self.hand_over()?;
+        let due = self.set_alarm()?;
+        self.submit()?;
+        self.hand_out_disarmed();
+        Ok(due || self.ring.is_pending())
+    }
+
+    /// Ends whatever the kernel still does for this shard.
+    pub fn shut(&mut self) -> io::Result<()> {
+        self.ring.shut()
+    }
+
+    fn take_completions(&mut self) -> io::Result<()> {
+        let mut left = COMPLETIONS_PER_TURN;
+        loop {
+            left -= self.reap(left);
+            if left == 0 || !is_crowded(&self.effects) {
+                return Ok(());
+            }
+            self.flush()?;
+        }
+    }
+
+    fn reap(&mut self, limit: usize) -> usize {
+        let Turns {
+            machine,
+            ring,
+            mailbox,
+            effects,
+            now,
+            unlooked,
+            ..
+        } = self;
+        ring.reap(limit, |input| {
+            if let Input::Datagram { bytes, .. } = &input {
+                *unlooked += BLOCK_HEADER + bytes.len();
+            }
+            machine.step(*now, input, effects);
+            if *unlooked >= LOOK_AFTER {
+                *unlooked = 0;
+                mailbox.send_crowded_blocks(effects, BLOCK_ROOM_MIN);
+            }
+            if is_crowded(effects) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+    }
+
+    fn take_mail(&mut self) -> io::Result<()> {
+        if !self.mailbox.look() {
+            return Ok(());
+        }
+        while let Some(command) = self.mailbox.take_command() {
+            self.obey(command)?;
+        }
+        let mut all = false;
+        for _ in 0..MAILS_PER_TURN {
+            let Some(mail) = self.mailbox.take_mail() else {
+                all = true;
+                break;
+            };
+            self.step(Input::Mail(mail))?;
+        }
+        for _ in 0..BLOCKS_PER_TURN {
+            let Some((sender, block)) = self.mailbox.take_block() else {
+                self.mailbox.all_read(all);
+                return Ok(());
+            };
+            for (flow, bytes) in block.iter() {
+                self.step(Input::Datagram {
+                    flow,
+                    bytes,
+                    truncated: false,
+                    forwarded: true,
+                })?;
+            }
+            self.mailbox.give_back(sender, block);
+        }
+        self.mailbox.all_read(false);
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input<'_>) -> io::Result<()> {
+        self.machine.step(self.now, input, &mut self.effects);
+        if is_crowded(&self.effects) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// One tick a turn: where more is due, the answers to what it sent are read in between.
+    fn tick(&mut self) {
+        if self.now >= self.next_second {
+            self.next_second = self.now + SECOND;
+            self.wall = clock::wall_offset();
+            self.ring.retry(true);
+        } else if !self.is_due() {
+            return self.ring.retry(false);
+        }
+        let tick = Input::Tick { wall: self.wall };
+        self.machine.step(self.now, tick, &mut self.effects);
+    }
+
+    fn is_due(&self) -> bool {
+        self.machine
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now)
+    }
+
+    /// Makes sure of a completion when there is something to do next. True: that is now.
+    fn set_alarm(&mut self) -> io::Result<bool> {
+        let mut next = self.next_second;
+        if let Some(deadline) = self.machine.next_deadline() {
+            next = next.min(deadline);
+        }
+        if self.mailbox.is_waiting() {
+            next = next.min(self.now + RETRY);
+        }
+        if next <= self.now {
+            return Ok(true);
+        }
+        self.ring.wake_at(next)?;
+        Ok(false)
+    }
+
+    /// In the middle of a turn.
+    fn flush(&mut self) -> io::Result<()> {
+        self.hand_over()?;
+        self.submit()
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        for event in self.effects.events.drain(..) {
+            report(&self.mailbox, &event);
+        }
+        self.mailbox.send(&mut self.effects);
+        self.ring.offer(self.machine.arena(), &mut self.effects)
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.ring.submit()?;
+        self.ring.settle(self.machine.arena());
+        self.now = clock::now();
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Arm {
+                listener,
+                socket,
+                done,
+            } => {
+                let armed = self.ring.arm(listener, socket);
+                self.ring.submit()?;
+                // Whoever asked may have given up: then the socket stays armed.
+                let _ = done.send(armed);
+            }
+            Command::Disarm { listener, done } => {
+                if self.ring.disarm(listener) {
+                    self.disarming.push((listener, done));
+                }
+            }
+            Command::Stop => self.stopped = true,
+        }
+        Ok(())
+    }
+
+    /// After the flush: what was answered in this turn has left the socket before it goes.
+    fn hand_out_disarmed(&mut self) {
+        if self.disarming.is_empty() {
+            return;
+        }
+        while let Some((listener, socket)) = self.ring.take_disarmed() {
+            let asked = self
+                .disarming
+                .iter()
+                .position(|(asked, _)| *asked == listener);
+            if let Some(asked) = asked {
+                // Where nobody waits for it any more, it is closed.
+                let _ = self.disarming.swap_remove(asked).1.send(socket);
+            }
+        }
+    }
+}
+
+fn is_crowded(effects: &Effects) -> bool {
+    effects.sends.len() >= FLUSH_AT || effects.mails.len() >= FLUSH_AT
+}
+
+fn report(mailbox: &Mailbox, event: &Event) {
+    let shard = mailbox.shard().0;
+    match event {
+        Event::Bug(what) => tracing::error!(shard, "a rule of our own was broken: {what}"),
+        Event::Limit(limit) => tracing::warn!(shard, "the limit {limit} has been reached"),
+    }
+}
