@@ -100,6 +100,7 @@ fn has_quota() -> bool {
     let Ok(groups) = fs::read_to_string("/proc/self/cgroup") else {
         return false;
     };
+    // NOT SIP: the control groups of this process, one in a line.
     groups
         .lines()
         .filter_map(quota_files)

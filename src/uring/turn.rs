@@ -13,6 +13,7 @@ use super::ring::Ring;
 use super::socket::ListenerSocket;
 use crate::arena::Arena;
 use crate::config::limits;
+use crate::shard::Shard;
 use crate::shard::effects::{Effects, Event};
 use crate::shard::input::Input;
 use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE};
@@ -27,6 +28,20 @@ pub trait Machine {
     fn next_deadline(&self) -> Option<Time>;
     /// Where the datagrams lie that it wants sent.
     fn arena(&mut self) -> &mut Arena;
+}
+
+impl Machine for Shard {
+    fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects) {
+        Shard::step(self, now, input, out);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        Shard::next_deadline(self)
+    }
+
+    fn arena(&mut self) -> &mut Arena {
+        Shard::arena(self)
+    }
 }
 
 /// Completions of one turn: answers must not wait behind a flood for longer than a millisecond or two.
