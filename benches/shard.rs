@@ -19,6 +19,8 @@ use lampfield::transport::{Flow, Listener, ListenerId};
 
 struct Bench {
     shard: Shard,
+    /// What every host means where no domains are configured.
+    domain: String,
     out: Effects,
     now: Time,
     /// Answers to the NOTIFYs of the last turn, one after the other.
@@ -37,9 +39,11 @@ impl Bench {
         let policy =
             Arc::new(Policy::new(&settings, &secrets, None).expect("the defaults are sound"));
         let listener = Listener::new(ListenerId(0), "127.0.0.1:5060".parse().unwrap(), 0);
-        let settings = Settings::new(ShardId(0), 1, secrets, [2; 16], vec![listener], policy);
         let now = Time::from_millis(1_000);
+        let domain = policy.domains().default_domain().to_owned();
+        let settings = Settings::new(ShardId(0), 1, secrets, [2; 16], vec![listener], policy);
         Bench {
+            domain,
             shard: Shard::new(settings, now),
             out: Effects::new(1),
             now,
@@ -121,7 +125,7 @@ impl Bench {
 
     fn set(&mut self, resource: usize, state: HintState) {
         let update = HintUpdate::new(
-            format!("{resource}@localhost").into(),
+            format!("{resource}@{}", self.domain).into(),
             "bench".into(),
             state,
         );

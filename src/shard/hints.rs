@@ -174,10 +174,11 @@ impl Shard {
 
     /// Sends what changed in the compositor to whoever watches it.
     pub(super) fn spread_changes(&mut self, now: Time, out: &mut Effects) {
-        if self.changes.is_empty() {
+        if !self.compositor.has_changes() {
             return;
         }
         let mut changes = core::mem::take(&mut self.changes);
+        changes.extend(self.compositor.drain_changes());
         for change in changes.drain(..) {
             self.spread(now, change, out);
         }

@@ -75,7 +75,7 @@ pub struct Shard {
     copies: Copies,
     tails: Tails,
     compositor: Compositor,
-    /// What the compositor changed in this step.
+    /// What the compositor changed, while it is spread; empty between steps.
     changes: Vec<Change>,
     ready: Ready,
     window: Window,

@@ -133,6 +133,11 @@ impl Compositor {
         }
     }
 
+    /// Whether anything waits to be drained.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// What has changed since this was last called, in order; the caller mails it.
     pub fn drain_changes(&mut self) -> impl Iterator<Item = Change> {
         self.changes.drain(..)
