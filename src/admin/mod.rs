@@ -1,1 +1,109 @@
-//! To be written.
+//! The HTTP side, on the control thread: hints in, what is known out, and how the server fares.
+//! It holds no state of resources or subscriptions; it asks the shards.
+
+mod ask;
+mod body;
+mod changes;
+mod connections;
+mod events;
+mod hints;
+mod metrics;
+mod model;
+mod openapi;
+mod pages;
+mod problem;
+mod routes;
+mod status;
+mod subscriptions;
+mod token;
+
+use core::net::SocketAddr;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub use ask::{AskError, Post, Shards};
+pub use events::steer_reports;
+
+use crate::hint::ResourceKey;
+use crate::policy::{Domains, NotFound};
+use problem::Problem;
+
+/// What every request handler sees. Clones are the same.
+#[derive(Clone)]
+pub struct Admin(Arc<State>);
+
+/// Behind [`Admin`].
+pub struct State {
+    pub shards: Shards,
+    pub domains: Arc<Domains>,
+    /// The SIP listeners, with the ports that they really have.
+    pub listeners: Vec<SocketAddr>,
+    /// What requests must bring; none: nothing.
+    pub token: Option<String>,
+    pub started: Instant,
+    ready: AtomicBool,
+}
+
+impl core::ops::Deref for Admin {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl Admin {
+    /// Ready from the start.
+    pub fn new(
+        shards: Shards,
+        domains: Arc<Domains>,
+        listeners: Vec<SocketAddr>,
+        token: Option<String>,
+    ) -> Self {
+        Admin(Arc::new(State {
+            shards,
+            domains,
+            listeners,
+            token,
+            started: Instant::now(),
+            ready: AtomicBool::new(true),
+        }))
+    }
+
+    /// Whether new work is taken.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// From now on the server says that it is not ready, and lets its readers of changes go.
+    pub fn retire(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.shards.changes().close();
+    }
+
+    /// The resource that a name means: `1001`, `1001@example.com`, `sip:1001@example.com`.
+    fn resource(&self, name: &str) -> Result<ResourceKey, Problem> {
+        self.domains.named(name).map_or_else(
+            |error| {
+                Err(Problem::not_found(match error {
+                    NotFound::UnknownHost => format!("resource: `{name}` is of no domain of ours"),
+                    NotFound::NoUser => format!("resource: `{name}` names no user"),
+                    NotFound::TooLong => format!("resource: `{name}` is too long"),
+                }))
+            },
+            |key| Ok(key.as_str().into()),
+        )
+    }
+}
+
+/// Serves until `stop` is ready, and then to the end of the requests that are being answered.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    admin: Admin,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(connections::Limited::new(listener), routes::router(admin))
+        .with_graceful_shutdown(stop)
+        .await
+}

@@ -68,6 +68,8 @@ impl Default for DigestSettings {
 pub enum Cause {
     /// There are none for our realm.
     NoCredentials,
+    /// The address is not among those that are trusted, and nobody has credentials.
+    NotTrusted,
     /// They lack something, or hold it twice.
     Malformed,
     /// An algorithm or a quality of protection that was not offered.
@@ -92,6 +94,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Cause::NoCredentials => "no credentials",
+            Cause::NotTrusted => "address not trusted",
             Cause::Malformed => "malformed",
             Cause::NotOffered => "not offered",
             Cause::OtherUri => "other uri",
@@ -114,6 +117,7 @@ impl Cause {
             | Cause::NonceForgotten
             | Cause::Replayed => true,
             Cause::NoCredentials
+            | Cause::NotTrusted
             | Cause::Malformed
             | Cause::NotOffered
             | Cause::OtherUri

@@ -9,7 +9,8 @@ use crate::transport::NatMode;
 /// What a listener demands of who sends to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateSettings {
-    /// SUBSCRIBE and PUBLISH need credentials of this realm; none: nobody is asked.
+    /// SUBSCRIBE and PUBLISH need credentials of this realm; none: nobody is asked, and whoever is not trusted
+    /// is refused where anybody is.
     pub realm: Option<String>,
     /// Addresses and networks whose requests are believed without credentials.
     pub trusted: Vec<String>,

@@ -201,10 +201,10 @@ impl Policy {
         self.gates[usize::from(gate)].nat
     }
 
-    /// Whether requests from this address need credentials.
+    /// Whether requests from this address need credentials, which nobody has where there is no realm.
     pub fn demands_credentials(&self, gate: u16, source: IpAddr) -> bool {
         let gate = &self.gates[usize::from(gate)];
-        gate.realm.is_some() && !gate.trusted.contains(source)
+        (gate.realm.is_some() || !gate.trusted.is_empty()) && !gate.trusted.contains(source)
     }
 
     /// Who sends a request. `authorizations`: the values of its Authorization header lines, each as a whole.
@@ -219,6 +219,9 @@ impl Policy {
         let gate = &self.gates[usize::from(asked.gate)];
         let realm = match &gate.realm {
             Some(realm) if !gate.trusted.contains(asked.source) => realm,
+            None if self.demands_credentials(asked.gate, asked.source) => {
+                return Outcome::Forbidden(Cause::NotTrusted);
+            }
             Some(_) | None => {
                 return Outcome::Identity(Identity::claimed(
                     asked.from,

@@ -465,6 +465,23 @@ fn trusted_addresses_and_open_listeners_need_no_credentials() {
 }
 
 #[test]
+fn where_only_addresses_are_trusted_all_others_are_refused() {
+    let mut settings = settings();
+    settings.gates = vec![GateSettings {
+        trusted: vec!["192.0.2.0/24".to_owned()],
+        ..GateSettings::default()
+    }];
+    let mut scene = Scene::new(&settings);
+    assert!(matches!(scene.ask(&[]), Outcome::Identity(_)));
+    scene.source = "198.51.100.9".parse().unwrap();
+    assert!(scene.policy.demands_credentials(0, scene.source));
+    assert!(matches!(
+        scene.ask(&[]),
+        Outcome::Forbidden(Cause::NotTrusted)
+    ));
+}
+
+#[test]
 fn no_challenge_is_offered_that_one_of_the_users_cannot_meet() {
     let mut settings = settings();
     let md5 = Ha1::of(Algorithm::Md5, "carol", REALM, "secret");

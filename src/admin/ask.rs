@@ -1,0 +1,237 @@
+//! The control thread's end of the mail: a question out, its answer back, never waited for without end.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::oneshot;
+
+use crate::admin::changes::Changes;
+use crate::config::limits;
+use crate::partition::{Owners, Secrets, ShardId};
+use crate::shard::control::{Answer, Ask, HintChange, HintOutcome, Reply, Request};
+use crate::shard::mail::Mail;
+
+/// A shard answers within a turn; one that takes this long is in trouble.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Puts mail for one shard on its way; gives it back where there is no room.
+pub type Post = Box<dyn Fn(ShardId, Mail) -> Result<(), Mail> + Send + Sync>;
+
+/// All shards, as the control thread sees them. Clones are the same.
+#[derive(Clone)]
+pub struct Shards(Arc<Inner>);
+
+struct Inner {
+    owners: Owners,
+    secrets: Secrets,
+    post: Post,
+    open: Mutex<Open>,
+    changes: Arc<Changes>,
+}
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskError {
+    /// Too many questions are open already.
+    Busy,
+    /// The shard's mail box is full.
+    Full(ShardId),
+    /// The shard did not answer in time.
+    Silent(ShardId),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskError::Busy => f.write_str("too many questions are open; try again"),
+            AskError::Full(shard) => write!(f, "shard {} takes no more mail now", shard.0),
+            AskError::Silent(shard) => write!(f, "shard {} did not answer in time", shard.0),
+        }
+    }
+}
+
+/// A question that is on its way. Dropping it gives its answer up.
+struct Question {
+    shards: Shards,
+    shard: ShardId,
+    id: u64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Question {
+    async fn answer(mut self, patience: Duration) -> Result<Answer, AskError> {
+        match tokio::time::timeout(patience, &mut self.answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(AskError::Silent(self.shard)),
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.shards.open().waiting.remove(&self.id);
+    }
+}
+
+impl Shards {
+    /// `post` carries the mail.
+    pub fn new(owners: Owners, secrets: Secrets, post: Post) -> Self {
+        Shards(Arc::new(Inner {
+            owners,
+            secrets,
+            post,
+            open: Mutex::default(),
+            changes: Arc::default(),
+        }))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u16 {
+        self.0.owners.shards()
+    }
+
+    /// Every shard, in order.
+    pub fn ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.count()).map(ShardId)
+    }
+
+    /// Those who listen for changes of hints.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.0.changes
+    }
+
+    /// The shard where the state of a resource is composed.
+    pub fn home(&self, resource: &str) -> ShardId {
+        self.0.owners.of(self.0.secrets.resource(resource))
+    }
+
+    /// Mail from a shard. An answer that nobody waits for is forgotten.
+    pub fn deliver(&self, mail: Mail) {
+        match mail {
+            Mail::Reply(Reply { id, answer, .. }) => {
+                let waiting = self.open().waiting.remove(&id);
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send(answer);
+                }
+            }
+            Mail::Changed(changed) => self.0.changes.tell(&changed),
+            other => tracing::warn!(?other, "mail that is not for the control thread"),
+        }
+    }
+
+    /// One question to one shard.
+    pub async fn ask(&self, shard: ShardId, ask: Ask) -> Result<Answer, AskError> {
+        self.ask_within(shard, ask, PATIENCE).await
+    }
+
+    /// One question to one shard that may take its time.
+    pub async fn ask_within(
+        &self,
+        shard: ShardId,
+        ask: Ask,
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
+        self.send(shard, ask)?.answer(patience).await
+    }
+
+    /// The same question to every shard at once; the answers in the order of the shards.
+    pub async fn ask_all(&self, ask: impl Fn() -> Ask) -> Result<Vec<Answer>, AskError> {
+        let questions = self.ids().map(|shard| (shard, ask())).collect();
+        self.ask_each(questions).await.into_iter().collect()
+    }
+
+    /// Different questions; all are on their way before the first answer is waited for.
+    /// The answers in the order of the questions.
+    pub async fn ask_each(&self, questions: Vec<(ShardId, Ask)>) -> Vec<Result<Answer, AskError>> {
+        let sent: Vec<_> = questions
+            .into_iter()
+            .map(|(shard, ask)| self.send(shard, ask))
+            .collect();
+        let mut answers = Vec::with_capacity(sent.len());
+        for question in sent {
+            answers.push(match question {
+                Ok(question) => question.answer(PATIENCE).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// Sends at once: questions reach a shard in the order of these calls.
+    fn send(&self, shard: ShardId, ask: Ask) -> Result<Question, AskError> {
+        let (sender, answer) = oneshot::channel();
+        let id = {
+            let mut open = self.open();
+            if open.waiting.len() >= limits::CONTROL_REQUESTS_OPEN {
+                return Err(AskError::Busy);
+            }
+            open.last += 1;
+            let id = open.last;
+            open.waiting.insert(id, sender);
+            id
+        };
+        let question = Question {
+            shards: self.clone(),
+            shard,
+            id,
+            answer,
+        };
+        match (self.0.post)(shard, Mail::Request(Request { id, ask })) {
+            Ok(()) => Ok(question),
+            Err(_) => Err(AskError::Full(shard)),
+        }
+    }
+
+    /// Changes of hints, each to its home; the outcomes in the order of the changes.
+    pub async fn change_hints(
+        &self,
+        changes: Vec<HintChange>,
+    ) -> Vec<Result<HintOutcome, AskError>> {
+        let count = changes.len();
+        let mut by_shard: Vec<(Vec<usize>, Vec<HintChange>)> = Vec::new();
+        by_shard.resize_with(usize::from(self.count()), Default::default);
+        for (place, change) in changes.into_iter().enumerate() {
+            let (places, list) = &mut by_shard[usize::from(self.home(change.resource()).0)];
+            places.push(place);
+            list.push(change);
+        }
+        let mut places_asked = Vec::new();
+        let mut questions = Vec::new();
+        for (shard, (places, list)) in self.ids().zip(by_shard) {
+            if !list.is_empty() {
+                places_asked.push(places);
+                questions.push((shard, Ask::ChangeHints(list)));
+            }
+        }
+        let asked: Vec<ShardId> = questions.iter().map(|(shard, _)| *shard).collect();
+        let answers = self.ask_each(questions).await;
+
+        let mut outcomes = vec![Err(AskError::Busy); count];
+        for ((places, shard), answer) in places_asked.into_iter().zip(asked).zip(answers) {
+            let list = match answer {
+                Ok(Answer::HintsChanged(list)) if list.len() == places.len() => Ok(list),
+                Ok(_) => Err(AskError::Silent(shard)),
+                Err(error) => Err(error),
+            };
+            for (index, place) in places.into_iter().enumerate() {
+                outcomes[place] = list
+                    .as_ref()
+                    .map(|list| list[index].clone())
+                    .map_err(|e| *e);
+            }
+        }
+        outcomes
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.open.lock().expect("nobody panics while holding it")
+    }
+}

@@ -1,0 +1,389 @@
+//! The TOML file, read key by key; the command line goes over it.
+
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::config::limits;
+use crate::config::listen::{AddressError, parse_admin, parse_advertise, parse_listen};
+use crate::config::problem::{Problem, Problems};
+use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
+use crate::config::section::{Notes, Placed, Section};
+use crate::config::settings::{
+    Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, OnTimeout, PACKAGES,
+    PackageExpiry, Pin,
+};
+use crate::config::who;
+use crate::transport::NatMode;
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum LoadError {
+    Unreadable(PathBuf, std::io::Error),
+    Wrong(Problems),
+}
+
+impl core::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            LoadError::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            LoadError::Wrong(problems) => problems.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+/// Reads the file, if there is one, and puts the flags over it.
+pub fn load(path: Option<&Path>, flags: &Flags) -> Result<Config, LoadError> {
+    let Some(path) = path else {
+        return parse("", "", flags).map_err(LoadError::Wrong);
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
+    parse(&path.display().to_string(), &text, flags).map_err(LoadError::Wrong)
+}
+
+/// The same for a text that stands in a file of this name.
+pub fn parse(name: &str, text: &str, flags: &Flags) -> Result<Config, Problems> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let list = errors
+            .iter()
+            .map(|error| {
+                let span = error.span().unwrap_or(0..0);
+                Problem::at(span, format!("this is not TOML: {}", error.message()))
+            })
+            .collect();
+        return Err(Problems::new(name, text, list));
+    }
+    let notes = Notes::default();
+    let table = table.into_inner();
+    let config = read(Section::new("", &table, &notes), Path::new(name), flags);
+    let list = notes.into_list();
+    if list.is_empty() {
+        Ok(config)
+    } else {
+        Err(Problems::new(name, text, list))
+    }
+}
+
+/// A wrong address, in the file or among the flags.
+pub(super) fn address_problem(
+    error: AddressError,
+    span: Option<core::ops::Range<usize>>,
+) -> Problem {
+    let problem = match span {
+        Some(span) => Problem::at(span, error.what),
+        None => Problem::nowhere(error.what),
+    };
+    problem.help(error.help)
+}
+
+fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
+    let notes = root.notes();
+    let in_file = read_listeners(&mut root);
+    let listeners = choose_listeners(in_file, flags, notes);
+    let shards = root
+        .number("shards", 1..=limits::SHARDS_MAX as u64)
+        .map(|shards| shards.value as u16);
+    let pin = read_pin(&mut root, flags, notes);
+    let data_dir = root.text("data_dir").map(|text| PathBuf::from(text.value));
+    let log = root.text("log").map(|text| text.value.to_owned());
+    let (admin, admin_span) = read_admin(&mut root, path, flags);
+    let packages = read_packages(&mut root);
+    let (on_timeout, call_details) = read_notify(&mut root);
+    let policy = who::read(&mut root, path, &listeners, flags);
+    root.finish();
+    refuse_open_listeners(&listeners, &policy, notes);
+    refuse_open_admin(&admin, admin_span, notes);
+    Config {
+        listeners: listeners.into_iter().map(|each| each.listener).collect(),
+        shards: flags.shards.or(shards),
+        pin,
+        data_dir: flags.data_dir.clone().or(data_dir),
+        admin,
+        packages,
+        on_timeout,
+        call_details,
+        policy,
+        log: log.unwrap_or_else(|| "info".to_owned()),
+    }
+}
+
+/// A listener and where it was written: nowhere in the file if it came with a flag or by default.
+pub(super) struct Written {
+    pub listener: Listener,
+    pub span: Option<core::ops::Range<usize>>,
+    /// What the file says about authentication here.
+    pub authenticate: Option<bool>,
+}
+
+fn listener(address: core::net::SocketAddr) -> Listener {
+    Listener {
+        address,
+        optional: false,
+        advertise: None,
+        nat: NatMode::Auto,
+    }
+}
+
+fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
+    let notes = root.notes();
+    let mut listeners = Vec::new();
+    for Placed {
+        value: mut section,
+        span,
+    } in root.sections("listener")
+    {
+        let address = section.text("address");
+        let advertise = section.text("advertise");
+        let nat = section.word(
+            "nat",
+            &[
+                ("auto", NatMode::Auto),
+                ("always", NatMode::Always),
+                ("never", NatMode::Never),
+            ],
+        );
+        let authenticate = section.flag("auth");
+        section.finish();
+        let Some(address) = address else {
+            notes.push(
+                Problem::at(span, "this listener has no address")
+                    .help("write `address = \"udp:127.0.0.1:5060\"` below"),
+            );
+            continue;
+        };
+        let parsed = match parse_listen(address.value) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                notes.push(address_problem(error, Some(address.span)));
+                continue;
+            }
+        };
+        let advertise = advertise.and_then(|text| {
+            parse_advertise(text.value)
+                .map_err(|error| notes.push(address_problem(error, Some(text.span))))
+                .ok()
+        });
+        listeners.push(Written {
+            listener: Listener {
+                advertise,
+                nat: nat.unwrap_or_default(),
+                ..listener(parsed)
+            },
+            span: Some(address.span),
+            authenticate,
+        });
+    }
+    refuse_twins(&listeners, notes);
+    listeners
+}
+
+/// Two listeners of one address would share its datagrams, and phones would see either.
+fn refuse_twins(listeners: &[Written], notes: &Notes) {
+    for (index, written) in listeners.iter().enumerate() {
+        let address = written.listener.address;
+        let earlier = &listeners[..index];
+        if address.port() != 0 && earlier.iter().any(|each| each.listener.address == address) {
+            let what = format!("udp:{address} is listened on twice");
+            notes.push(match &written.span {
+                Some(span) => Problem::at(span.clone(), what),
+                None => Problem::nowhere(what),
+            });
+        }
+    }
+}
+
+/// Those of the command line in place of those of the file; the defaults where neither names one.
+fn choose_listeners(in_file: Vec<Written>, flags: &Flags, notes: &Notes) -> Vec<Written> {
+    let flagged = |text: &str, optional: bool| match parse_listen(text) {
+        Ok(address) => Some(Written {
+            listener: Listener {
+                optional,
+                ..listener(address)
+            },
+            span: None,
+            authenticate: None,
+        }),
+        Err(error) => {
+            notes.push(address_problem(error, None));
+            None
+        }
+    };
+    if !flags.listen.is_empty() {
+        let listeners: Vec<_> = flags
+            .listen
+            .iter()
+            .filter_map(|text| flagged(text, false))
+            .collect();
+        refuse_twins(&listeners, notes);
+        return listeners;
+    }
+    if !in_file.is_empty() {
+        return in_file;
+    }
+    DEFAULT_LISTEN
+        .iter()
+        .filter_map(|text| flagged(text, text.contains('[')))
+        .collect()
+}
+
+fn read_pin(root: &mut Section<'_>, flags: &Flags, notes: &Notes) -> Pin {
+    let (text, span) = match (&flags.pin, root.text("pin")) {
+        (Some(flag), _) => (flag.as_str(), None),
+        (None, Some(text)) => (text.value, Some(text.span)),
+        (None, None) => return Pin::Auto,
+    };
+    match text {
+        "auto" => Pin::Auto,
+        "off" => Pin::Off,
+        list => match list.split(',').map(|cpu| cpu.trim().parse()).collect() {
+            Ok(cpus) => Pin::List(cpus),
+            Err(_) => {
+                let what = format!("`{list}` is no list of CPUs");
+                let problem = match span {
+                    Some(span) => Problem::at(span, what),
+                    None => Problem::nowhere(what),
+                };
+                notes.push(
+                    problem.help("write \"auto\", \"off\", or one CPU per shard: \"0,2,4,6\""),
+                );
+                Pin::Auto
+            }
+        },
+    }
+}
+
+/// The admin port, and where the file names its address.
+fn read_admin(
+    root: &mut Section<'_>,
+    path: &Path,
+    flags: &Flags,
+) -> (Admin, Option<core::ops::Range<usize>>) {
+    let notes = root.notes();
+    let mut address = None;
+    let mut token = None;
+    if let Some(mut section) = root.section("admin") {
+        address = section.text("address");
+        token = read_token(&mut section, path);
+        section.finish();
+    }
+    let (text, span) = match (&flags.admin, address) {
+        (Some(flag), _) => (flag.as_str(), None),
+        (None, Some(text)) => (text.value, Some(text.span)),
+        (None, None) => (DEFAULT_ADMIN, None),
+    };
+    let parsed = parse_admin(text).or_else(|error| {
+        notes.push(address_problem(error, span.clone()));
+        parse_admin(DEFAULT_ADMIN)
+    });
+    let address = parsed.expect("the default address is one");
+    (Admin { address, token }, span)
+}
+
+/// `token`, or the first line of `token_file`, which may stand beside the configuration.
+fn read_token(section: &mut Section<'_>, path: &Path) -> Option<String> {
+    let notes = section.notes();
+    let token = section.text("token");
+    let file = section.text("token_file");
+    let (token, span) = match (token, file) {
+        (Some(_), Some(file)) => {
+            notes.push(
+                Problem::at(file.span, "`token` is written above")
+                    .help("leave one of `token` and `token_file` out"),
+            );
+            return None;
+        }
+        (None, None) => return None,
+        (Some(token), None) => (token.value.to_owned(), token.span),
+        (None, Some(file)) => {
+            let beside = path.parent().unwrap_or(Path::new("")).join(file.value);
+            match std::fs::read_to_string(&beside) {
+                Ok(text) => (text.lines().next().unwrap_or("").to_owned(), file.span),
+                Err(error) => {
+                    let what = format!("{}: {error}", beside.display());
+                    notes.push(Problem::at(file.span, what));
+                    return None;
+                }
+            }
+        }
+    };
+    if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        notes.push(
+            Problem::at(span, "this token is too easy to guess, or holds a space")
+                .help("write at least 16 letters and digits; `openssl rand -hex 16` makes them"),
+        );
+    }
+    Some(token)
+}
+
+fn read_packages(root: &mut Section<'_>) -> Vec<PackageExpiry> {
+    let mut section = root.section("packages");
+    let packages = PACKAGES
+        .iter()
+        .map(|name| {
+            let table = section.as_mut().and_then(|section| section.section(name));
+            table.map_or(PackageExpiry::of(name), |table| read_package(name, table))
+        })
+        .collect();
+    if let Some(section) = section {
+        section.finish();
+    }
+    packages
+}
+
+fn read_package(name: &'static str, mut section: Section<'_>) -> PackageExpiry {
+    let notes = section.notes();
+    let limits = 1..=u64::from(u32::MAX);
+    // An interval of an hour or more may not be refused as too short (RFC 6665 4.2.1.1).
+    let min = section.number("expires_min", 1..=3600);
+    let default = section.number("expires_default", limits.clone());
+    let max = section.number("expires_max", limits);
+    section.finish();
+    let standard = PackageExpiry::of(name);
+    let span = [&min, &default, &max]
+        .into_iter()
+        .flatten()
+        .map(|number| number.span.clone())
+        .next_back();
+    let seconds = |number: Option<Placed<u64>>, otherwise: Duration| {
+        number.map_or(otherwise, |number| Duration::from_secs(number.value))
+    };
+    let min = seconds(min, standard.min);
+    let max = seconds(max, standard.max.max(min));
+    let default = seconds(default, standard.default.clamp(min, max.max(min)));
+    if let (false, Some(span)) = (min <= default && default <= max, span) {
+        let what = format!(
+            "subscriptions to {name} cannot last at least {}, by default {} and at most {} seconds",
+            min.as_secs(),
+            default.as_secs(),
+            max.as_secs()
+        );
+        notes.push(
+            Problem::at(span, what)
+                .help("write numbers so that expires_min <= expires_default <= expires_max"),
+        );
+    }
+    PackageExpiry {
+        package: name,
+        default,
+        min,
+        max,
+    }
+}
+
+fn read_notify(root: &mut Section<'_>) -> (OnTimeout, bool) {
+    let Some(mut section) = root.section("notify") else {
+        return (OnTimeout::default(), true);
+    };
+    let on_timeout = section.word(
+        "on_timeout",
+        &[("remove", OnTimeout::Remove), ("park", OnTimeout::Park)],
+    );
+    let call_details = section.flag("call_details");
+    section.finish();
+    (on_timeout.unwrap_or_default(), call_details.unwrap_or(true))
+}

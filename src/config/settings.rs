@@ -1,0 +1,121 @@
+//! What a server runs with. Plain data; whoever makes it has checked it.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::path::PathBuf;
+
+use crate::policy::PolicySettings;
+use crate::transport::NatMode;
+
+/// Where SIP is served when nobody says otherwise; the second one only where the host has IPv6.
+pub const DEFAULT_LISTEN: [&str; 2] = ["udp:127.0.0.1:5060", "udp:[::1]:5060"];
+/// Where commands find the server when nobody says otherwise.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:8060";
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listeners: Vec<Listener>,
+    /// Without it: one for each CPU that the process may use.
+    pub shards: Option<u16>,
+    pub pin: Pin,
+    /// Without it nothing is kept over a restart.
+    pub data_dir: Option<PathBuf>,
+    pub admin: Admin,
+    /// Gate `i` is that of listener `i`.
+    pub policy: PolicySettings,
+    pub packages: Vec<PackageExpiry>,
+    pub on_timeout: OnTimeout,
+    /// Whether watchers are shown who calls whom, or the state alone.
+    pub call_details: bool,
+    /// A filter of `tracing`: `info`, or `info,lampfield::uring=debug`.
+    pub log: String,
+}
+
+/// One SIP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// A UDP address; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Nobody asked for it: it may be left out where the host has no such address.
+    pub optional: bool,
+    pub advertise: Option<Advertise>,
+    pub nat: NatMode,
+}
+
+/// What Via and Contact say in place of the listener's own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise {
+    pub host: Box<str>,
+    /// Without it: the listener's own.
+    pub port: Option<u16>,
+}
+
+/// Which CPUs the shards are bound to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Pin {
+    /// Where the process has exactly one CPU for each shard, and no quota.
+    #[default]
+    Auto,
+    Off,
+    /// One CPU for each shard, in order.
+    List(Vec<usize>),
+}
+
+/// The HTTP side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: SocketAddr,
+    /// What `Authorization: Bearer` must carry.
+    pub token: Option<String>,
+}
+
+/// How long subscriptions of one event package live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackageExpiry {
+    pub package: &'static str,
+    /// For a SUBSCRIBE that asks for none.
+    pub default: Duration,
+    /// Less is refused with 423.
+    pub min: Duration,
+    /// More is cut to this.
+    pub max: Duration,
+}
+
+/// What becomes of a subscription whose phone does not answer a NOTIFY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// It ends (RFC 6665 4.2.2).
+    #[default]
+    Remove,
+    /// It is silent until its phone is heard again, or it expires.
+    Park,
+}
+
+/// The event packages that are served, with their default expiry.
+pub const PACKAGES: [&str; 3] = ["dialog", "presence", "message-summary"];
+
+impl PackageExpiry {
+    /// What holds where the file says nothing.
+    pub const fn of(package: &'static str) -> Self {
+        PackageExpiry {
+            package,
+            default: Duration::from_secs(3600),
+            min: Duration::from_secs(60),
+            max: Duration::from_secs(7200),
+        }
+    }
+}
+
+/// What the command line says over the file. Texts are not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// In place of the file's listeners, if there are any.
+    pub listen: Vec<String>,
+    /// Added to the file's trusted addresses.
+    pub trusted: Vec<String>,
+    pub shards: Option<u16>,
+    pub pin: Option<String>,
+    pub data_dir: Option<PathBuf>,
+    pub admin: Option<String>,
+}

@@ -1,0 +1,312 @@
+//! Whole files, as people write them.
+
+use core::time::Duration;
+
+use super::file::parse;
+use super::settings::{Config, Flags, OnTimeout, Pin};
+use crate::policy::{Algorithm, Otherwise};
+use crate::transport::NatMode;
+
+fn good(text: &str, flags: &Flags) -> Config {
+    parse("lampfield.toml", text, flags).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn wrong(text: &str, flags: &Flags) -> String {
+    match parse("lampfield.toml", text, flags) {
+        Ok(_) => panic!("was taken:\n{text}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+fn listen(addresses: &[&str]) -> Flags {
+    Flags {
+        listen: addresses.iter().map(|&text| text.to_owned()).collect(),
+        ..Flags::default()
+    }
+}
+
+const EVERYTHING: &str = r#"
+shards = 2
+pin = "0, 2"
+data_dir = "/var/lib/lampfield"
+log = "debug"
+default_domain = "example.com"
+trusted = ["192.0.2.0/24"]
+edges = ["192.0.2.5"]
+shared_watchers = ["panel@example.com"]
+
+[[listener]]
+address = "udp:0.0.0.0:5060"
+advertise = "sip.example.com:5070"
+nat = "always"
+
+[[listener]]
+address = "udp:127.0.0.1:5060"
+
+[admin]
+address = "127.0.0.1:8061"
+token = "0123456789abcdef"
+
+[domains]
+"example.com" = ["sip.example.com", "192.0.2.10"]
+"example.net" = []
+
+[auth]
+realm = "example.com"
+algorithms = ["SHA-256"]
+nonce_life = 600
+strict_uri = true
+
+[auth.users]
+alice = "secret"
+bob = { password = "other", domain = "example.net" }
+
+[access]
+publish = "own"
+
+[[access.rule]]
+action = "watch"
+identity = "*@example.net"
+resource = "1???@example.com"
+allow = false
+
+[packages.dialog]
+expires_min = 30
+expires_default = 600
+expires_max = 900
+
+[notify]
+on_timeout = "park"
+call_details = false
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let config = good(EVERYTHING, &Flags::default());
+    assert_eq!(config.shards, Some(2));
+    assert_eq!(config.pin, Pin::List(vec![0, 2]));
+    assert_eq!(config.log, "debug");
+    let first = &config.listeners[0];
+    assert_eq!(first.address, "0.0.0.0:5060".parse().expect("an address"));
+    let advertise = first.advertise.as_ref().expect("it is advertised");
+    assert_eq!(
+        (&*advertise.host, advertise.port),
+        ("sip.example.com", Some(5070))
+    );
+    assert_eq!(config.admin.token.as_deref(), Some("0123456789abcdef"));
+    let policy = &config.policy;
+    assert_eq!(policy.domains.default, "example.com");
+    assert_eq!(policy.domains.domains[0].aliases.len(), 2);
+    assert_eq!(policy.digest.algorithms, [Algorithm::Sha256]);
+    assert_eq!(policy.digest.nonce_life_seconds, 600);
+    assert!(policy.digest.strict_uri);
+    assert_eq!(policy.users.len(), 2);
+    assert_eq!(policy.access.publish, Otherwise::Own);
+    assert_eq!(policy.access.watch, Otherwise::SameDomain);
+    assert!(!policy.access.rules[0].allow);
+    assert_eq!(policy.gates[0].realm.as_deref(), Some("example.com"));
+    assert_eq!(policy.gates[0].nat, NatMode::Always);
+    assert_eq!(
+        policy.gates[1].realm, None,
+        "loopback asks nobody by default"
+    );
+    assert_eq!(policy.shared_watchers, ["panel@example.com"]);
+    let dialog = config.packages[0];
+    assert_eq!(
+        (dialog.min, dialog.max),
+        (Duration::from_secs(30), Duration::from_secs(900))
+    );
+    assert_eq!(config.packages[1].max, Duration::from_secs(7200));
+    assert_eq!(config.on_timeout, OnTimeout::Park);
+    assert!(!config.call_details);
+}
+
+#[test]
+fn an_empty_file_is_the_default_and_the_second_listener_may_fail() {
+    let config = good("", &Flags::default());
+    let listeners: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|listener| (listener.address.to_string(), listener.optional))
+        .collect();
+    assert_eq!(
+        listeners,
+        [
+            ("127.0.0.1:5060".to_owned(), false),
+            ("[::1]:5060".to_owned(), true)
+        ]
+    );
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:8060");
+    assert_eq!(config.data_dir, None);
+}
+
+#[test]
+fn flags_go_over_the_file() {
+    let flags = Flags {
+        shards: Some(7),
+        pin: Some("off".to_owned()),
+        admin: Some("127.0.0.1:0".to_owned()),
+        data_dir: Some("/tmp/x".into()),
+        ..listen(&["udp:127.0.0.1:0", "udp:127.0.0.1:0"])
+    };
+    let config = good(EVERYTHING, &flags);
+    assert_eq!(config.shards, Some(7));
+    assert_eq!(config.pin, Pin::Off);
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.admin.address.port(), 0);
+    assert_eq!(config.data_dir, Some("/tmp/x".into()));
+}
+
+#[test]
+fn a_listener_that_others_can_reach_is_refused_with_the_line_to_write() {
+    let shown = wrong("", &listen(&["udp:0.0.0.0:5060"]));
+    assert!(
+        shown.contains("can be reached from other machines"),
+        "{shown}"
+    );
+    assert!(shown.contains("trusted = [\"192.168.0.0/16\"]"), "{shown}");
+
+    let text = "[[listener]]\naddress = \"udp:192.0.2.1:5060\"\n";
+    let shown = wrong(text, &Flags::default());
+    assert!(shown.starts_with("lampfield.toml:2:11: "), "{shown}");
+    assert!(shown.contains("trusted = [\"192.0.2.0/24\"]"), "{shown}");
+
+    let trusted = format!("trusted = [\"192.0.2.0/24\"]\n{text}");
+    good(&trusted, &Flags::default());
+    let authenticated = format!("[auth.users]\n1001 = \"secret\"\n{text}");
+    let config = good(&authenticated, &Flags::default());
+    assert!(config.policy.gates[0].realm.is_some());
+    let opened = format!("{authenticated}auth = false\n");
+    assert!(wrong(&opened, &Flags::default()).contains("can be reached"));
+    let flags = Flags {
+        trusted: vec!["10.0.0.0/8".to_owned()],
+        ..listen(&["udp:0.0.0.0:5060"])
+    };
+    good("", &flags);
+}
+
+#[test]
+fn an_admin_port_that_others_can_reach_needs_a_token() {
+    let shown = wrong("[admin]\naddress = \"0.0.0.0:8060\"\n", &Flags::default());
+    assert!(shown.starts_with("lampfield.toml:2:11: "), "{shown}");
+    assert!(shown.contains("token_file = "), "{shown}");
+    let text = "[admin]\naddress = \"0.0.0.0:8060\"\ntoken = \"0123456789abcdef\"\n";
+    good(text, &Flags::default());
+    let shown = wrong("[admin]\ntoken = \"short\"\n", &Flags::default());
+    assert!(shown.contains("too easy to guess"), "{shown}");
+}
+
+#[test]
+fn every_mistake_has_its_place_and_a_remedy() {
+    for (text, place, what, help) in [
+        ("shrads = 2\n", "1:1", "unknown key `shrads`", "`shards`"),
+        ("shards = 0\n", "1:10", "out of its limits", "from 1 to 256"),
+        ("a = \n", "1:", "not TOML", ""),
+        ("pin = \"some\"\n", "1:7", "no list of CPUs", "0,2,4,6"),
+        (
+            "trusted = [\"192.0.2.1/24\"]\n",
+            "1:12",
+            "cannot be used",
+            "192.0.2.0/24",
+        ),
+        (
+            "trusted = [\"phones\"]\n",
+            "1:12",
+            "cannot be used",
+            "192.0.2.1",
+        ),
+        (
+            "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\n",
+            "2:11",
+            "not in this version",
+            "udp:",
+        ),
+        (
+            "[[listener]]\nadress = \"udp:127.0.0.1:1\"\n",
+            "2:1",
+            "unknown key",
+            "`address`",
+        ),
+        (
+            "[[listener]]\nnat = \"auto\"\n",
+            "1:1",
+            "no address",
+            "address = ",
+        ),
+        ("[listener]\n", "1:", "table of its own", "[[listener]]"),
+        (
+            "[admin]\naddress = \"here\"\n",
+            "2:11",
+            "no address and port",
+            "IP address",
+        ),
+        (
+            "[auth]\nalgorithms = [\"SHA1\"]\n",
+            "2:15",
+            "no algorithm",
+            "SHA-256",
+        ),
+        (
+            "[auth]\nusers_file = \"/nowhere/users\"\n",
+            "2:14",
+            "No such file",
+            "",
+        ),
+        (
+            "[access]\nwatch = \"all\"\n",
+            "2:9",
+            "cannot be \"all\"",
+            "\"allow\"",
+        ),
+        (
+            "[[access.rule]]\nresource = \"1\"\n",
+            "1:1",
+            "does not say",
+            "allow = true",
+        ),
+        (
+            "[packages.dialog]\nexpires_max = 10\n",
+            "2:15",
+            "cannot last",
+            "expires_min <=",
+        ),
+        (
+            "[packages.dialogs]\n",
+            "1:11",
+            "unknown key `dialogs`",
+            "`dialog`",
+        ),
+        (
+            "[notify]\non_timeout = \"keep\"\n",
+            "2:14",
+            "cannot be \"keep\"",
+            "\"park\"",
+        ),
+        (
+            "[domains]\n\"a.b\" = []\n\"c.d\" = []\n",
+            "",
+            "none is the default",
+            "default_domain",
+        ),
+        (
+            "default_domain = \"x\"\n[domains]\n\"a.b\" = []\n",
+            "1:18",
+            "cannot be used",
+            "a.b",
+        ),
+    ] {
+        let shown = wrong(text, &Flags::default());
+        assert!(
+            shown.contains(&format!("lampfield.toml:{place}")) || place.is_empty(),
+            "{text}{shown}"
+        );
+        assert!(shown.contains(what), "{text}{shown}");
+        assert!(shown.contains(help), "{text}{shown}");
+    }
+}
+
+#[test]
+fn one_address_cannot_be_listened_on_twice() {
+    let shown = wrong("", &listen(&["udp:127.0.0.1:5060", "udp:127.0.0.1:5060"]));
+    assert!(shown.contains("twice"), "{shown}");
+}
