@@ -25,12 +25,9 @@ impl Identity {
 
     /// Who claims an address-of-record: another source address is somebody else.
     pub fn claimed(address_of_record: &Key, source: IpAddr, secrets: &Secrets) -> Identity {
-        let address = match source {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        };
+        let parts: [&[u8]; 3] = [b"claimed", address_of_record.as_bytes(), &octets(source)];
         Identity {
-            number: secrets.hash_wide(&[b"claimed", address_of_record.as_bytes(), &address]),
+            number: secrets.hash_wide(&parts),
             name: None,
         }
     }
@@ -43,6 +40,14 @@ impl Identity {
     /// The canonical `user@domain` of who has authenticated.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
+    }
+}
+
+/// One form for an address, whichever clothes it wears.
+pub(super) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -34,7 +34,7 @@ use digest::Fields;
 use gate::{Gate, Realm};
 use nonce::{Nonce, nonce_key};
 use users::{Ha1, Users};
-use window::Use;
+use window::{Attempt, Use};
 
 use crate::partition::{Partition, Secrets};
 use crate::sip::{NameAddr, Target, Tel};
@@ -83,7 +83,9 @@ pub struct Asked<'a> {
     /// The canonical From address-of-record ([`Domains::address_of_record`]).
     pub from: &'a Key,
     pub source: IpAddr,
-    /// Where the phone belongs: by its From.
+    /// Every byte of it: head and body.
+    pub message: [&'a [u8]; 2],
+    /// Where the shard that handles the request has it from: of the phone, or of what it publishes.
     pub partition: Partition,
     /// The wall clock.
     pub unix_seconds: u64,
@@ -318,8 +320,16 @@ impl Policy {
         let identity = Identity::authenticated(user.name.clone(), &self.secrets);
         let number = identity.number().to_le_bytes();
         let window = self.secrets.hash(&[&number, fields.nonce]);
-        let fresh = age <= FRESH_SECONDS;
-        match windows.admit(window, fields.count, fresh, asked.unix_seconds as u32) {
+        let [head, body] = asked.message;
+        let source = identity::octets(asked.source);
+        let attempt = Attempt {
+            key: window,
+            count: fields.count,
+            fresh: age <= FRESH_SECONDS,
+            seconds: asked.unix_seconds as u32,
+            request: self.secrets.hash(&[head, body, &source]),
+        };
+        match windows.admit(attempt) {
             Use::Accepted => Ok(identity),
             Use::Replayed => Err(Cause::Replayed),
             Use::Unknown | Use::TooOld => Err(Cause::NonceForgotten),

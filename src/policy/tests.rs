@@ -43,6 +43,7 @@ struct Scene {
     source: IpAddr,
     gate: u16,
     uri: &'static str,
+    requests: u32,
 }
 
 impl Scene {
@@ -57,16 +58,24 @@ impl Scene {
             source: "192.0.2.9".parse().unwrap(),
             gate: 0,
             uri: "sip:1001@example.com",
+            requests: 0,
         }
     }
 
     fn ask(&mut self, authorizations: &[&str]) -> Outcome {
+        self.requests += 1;
+        let head = format!("SUBSCRIBE {} {authorizations:?}", self.requests);
+        self.ask_as(&head, authorizations)
+    }
+
+    fn ask_as(&mut self, head: &str, authorizations: &[&str]) -> Outcome {
         let asked = Asked {
             gate: self.gate,
             method: b"SUBSCRIBE",
             uri: self.uri.as_bytes(),
             from: &self.from,
             source: self.source,
+            message: [head.as_bytes(), b""],
             partition: self.partition,
             unix_seconds: self.now,
         };
@@ -81,6 +90,7 @@ impl Scene {
             uri: self.uri.as_bytes(),
             from: &self.from,
             source: self.source,
+            message: [b"", b""],
             partition: self.partition,
             unix_seconds: self.now,
         };
@@ -288,6 +298,23 @@ fn a_replayed_count_is_refused() {
         &Phone::alice(&nonce).count(9).authorization(),
         Cause::Replayed,
     );
+}
+
+//= RFC 3261 17.2.2 type=test
+#[test]
+fn a_retransmission_is_no_replay_and_the_same_credentials_in_another_request_are() {
+    let mut scene = Scene::new(&settings());
+    let nonce = scene.nonce(1);
+    let authorization = Phone::alice(&nonce).authorization();
+    for _ in 0..3 {
+        let outcome = scene.ask_as("SUBSCRIBE, Event: unknown", &[&authorization]);
+        assert!(matches!(outcome, Outcome::Identity(_)), "{outcome:?}");
+        scene.now += 10;
+    }
+    scene.expect_challenge(&authorization, Cause::Replayed);
+    scene.source = "192.0.2.10".parse().unwrap();
+    let outcome = scene.ask_as("SUBSCRIBE, Event: unknown", &[&authorization]);
+    assert!(matches!(outcome, Outcome::Challenge { .. }), "{outcome:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::answer::Refused;
 use super::settings::Settings;
 use crate::partition::{Mark, Partition};
 use crate::policy::{Asked, Key};
-use crate::sip::{Method, Request, Target, Uri};
+use crate::sip::{Method, Request, Target};
 use crate::transport::Flow;
 
 impl Settings {
@@ -28,18 +28,16 @@ impl Settings {
     /// where it does not say who it is.
     pub(super) fn phone_partition(&self, request: &Request<'_>) -> Partition {
         match self.watcher_of(request) {
-            Some(watcher) if !is_anonymous(&watcher) => self.secrets.phone(watcher.as_bytes()),
+            Some(watcher) if !self.policy.is_shared(&watcher) => {
+                self.secrets.phone(watcher.as_bytes())
+            }
             Some(_) | None => self.secrets.phone(request.call_id),
         }
     }
 
     /// The address-of-record in From.
     pub(super) fn watcher_of(&self, request: &Request<'_>) -> Option<Key> {
-        let uri = Uri::parse(request.from.uri).ok()?;
-        self.policy
-            .domains()
-            .address_of_record(uri.user.unwrap_or(&[]), &uri.host)
-            .ok()
+        self.policy.sender(&request.from).ok()
     }
 
     /// The resource that a Request-URI names.
@@ -71,21 +69,16 @@ impl Settings {
             uri: request.uri,
             from,
             source: flow.peer.ip(),
+            message: [request.message.head(), request.message.body],
             partition: self.nonce_partition(request),
             unix_seconds,
         })
     }
 
-    /// Where the counts of a nonce are kept: with the one who handles the request.
+    /// Where the counts of a nonce are kept: with the one who handles the request, so that no two shards
+    /// accept one count.
     fn nonce_partition(&self, request: &Request<'_>) -> Partition {
-        match (request.method, self.resource_of(request)) {
-            (Method::Publish, Ok(resource)) => self.secrets.resource(resource.as_str()),
-            _ => self.phone_partition(request),
-        }
+        self.partition_of(request)
+            .unwrap_or_else(|| self.phone_partition(request))
     }
-}
-
-//= RFC 3323 4.1.1.3
-fn is_anonymous(watcher: &Key) -> bool {
-    watcher.domain() == b"anonymous.invalid" || watcher.user() == b"anonymous"
 }

@@ -1,12 +1,11 @@
-//! Where a NOTIFY goes next, and where a response goes back: decisions over addresses that the caller took
-//! from the dialog and the flow. It reads no message and resolves no name.
+//! Where a NOTIFY goes next: a decision over addresses that the caller took from the dialog and the flow.
+//! It reads no message and resolves no name.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use super::address::{check_address, classify, dialable};
-use super::{DEFAULT_PORT, Own, Undialable};
-use crate::sip::via::Rport;
-use crate::sip::{Uri, Via};
+use super::{Own, Undialable};
+use crate::sip::Uri;
 
 /// When the source address of a phone's requests replaces its Contact as the place to send to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,36 +98,6 @@ fn check_sanity(contact: &Uri<'_>, own: &Own<'_>) -> Result<(), Undialable> {
     match dialable(contact, own) {
         Err(reason) if reason.is_nonsense() && reason != Undialable::Ourselves => Err(reason),
         Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// Where a response goes, and what is written into its top Via.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ViaAnswer {
-    pub peer: SocketAddr,
-    pub received: Option<IpAddr>,
-    pub rport: Option<u16>,
-}
-
-/// Where the response to a request goes: always to the address that it came from, to its port where the sender
-/// asks for that, else to the port of its sent-by.
-//= RFC 3261 18.2.2
-pub fn response_peer(via: &Via<'_>, source: SocketAddr) -> ViaAnswer {
-    let ip = source.ip().to_canonical();
-    //= RFC 3581 4
-    if via.rport != Rport::Absent {
-        return ViaAnswer {
-            peer: source,
-            received: Some(ip),
-            rport: Some(source.port()),
-        };
-    }
-    //= RFC 3261 18.2.1
-    let received = (via.host.address() != Some(ip)).then_some(ip);
-    ViaAnswer {
-        peer: SocketAddr::new(source.ip(), via.port.unwrap_or(DEFAULT_PORT)),
-        received,
-        rport: None,
     }
 }
 
@@ -330,48 +299,5 @@ mod tests {
             });
             assert_eq!(decide(&case), expected, "{}", case.what);
         }
-    }
-
-    fn answer(via: &str, source: &str) -> ViaAnswer {
-        let via = format!("SIP/2.0/UDP {via}");
-        response_peer(
-            &Via::parse(via.as_bytes()).unwrap(),
-            source.parse().unwrap(),
-        )
-    }
-
-    //= RFC 3581 4 type=test
-    #[test]
-    fn a_request_with_rport_is_answered_at_its_source_address_and_port() {
-        for via in ["10.0.0.9:5060;rport", "198.51.100.7;rport=9"] {
-            let answer = answer(via, "198.51.100.7:40001");
-            assert_eq!(answer.peer, "198.51.100.7:40001".parse().unwrap());
-            assert_eq!(answer.received, Some("198.51.100.7".parse().unwrap()));
-            assert_eq!(answer.rport, Some(40001));
-        }
-    }
-
-    //= RFC 3261 18.2.2 type=test
-    #[test]
-    fn a_request_without_rport_is_answered_at_its_source_address_and_the_port_of_its_sent_by() {
-        let source = "198.51.100.7:40001";
-        let same = answer("198.51.100.7:5062", source);
-        assert_eq!(same.peer, "198.51.100.7:5062".parse().unwrap());
-        assert_eq!((same.received, same.rport), (None, None));
-        for via in ["phone.example.com", "10.0.0.9"] {
-            let other = answer(via, source);
-            assert_eq!(other.peer, "198.51.100.7:5060".parse().unwrap());
-            assert_eq!(other.received, Some("198.51.100.7".parse().unwrap()));
-            assert_eq!(other.rport, None);
-        }
-    }
-
-    //= RFC 5118 4.5 type=test
-    #[test]
-    fn an_ipv6_sent_by_is_compared_as_an_address() {
-        assert_eq!(
-            answer("[2001:DB8:0::9]", "[2001:db8::9]:5060").received,
-            None
-        );
     }
 }

@@ -6,7 +6,7 @@ mod hop;
 use core::net::{IpAddr, SocketAddr};
 
 pub use address::{Class, Own, Undialable, classify, dialable};
-pub use hop::{Hop, NatMode, Path, ViaAnswer, Way, next_hop, response_peer};
+pub use hop::{Hop, NatMode, Path, Way, next_hop};
 
 /// The port of SIP over UDP and TCP where none is named (RFC 3261 19.1.2).
 pub const DEFAULT_PORT: u16 = 5060;
