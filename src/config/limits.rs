@@ -36,6 +36,10 @@ pub const WATCHERS_PER_RESOURCE: usize = 500_000;
 pub const SOURCES_PER_RESOURCE: usize = 32;
 /// Outcome: the oldest calls are left out of documents. More lamps than any phone can show for one extension.
 pub const CALLS_PER_RESOURCE: usize = 64;
+/// Outcome: what comes later is left out of documents. Tuples, and persons, devices, notes, of one resource.
+pub const PRESENCE_PARTS_PER_RESOURCE: usize = 64;
+/// Outcome: 507 in HTTP. All text that one source says of one resource.
+pub const HINT_BYTES: usize = 16_384;
 /// Outcome: 503. Subscriptions of one phone (From address-of-record and source): a large operator panel has 1,000.
 pub const SUBSCRIPTIONS_PER_PHONE: usize = 5_000;
 

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::config::limits;
 use crate::hint::{Call, CallState, Direction, HintState, Published};
 use crate::time::Time;
 
@@ -123,10 +124,12 @@ fn synthetic_call(
     Some(call)
 }
 
-/// Adds a source's call to the union.
+/// Adds a source's call to the union, as long as there is room: the lamp has long been on.
 fn add(calls: &mut Vec<Call>, call: &Call, source: &str) {
     let Some(same_id) = calls.iter_mut().find(|other| other.id == call.id) else {
-        calls.push(call.clone());
+        if calls.len() < limits::CALLS_PER_RESOURCE {
+            calls.push(call.clone());
+        }
         return;
     };
     if same_id.call_id == call.call_id {
@@ -139,7 +142,8 @@ fn add(calls: &mut Vec<Call>, call: &Call, source: &str) {
     // Two dialogs whose sources number them alike: ids must differ within a document.
     let mut renamed = call.clone();
     renamed.id = derived_id(&format!("{}-", call.id), &call.call_id, source);
-    if calls.iter().all(|other| other.id != renamed.id) {
+    let is_new = calls.iter().all(|other| other.id != renamed.id);
+    if is_new && calls.len() < limits::CALLS_PER_RESOURCE {
         calls.push(renamed);
     }
 }

@@ -14,6 +14,7 @@ mod listing;
 mod presence;
 mod publications;
 mod shard_set;
+mod sources;
 
 use core::hash::Hasher;
 use std::sync::Arc;
@@ -33,8 +34,9 @@ pub use self::publications::{EntityTag, PublishRefused};
 pub use self::shard_set::ShardSet;
 
 use self::compose::Ended;
-use self::hints::{Hint, Source};
+use self::hints::Hint;
 use self::publications::Publication;
+use self::sources::Source;
 
 /// A resource whose composed state is new.
 #[derive(Clone, Debug)]

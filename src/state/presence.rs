@@ -1,5 +1,6 @@
 //! The presence of a resource: published tuples, persons and devices merged by id, and a tuple for each hint.
 
+use crate::config::limits;
 use crate::hint::{Basic, DataElement, HintState, Presence, Published, Tuple};
 
 use super::compose::{Contribution, HintContent, Says, derived_id};
@@ -105,26 +106,28 @@ fn add_tuple(composed: &mut Presence, said_at: &mut Vec<u64>, arrival: u64, tupl
             said_at[place] = arrival;
         }
         Some(_) => {}
-        None => {
+        None if composed.tuples.len() < limits::PRESENCE_PARTS_PER_RESOURCE => {
             composed.tuples.push(tuple);
             said_at.push(arrival);
         }
+        None => {}
     }
 }
 
 //= RFC 4479 3.2
 /// Joins what is said of one person or device: each activity, note and foreign element once.
 fn merge_element(elements: &mut Vec<DataElement>, element: &DataElement) {
-    let place = elements
-        .iter()
-        .position(|known| known.id == element.id)
-        .unwrap_or_else(|| {
+    let place = match elements.iter().position(|known| known.id == element.id) {
+        Some(place) => place,
+        None if elements.len() < limits::PRESENCE_PARTS_PER_RESOURCE => {
             elements.push(DataElement {
                 id: element.id.clone(),
                 ..DataElement::default()
             });
             elements.len() - 1
-        });
+        }
+        None => return,
+    };
     let known = &mut elements[place];
     merge(&mut known.activities, &element.activities);
     merge(&mut known.extensions, &element.extensions);
@@ -140,7 +143,7 @@ fn merge_element(elements: &mut Vec<DataElement>, element: &DataElement) {
 
 fn merge<T: Clone + PartialEq>(known: &mut Vec<T>, said: &[T]) {
     for one in said {
-        if !known.contains(one) {
+        if known.len() < limits::PRESENCE_PARTS_PER_RESOURCE && !known.contains(one) {
             known.push(one.clone());
         }
     }

@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use crate::config::limits;
-use crate::hint::{Aspect, Published, ResourceKey};
+use crate::hint::{Aspect, Call, Published, ResourceKey};
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
@@ -127,7 +127,6 @@ impl Compositor {
     }
 
     /// Modify: other content for a publication, under a new tag.
-    #[expect(clippy::too_many_arguments, reason = "each is one word of the request")]
     pub fn modify(
         &mut self,
         now: Time,
@@ -254,14 +253,20 @@ fn merged(before: Option<&Published>, content: Published) -> Published {
                 partial: true,
             },
         ) => {
-            let mut merged = known.clone();
+            // What had ended was told when it did.
+            let mut merged: Vec<Call> = known
+                .iter()
+                .filter(|call| call.is_live())
+                .cloned()
+                .collect();
             for call in calls {
                 match merged.iter_mut().find(|other| other.id == call.id) {
                     Some(known) => *known = call,
                     None => merged.push(call),
                 }
             }
-            // What had ended was told; what ends with this document is told with it.
+            let surplus = merged.len().saturating_sub(limits::CALLS_PER_RESOURCE);
+            merged.drain(..surplus);
             Published::Dialogs {
                 calls: merged,
                 partial: false,

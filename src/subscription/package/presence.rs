@@ -1,6 +1,7 @@
 //! The presence package (RFC 3856): PIDF (RFC 3863) with the person and device elements of the data
 //! model (RFC 4479) and the activities of RPID (RFC 4480).
 
+use crate::config::limits;
 use crate::hint::{
     Aspect, Basic, DataElement, ForeignElement, Note, Presence, Published, Snapshot, Tuple,
 };
@@ -220,6 +221,9 @@ fn parse(_: usize, body: &[u8]) -> Result<Published, Malformed> {
     let root = xml_in::parse(body)?;
     if !root.is(PIDF, "presence") {
         return Err(Malformed("the root element is not presence"));
+    }
+    if root.children().count() > limits::PRESENCE_PARTS_PER_RESOURCE {
+        return Err(Malformed("the presence document has too many parts"));
     }
     let mut presence = Presence::default();
     for child in root.children() {
