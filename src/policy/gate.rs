@@ -1,18 +1,21 @@
 //! What a listener demands of who sends to it, made from the settings. It asks nobody itself.
 
+use core::net::IpAddr;
+
 use super::Fault;
 use super::digest::{Algorithm, Challenge, DigestSettings};
 use super::networks::Networks;
 use super::users::Users;
 use crate::transport::NatMode;
 
-/// What a listener demands of who sends to it.
+/// What a listener demands of who sends to it. The default is an open one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateSettings {
     /// SUBSCRIBE and PUBLISH need credentials of this realm; none: nobody is asked, and whoever is not trusted
     /// is refused where anybody is.
     pub realm: Option<String>,
-    /// Addresses and networks whose requests are believed without credentials.
+    /// Addresses and networks whose requests are believed without credentials. Where there is no realm and this
+    /// is not empty, nobody else is served but this host itself.
     pub trusted: Vec<String>,
     pub nat: NatMode,
 }
@@ -34,7 +37,28 @@ pub(super) struct Realm {
     pub(super) challenge: Challenge,
 }
 
+/// What a source address has to show.
+pub(super) enum Demand<'a> {
+    Nothing,
+    Credentials(&'a Realm),
+    /// Nothing that it could show is enough.
+    Refused,
+}
+
 impl Gate {
+    pub(super) fn demand(&self, source: IpAddr) -> Demand<'_> {
+        if self.trusted.contains(source) {
+            return Demand::Nothing;
+        }
+        match &self.realm {
+            Some(realm) => Demand::Credentials(realm),
+            None if self.trusted.is_empty() || source.to_canonical().is_loopback() => {
+                Demand::Nothing
+            }
+            None => Demand::Refused,
+        }
+    }
+
     pub(super) fn new(
         settings: &GateSettings,
         digest: &DigestSettings,

@@ -31,7 +31,7 @@ pub use window::NonceWindows;
 
 use access::Pattern;
 use digest::Fields;
-use gate::{Gate, Realm};
+use gate::{Demand, Gate, Realm};
 use nonce::{Nonce, nonce_key};
 use users::{Ha1, Users};
 use window::{Attempt, Use};
@@ -203,12 +203,6 @@ impl Policy {
         self.gates[usize::from(gate)].nat
     }
 
-    /// Whether requests from this address need credentials, which nobody has where there is no realm.
-    pub fn demands_credentials(&self, gate: u16, source: IpAddr) -> bool {
-        let gate = &self.gates[usize::from(gate)];
-        (gate.realm.is_some() || !gate.trusted.is_empty()) && !gate.trusted.contains(source)
-    }
-
     /// Who sends a request. `authorizations`: the values of its Authorization header lines, each as a whole.
     /// `windows`: those of the shard that holds the phone's partition.
     //= RFC 3261 22.2
@@ -218,13 +212,10 @@ impl Policy {
         authorizations: impl Iterator<Item = &'v [u8]>,
         windows: &mut NonceWindows,
     ) -> Outcome {
-        let gate = &self.gates[usize::from(asked.gate)];
-        let realm = match &gate.realm {
-            Some(realm) if !gate.trusted.contains(asked.source) => realm,
-            None if self.demands_credentials(asked.gate, asked.source) => {
-                return Outcome::Forbidden(Cause::NotTrusted);
-            }
-            Some(_) | None => {
+        let realm = match self.gates[usize::from(asked.gate)].demand(asked.source) {
+            Demand::Credentials(realm) => realm,
+            Demand::Refused => return Outcome::Forbidden(Cause::NotTrusted),
+            Demand::Nothing => {
                 return Outcome::Identity(Identity::claimed(
                     asked.from,
                     asked.source,

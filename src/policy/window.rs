@@ -26,8 +26,8 @@ pub(super) struct Attempt {
     /// Hash of nonce and user.
     pub(super) key: u64,
     pub(super) count: u32,
-    /// The challenge is so young that this may be its first answer. Where that is not so, not even the first use
-    /// is accepted: a window that was evicted must not let a recorded request pass again.
+    /// The challenge is so young that this may be its first answer, or its second that overtook the first.
+    /// Where that is not so, no count opens a window: one that was evicted must not let a recorded request pass again.
     pub(super) fresh: bool,
     /// The wall clock.
     pub(super) seconds: u32,
@@ -42,8 +42,8 @@ pub enum Use {
     Accepted,
     /// This count was used before.
     Replayed,
-    /// There is no window, and the count or the nonce's age says that this is not its first use:
-    /// the window was evicted, or lost with the process.
+    /// There is no window, and the nonce's age says that this is not its first use: the window was evicted,
+    /// or lost with the process.
     Unknown,
     /// Below the window: nobody knows any more whether it was used.
     TooOld,
@@ -70,7 +70,7 @@ impl NonceWindows {
         let sets = self.sets.len() as u64;
         let set = &mut self.sets[(((key >> 32) * sets) >> 32) as usize];
         let Some(way) = (0..WAYS).find(|way| set[*way] == key) else {
-            if count != 1 || !fresh {
+            if !fresh || count == 0 {
                 return Use::Unknown;
             }
             let way = victim(set);
@@ -210,11 +210,20 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_nonce_is_accepted_only_as_the_fresh_first_use() {
+    fn an_unknown_nonce_is_accepted_only_while_it_is_fresh() {
         let mut windows = NonceWindows::new(64);
-        assert_eq!(windows.try_once(5, 2, true, 0), Use::Unknown);
         assert_eq!(windows.try_once(5, 1, false, 0), Use::Unknown);
+        assert_eq!(windows.try_once(5, 0, true, 0), Use::Unknown);
         assert_eq!(windows.try_once(5, 1, true, 0), Use::Accepted);
+    }
+
+    #[test]
+    fn the_second_use_of_a_fresh_nonce_may_overtake_the_first() {
+        let mut windows = NonceWindows::new(64);
+        assert_eq!(windows.try_once(5, 3, true, 0), Use::Accepted);
+        assert_eq!(windows.try_once(5, 1, true, 0), Use::Accepted);
+        assert_eq!(windows.try_once(5, 3, true, 0), Use::Replayed);
+        assert_eq!(windows.try_once(5, 1, true, 0), Use::Replayed);
     }
 
     #[test]
