@@ -34,7 +34,7 @@ impl Shard {
         let grant = self.settings.publish_expiry.grant(asked);
         let seconds = grant.map_err(|min| Refused::with(423, With::MinExpires(min)))?;
         if self.drain.is_some() {
-            return Err(self.busy(request));
+            return Err(self.busy(request, flow));
         }
         let content = content(request, package)?;
         let resource = ResourceKey::from(resource.as_str());
@@ -57,7 +57,7 @@ impl Shard {
             }
             Err(Unpublished::By(PublishRefused::Full { .. })) => {
                 self.stats.record(Counter::LimitPublications);
-                Err(self.busy(request))
+                Err(self.busy(request, flow))
             }
         }
     }

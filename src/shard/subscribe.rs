@@ -49,12 +49,12 @@ impl Shard {
             .ok_or(Refused::because(400, "Missing Contact"))?;
         if self.drain.is_some() || self.subscriptions.len() >= self.settings.subscriptions_max {
             self.stats.record(Counter::LimitSubscriptions);
-            return Err(self.busy(request));
+            return Err(self.busy(request, flow));
         }
         let (text, peer) = self.dialog_text(request, flow, &wanted, &contact)?;
         let copy = self
             .copy_of(now, resource.as_str(), out)
-            .ok_or_else(|| self.busy(request))?;
+            .ok_or_else(|| self.busy(request, flow))?;
         let partition = self.settings.phone_partition(request);
         let place = Accepted {
             text,
@@ -66,7 +66,7 @@ impl Shard {
         let Some(index) = self.insert(now, place, &identity, &wanted, request.cseq) else {
             self.drop_copy_if_unwatched(copy, out);
             self.stats.record(Counter::LimitSubscriptions);
-            return Err(self.busy(request));
+            return Err(self.busy(request, flow));
         };
         self.stats.record(if seconds == 0 {
             Counter::SubscriptionFetched
@@ -323,13 +323,9 @@ impl Shard {
     }
 
     /// No room. A 503 through a proxy would take the whole server out of its rotation.
-    pub(super) fn busy(&mut self, request: &Request<'_>) -> Refused {
-        let behind_edge = request
-            .message
-            .values(crate::sip::Name::Via)
-            .take(2)
-            .count()
-            > 1;
+    pub(super) fn busy(&mut self, request: &Request<'_>, flow: &Flow) -> Refused {
+        let vias = request.message.values(crate::sip::Name::Via);
+        let behind_edge = vias.take(2).count() > 1 || self.settings.policy.is_edge(flow.peer.ip());
         let seconds = 5 + self.rng.below(26) as u32;
         Refused::with(
             if behind_edge { 500 } else { 503 },
