@@ -96,11 +96,11 @@ impl CallState {
         }
     }
 
-    /// The state of this name.
+    /// The state of this name, in any case: Kamailio writes `Trying`.
     pub fn from_name(name: &str) -> Option<CallState> {
         CallState::ALL
             .into_iter()
-            .find(|state| state.name() == name)
+            .find(|state| state.name().eq_ignore_ascii_case(name))
     }
 
     /// How much a lamp that can show one call only wants to show this one; 0 is the most.

@@ -65,6 +65,16 @@ impl Expiry {
         }
     }
 
+    /// Publications may be short: Kamailio publishes the end of a call for 11 s, and does not try again
+    /// with more when it is refused, so that the lamp would stay lit.
+    pub const fn of_publications() -> Self {
+        Expiry {
+            default_seconds: 3600,
+            min_seconds: 5,
+            max_seconds: 3600,
+        }
+    }
+
     /// For each package its own default, and the usual bounds.
     pub fn of_packages() -> Vec<Expiry> {
         let of = |package: &Package| {
@@ -139,7 +149,7 @@ impl Settings {
             addresses,
             policy,
             subscribe_expiry: Expiry::of_packages(),
-            publish_expiry: Expiry::default(),
+            publish_expiry: Expiry::of_publications(),
             on_timeout: OnTimeout::default(),
             render: RenderOptions::default(),
             compose: state::Settings::default(),
@@ -171,6 +181,12 @@ mod tests {
         assert_eq!(expiry.grant(Some(60)), Ok(60));
         assert_eq!(expiry.grant(Some(1801)), Ok(1800));
         assert_eq!(expiry.grant(Some(u32::MAX)), Ok(1800));
+    }
+
+    #[test]
+    fn a_publication_of_a_few_seconds_is_taken() {
+        assert_eq!(Expiry::of_publications().grant(Some(11)), Ok(11));
+        assert_eq!(Expiry::of_publications().grant(Some(1)), Err(5));
     }
 
     #[test]

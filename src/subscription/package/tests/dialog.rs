@@ -259,6 +259,19 @@ fn a_prefix_for_the_namespace_is_understood_too() {
     );
 }
 
+#[test]
+fn a_state_is_understood_in_any_case_because_kamailio_writes_one_with_a_capital() {
+    let body = r#"<dialog-info xmlns="urn:ietf:params:xml:ns:dialog-info" version="0" state="full" entity="sip:1@x">
+        <dialog id="1"><state>Trying</state></dialog></dialog-info>"#;
+    assert_eq!(
+        publish("dialog", body),
+        Ok(Published::Dialogs {
+            calls: vec![Call::bare("1", CallState::Trying)],
+            partial: false
+        })
+    );
+}
+
 //= RFC 3903 6 type=test
 #[test]
 fn what_is_not_a_dialog_document_is_refused() {
