@@ -61,7 +61,10 @@ pub const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 impl<'a> Via<'a> {
     //= RFC 3261 20.42
     pub fn parse(raw: &'a [u8]) -> Result<Self, Malformed> {
-        let mut via = Via::parse_sent_by(raw)?;
+        let (version, mut via) = Via::split(raw)?;
+        if version != b"2.0" {
+            return Err(Malformed);
+        }
         let mut seen = Seen::default();
         via.params = Params::parse_each(via.params.as_bytes(), |param| seen.take(param))?;
         via.branch = seen.branch;
@@ -70,13 +73,18 @@ impl<'a> Via<'a> {
         Ok(via)
     }
 
-    /// Protocol, host and port only: enough to send an answer to a request whose Via is otherwise malformed.
-    /// `params` is unchecked, and branch, rport and received are left out.
+    /// Transport, host and port only: enough to send an answer to a request whose Via is otherwise malformed,
+    /// or of another version of SIP. `params` is unchecked, and branch, rport and received are left out.
     pub(super) fn parse_sent_by(raw: &'a [u8]) -> Result<Self, Malformed> {
-        let (transport, at) = sent_protocol(raw)?;
+        Via::split(raw).map(|(_, via)| via)
+    }
+
+    /// The version, and what [`Via::parse_sent_by`] tells.
+    fn split(raw: &'a [u8]) -> Result<(&'a [u8], Self), Malformed> {
+        let (version, transport, at) = sent_protocol(raw)?;
         let params_start = memchr::memchr(b';', &raw[at..]).map_or(raw.len(), |found| at + found);
         let (host, port) = Host::parse_with_port(lex::trim(&raw[at..params_start]))?;
-        Ok(Via {
+        let via = Via {
             raw,
             transport,
             host,
@@ -85,7 +93,8 @@ impl<'a> Via<'a> {
             rport: Rport::Absent,
             received: None,
             params: Params::unchecked(&raw[params_start..]),
-        })
+        };
+        Ok((version, via))
     }
 
     /// Whether the branch identifies a transaction all by itself.
@@ -98,10 +107,10 @@ impl<'a> Via<'a> {
     }
 }
 
-/// The transport and the index of sent-by. `SIP / 2.0 / UDP host` may have white space around its slashes.
-fn sent_protocol(raw: &[u8]) -> Result<(Transport<'_>, usize), Malformed> {
+/// The version, the transport and the index of sent-by. `SIP / 2.0 / UDP host` may have white space around its slashes.
+fn sent_protocol(raw: &[u8]) -> Result<(&[u8], Transport<'_>, usize), Malformed> {
     if raw.len() > 12 && raw.starts_with(b"SIP/2.0/UDP ") {
-        return Ok((Transport::Udp, lex::skip_space(raw, 12)));
+        return Ok((&raw[4..7], Transport::Udp, lex::skip_space(raw, 12)));
     }
     let mut at = 0;
     let mut words = [&raw[..0]; 3];
@@ -120,13 +129,13 @@ fn sent_protocol(raw: &[u8]) -> Result<(Transport<'_>, usize), Malformed> {
     let [protocol, version, transport] = words;
     let host_start = lex::skip_space(raw, at);
     if !lex::eq_ignore_case(protocol, "SIP")
-        || version != b"2.0"
+        || version.is_empty()
         || transport.is_empty()
         || host_start == at
     {
         return Err(Malformed);
     }
-    Ok((Transport::of(transport), host_start))
+    Ok((version, Transport::of(transport), host_start))
 }
 
 /// The parameters of a Via that matter, each at most once.
