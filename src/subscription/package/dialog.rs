@@ -195,6 +195,8 @@ fn party(out: &mut Vec<u8>, name: &str, party: &Party, uri_if_none: impl Fn() ->
         if party.held {
             out.extend_from_slice(b">\n<param");
             xml_out::attribute(out, "pname", RENDERING);
+            // The RFC's name, and the one that phones know from other servers.
+            xml_out::attribute(out, "pval", "no");
             xml_out::attribute(out, "pvalue", "no");
             out.extend_from_slice(b"/>\n</target>");
         } else {
@@ -280,7 +282,9 @@ fn parse_party(party: &Element) -> Party {
                     .attribute("pname")
                     .trim_start_matches('+')
                     .eq_ignore_ascii_case("sip.rendering")
-                && param.attribute("pvalue").eq_ignore_ascii_case("no")
+                && ["pval", "pvalue"]
+                    .into_iter()
+                    .any(|name| param.attribute(name).eq_ignore_ascii_case("no"))
         })
     });
     Party {

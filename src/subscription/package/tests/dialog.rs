@@ -121,7 +121,7 @@ fn a_held_call_says_that_its_end_renders_nothing() {
 <state>confirmed</state>
 <local>
 <target uri="sip:1001@example.com">
-<param pname="+sip.rendering" pvalue="no"/>
+<param pname="+sip.rendering" pval="no" pvalue="no"/>
 </target>
 </local>
 </dialog>
@@ -147,7 +147,7 @@ fn withheld_details_tell_the_state_and_nothing_of_whom() {
 <state>early</state>
 <local>
 <target uri="sip:1001@example.com">
-<param pname="+sip.rendering" pvalue="no"/>
+<param pname="+sip.rendering" pval="no" pvalue="no"/>
 </target>
 </local>
 </dialog>
