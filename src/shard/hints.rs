@@ -160,6 +160,10 @@ impl Shard {
     fn owe_change(&mut self, copy: u32, aspect: Aspect) {
         for &index in self.copies.copy(copy).watchers(aspect) {
             let subscription = &mut self.subscriptions[index];
+            // The last NOTIFY is the last: it tells the newest state when it goes out, and no newer one after that.
+            if subscription.is_terminating() {
+                continue;
+            }
             let urgency = match subscription.owed {
                 Owed::Nothing | Owed::Change => Urgency::FanOut,
                 Owed::Prompt => Urgency::Prompt,

@@ -12,7 +12,8 @@ impl Settings {
     /// None: any shard may answer.
     pub(super) fn partition_of(&self, request: &Request<'_>) -> Option<Partition> {
         match request.method {
-            Method::Subscribe => match request.to_tag {
+            // A CANCEL goes where the SUBSCRIBE went that it means.
+            Method::Subscribe | Method::Cancel => match request.to_tag {
                 Some(tag) => Mark::read(tag).map(|mark| mark.partition),
                 None => Some(self.phone_partition(request)),
             },
