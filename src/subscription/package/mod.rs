@@ -12,6 +12,7 @@ mod message_summary;
 mod presence;
 mod xml_in;
 mod xml_out;
+mod xpidf;
 
 use bytes::Bytes;
 

@@ -8,19 +8,27 @@ use crate::hint::{
 
 use super::xml_in::{self, Element, XML_NAMESPACE};
 use super::xml_out::{self, Sink, Slice};
-use super::{ContentTypeId, Malformed, Package, PackageId, RenderOptions};
+use super::{ContentTypeId, Malformed, Package, PackageId, RenderOptions, xpidf};
 
 const PIDF: &str = "urn:ietf:params:xml:ns:pidf";
 const DATA_MODEL: &str = "urn:ietf:params:xml:ns:pidf:data-model";
 const RPID: &str = "urn:ietf:params:xml:ns:pidf:rpid";
+/// What phones of one vendor read in place of RPID: the namespace of one of its drafts.
+const DRAFT_RPID: &str = "urn:ietf:params:xml:ns:pidf:status:rpid";
 const MEDIA_TYPE: &str = "application/pidf+xml";
+const CPIM_PIDF: ContentTypeId = ContentTypeId(1);
+const XPIDF: ContentTypeId = ContentTypeId(2);
 
 pub(super) const PACKAGE: Package = Package {
     id: PackageId(1),
     name: "presence",
     aspect: Aspect::Presence,
     default_expires_seconds: 3600,
-    types: &[MEDIA_TYPE],
+    types: &[
+        MEDIA_TYPE,
+        "application/cpim-pidf+xml",
+        "application/xpidf+xml",
+    ],
     publish_types: &[MEDIA_TYPE],
     render,
     head,
@@ -28,12 +36,19 @@ pub(super) const PACKAGE: Package = Package {
 };
 
 //= RFC 3863 4.1
-fn head(_: ContentTypeId, _: u32, entity: &[u8], out: &mut [u8]) -> Option<usize> {
+fn head(content_type: ContentTypeId, _: u32, entity: &[u8], out: &mut [u8]) -> Option<usize> {
+    if content_type == XPIDF {
+        return xpidf::head(entity, out);
+    }
     let mut out = Slice::new(out);
     out.push(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<presence");
     xml_out::attribute(&mut out, "xmlns", PIDF);
     xml_out::attribute(&mut out, "xmlns:dm", DATA_MODEL);
-    xml_out::attribute(&mut out, "xmlns:rpid", RPID);
+    let rpid = match content_type {
+        CPIM_PIDF => DRAFT_RPID,
+        _ => RPID,
+    };
+    xml_out::attribute(&mut out, "xmlns:rpid", rpid);
     out.push(b" entity=\"");
     xml_out::uri_value(&mut out, entity);
     out.push(b"\">");
@@ -87,8 +102,16 @@ const STEPS: [Told; 5] = [
     },
 ];
 
-fn render(_: ContentTypeId, _: &str, snapshot: &Snapshot, options: &RenderOptions) -> Vec<u8> {
+fn render(
+    content_type: ContentTypeId,
+    resource: &str,
+    snapshot: &Snapshot,
+    options: &RenderOptions,
+) -> Vec<u8> {
     let presence = &snapshot.presence.content;
+    if content_type == XPIDF {
+        return xpidf::tail(resource, presence);
+    }
     if options.withhold_details {
         return document(presence, NO_DETAILS);
     }
@@ -232,9 +255,9 @@ fn parse(_: usize, body: &[u8]) -> Result<Published, Malformed> {
         } else if child.is(PIDF, "note") {
             presence.notes.push(parse_note(child));
         } else if child.is(DATA_MODEL, "person") {
-            presence.persons.push(parse_element(child)?);
+            presence.persons.push(parse_element(child));
         } else if child.is(DATA_MODEL, "device") {
-            presence.devices.push(parse_element(child)?);
+            presence.devices.push(parse_element(child));
         } else {
             presence.extensions.push(child.to_foreign());
         }
@@ -288,11 +311,12 @@ fn parse_status(status: &Element, tuple: &mut Tuple) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn parse_element(element: &Element) -> Result<DataElement, Malformed> {
-    let id = element.attribute("id");
-    if id.is_empty() {
-        return Err(Malformed("a person or device has no id"));
-    }
+fn parse_element(element: &Element) -> DataElement {
+    // Some publishers leave the id out; they have one person, and one device.
+    let id = match element.attribute("id") {
+        "" => &element.name,
+        id => id,
+    };
     let mut data = DataElement {
         id: id.into(),
         ..DataElement::default()
@@ -314,7 +338,7 @@ fn parse_element(element: &Element) -> Result<DataElement, Malformed> {
             data.extensions.push(child.to_foreign());
         }
     }
-    Ok(data)
+    data
 }
 
 /// The names of activities that have nothing more to say than their names.

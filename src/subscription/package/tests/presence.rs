@@ -207,9 +207,7 @@ fn what_we_do_not_know_is_kept_where_it_stood() {
 #[test]
 fn what_is_not_a_presence_document_is_refused() {
     let wrapped = |inner: &str| {
-        format!(
-            r#"<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:d="urn:ietf:params:xml:ns:pidf:data-model">{inner}</presence>"#
-        )
+        format!(r#"<presence xmlns="urn:ietf:params:xml:ns:pidf">{inner}</presence>"#)
     };
     for body in [
         "open".to_owned(),
@@ -217,8 +215,68 @@ fn what_is_not_a_presence_document_is_refused() {
         wrapped("<tuple><status><basic>open</basic></status></tuple>"),
         wrapped("<tuple id='1'/>"),
         wrapped("<tuple id='1'><status><basic>ajar</basic></status></tuple>"),
-        wrapped("<d:person/>"),
     ] {
         assert!(publish("presence", &body).is_err(), "{body}");
     }
+}
+
+#[test]
+fn a_person_without_an_id_is_one_person() {
+    let body = r#"<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:dm="urn:ietf:params:xml:ns:pidf:data-model"
+        xmlns:r="urn:ietf:params:xml:ns:pidf:rpid"><dm:person><r:activities><r:away/></r:activities></dm:person></presence>"#;
+    let Ok(Published::Presence(presence)) = publish("presence", body) else {
+        panic!("a presence document");
+    };
+    assert_eq!(*presence.persons[0].id, *"person");
+    assert_eq!(presence.persons[0].activities, ["away".into()]);
+}
+
+fn as_type(media_type: &str, presence: Presence) -> String {
+    let package = package("presence");
+    let content_type = package
+        .negotiate([(media_type.as_bytes(), 1000)].into_iter())
+        .expect("a type that we offer");
+    let mut body = vec![0; 1000];
+    let entity = b"sip:1001@pbx";
+    let length = package
+        .head(content_type, 0, entity, &mut body)
+        .expect("room for the head");
+    body.truncate(length);
+    let options = RenderOptions::default();
+    let tail = package.tail(content_type, RESOURCE, &of_presence(presence), &options);
+    body.extend_from_slice(&tail);
+    String::from_utf8(body).expect("documents are UTF-8")
+}
+
+#[test]
+fn an_old_phone_is_told_open_in_use_or_closed() {
+    let mut presence = full();
+    assert_eq!(
+        as_type("application/xpidf+xml", presence.clone()),
+        r#"<?xml version="1.0" encoding="UTF-8"?>
+<presence>
+<presentity uri="sip:1001@pbx;method=SUBSCRIBE"/>
+<atom id="1001">
+<address uri="sip:1001@example.com;user=ip" priority="0.800000">
+<status status="inuse"/>
+<msnsubstatus substatus="onthephone"/>
+</address>
+</atom>
+</presence>
+"#
+    );
+    presence.persons.clear();
+    let text = as_type("application/xpidf+xml", presence.clone());
+    assert!(text.contains(r#"<status status="open"/>"#));
+    presence.tuples[0].basic = Some(Basic::Closed);
+    let text = as_type("application/xpidf+xml", presence);
+    assert!(text.contains(r#"<status status="closed"/>"#));
+}
+
+#[test]
+fn a_phone_that_reads_the_draft_finds_activities_in_the_namespace_of_the_draft() {
+    let text = as_type("application/cpim-pidf+xml", full());
+    assert!(text.contains(r#"="urn:ietf:params:xml:ns:pidf:status:rpid""#));
+    assert!(text.contains("<rpid:on-the-phone/>"));
+    assert!(!text.contains(r#"="urn:ietf:params:xml:ns:pidf:rpid""#));
 }
