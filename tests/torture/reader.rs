@@ -5,6 +5,7 @@
 use std::path::Path;
 
 /// One file.
+#[allow(dead_code)] // Not every user of this file looks at all of it.
 pub struct TestMessage {
     pub file: String,
     /// `key: value` of the notes, in order; the first has the RFC's clause as its key.
@@ -14,7 +15,7 @@ pub struct TestMessage {
 
 impl TestMessage {
     /// The value of the first note of this name.
-    #[allow(dead_code)] // Not every user of this file looks at the notes.
+    #[allow(dead_code)]
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes
             .iter()

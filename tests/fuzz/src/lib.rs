@@ -1,0 +1,27 @@
+//! Hostile input: fuzz bodies, a generator of mutated messages, and the seeds that both start from.
+//!
+//! A body is a plain function that takes any bytes and panics when an invariant is broken. `cargo test` replays
+//! the kept corpora and a number of mutations through them; `coverage/` runs them under a coverage-guided fuzzer.
+
+pub mod mutate;
+mod roundtrip;
+pub mod seeds;
+mod values;
+
+pub use roundtrip::{answer, rewrite, scan};
+pub use values::{uri, value};
+
+/// The bodies by name: one directory of `corpus` and one coverage-guided target each.
+pub const BODIES: [(&str, fn(&[u8])); 5] = [
+    ("scan", scan),
+    ("answer", answer),
+    ("rewrite", rewrite),
+    ("uri", uri),
+    ("value", value),
+];
+
+/// Whether `part` lies inside `whole`: what a zero-copy parser returns always does.
+pub fn is_inside(part: &[u8], whole: &[u8]) -> bool {
+    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
+    part.start >= whole.start && part.end <= whole.end
+}

@@ -1,0 +1,89 @@
+//! Replays what fuzzing has found, the systematic anomalies, and a seeded stream of mutations.
+
+use std::path::Path;
+
+use lampfield::sip::{Message, Start};
+use lampfield_fuzz::mutate::{Mutator, systematic};
+use lampfield_fuzz::{BODIES, seeds};
+
+/// Says which input broke the body before the panic goes on.
+fn run(name: &str, body: fn(&[u8]), data: &[u8], which: &str) {
+    let result = std::panic::catch_unwind(|| body(data));
+    if let Err(panic) = result {
+        println!(
+            "{name} broke on {which}: {:?}",
+            String::from_utf8_lossy(data)
+        );
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn the_kept_corpora_break_nothing() {
+    for (name, body) in BODIES {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("corpus")
+            .join(name);
+        let mut files: Vec<_> = std::fs::read_dir(&directory)
+            .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+            .map(|entry| entry.expect("a directory entry").path())
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "{name} has no corpus");
+        for file in files {
+            let data = std::fs::read(&file).expect("a readable file");
+            run(name, body, &data, &file.to_string_lossy());
+        }
+    }
+}
+
+#[test]
+fn one_anomaly_in_any_field_breaks_nothing() {
+    let messages = systematic(seeds::subscribe());
+    assert!(messages.len() > 3_000, "only {}", messages.len());
+    let mut refused = 0;
+    for (number, message) in messages.iter().enumerate() {
+        for (name, body) in BODIES {
+            run(name, body, message, &format!("anomaly {number}"));
+        }
+        refused +=
+            u64::from(Message::scan(message).is_ok_and(|message| message.request().is_err()));
+    }
+    assert!(refused > 1_000, "anomalies that are refused: {refused}");
+}
+
+#[test]
+fn seeded_mutations_break_nothing() {
+    let seed = 20_261_122;
+    println!("seed {seed}");
+    let mut mutator = Mutator::new(seed, seeds::messages());
+    let (mut sound, mut responses) = (0, 0);
+    for number in 0..40_000 {
+        let message = mutator.next_message();
+        for (name, body) in BODIES {
+            run(
+                name,
+                body,
+                &message,
+                &format!("mutation {number} of seed {seed}"),
+            );
+        }
+        if let Ok(message) = Message::scan(&message) {
+            sound += u32::from(message.request().is_ok());
+            responses += u32::from(matches!(message.start, Start::Response { .. }));
+        }
+    }
+    // The damage is mild enough that both sides of every decision are reached.
+    assert!(sound > 2_000, "sound requests: {sound}");
+    assert!(responses > 500, "responses: {responses}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_messages() {
+    let stream = |seed| {
+        let mut mutator = Mutator::new(seed, seeds::messages());
+        (0..50).map(|_| mutator.next_message()).collect::<Vec<_>>()
+    };
+    assert_eq!(stream(7), stream(7));
+    assert_ne!(stream(7), stream(8));
+}
