@@ -1,31 +1,45 @@
 //! How many NOTIFYs may be on their way at once: so few that neither our socket buffer nor the peers'
 //! overflows with a burst of answers, so many that the line is never idle.
 //!
-//! Only those younger than T1 count: what a dead phone does not answer leaves the count after T1 and
-//! costs the living nothing. An answer in time widens the window; a request that was answered only
-//! after it had been sent again, or that the kernel refused, halves it, at most once in T1.
+//! Only those younger than T1 count: what a dead phone does not answer leaves the count after T1. Each answer
+//! in time lets one more out than it frees, so the living get on however many dead are among them, until
+//! datagrams are lost. Then the window halves and grows slowly. One phone with a slow line is no loss: what
+//! counts is how many of the answers within T1 came only after the request had been sent again.
 
 use crate::config::limits;
 use crate::time::{T1, Time};
 
-/// So many answers in time, for each that fits in the window, widen it by one: 2 doubles it in two rounds.
-const IN_FLIGHT_GROWTH: usize = 2;
+/// One late answer in so many is a loss.
+const LATE_SHARE: usize = 8;
+/// Fewer late answers than this within T1 are nobody's loss but their own.
+const LATE_MIN: usize = 4;
 
 /// The window of one shard.
 #[derive(Debug)]
 pub struct Window {
     size: usize,
-    /// Answers in time since the window last grew.
-    answered: usize,
-    halved_at: Option<Time>,
+    /// Up to here it grows by one with each answer, beyond it by one with each windowful of answers.
+    threshold: usize,
+    /// Answers since it last grew beyond the threshold.
+    credit: usize,
+    /// When the counting of answers began.
+    epoch: Time,
+    in_time: usize,
+    late: usize,
+    /// It has been halved since the counting began.
+    halved: bool,
 }
 
 impl Default for Window {
     fn default() -> Self {
         Window {
             size: limits::IN_FLIGHT_START,
-            answered: 0,
-            halved_at: None,
+            threshold: limits::IN_FLIGHT_MAX,
+            credit: 0,
+            epoch: Time::ZERO,
+            in_time: 0,
+            late: 0,
+            halved: false,
         }
     }
 }
@@ -42,25 +56,47 @@ impl Window {
     }
 
     /// An answer came before the request had to be sent again.
-    pub fn answered(&mut self) {
-        self.answered += 1;
-        if self.answered * IN_FLIGHT_GROWTH >= self.size {
-            self.answered = 0;
+    pub fn answered(&mut self, now: Time) {
+        self.turn(now);
+        self.in_time += 1;
+        self.credit += 1;
+        if self.size < self.threshold || self.credit >= self.size {
+            self.credit = 0;
             self.size = (self.size + 1).min(limits::IN_FLIGHT_MAX);
         }
     }
 
-    /// A living peer was heard only after a retransmission, or our own socket was full.
-    pub fn lost(&mut self, now: Time) {
-        if self
-            .halved_at
-            .is_some_and(|halved_at| now.since(halved_at) < T1)
-        {
-            return;
+    /// An answer came only after the request had been sent again.
+    pub fn late(&mut self, now: Time) {
+        self.turn(now);
+        self.late += 1;
+        if self.late >= LATE_MIN && self.late * LATE_SHARE > self.in_time + self.late {
+            self.halve();
         }
-        self.halved_at = Some(now);
-        self.answered = 0;
-        self.size = (self.size / 2).max(limits::IN_FLIGHT_MIN);
+    }
+
+    /// The kernel took no more.
+    pub fn refused(&mut self, now: Time) {
+        self.turn(now);
+        self.halve();
+    }
+
+    fn turn(&mut self, now: Time) {
+        if now.since(self.epoch) >= T1 {
+            self.epoch = now;
+            self.in_time = 0;
+            self.late = 0;
+            self.halved = false;
+        }
+    }
+
+    fn halve(&mut self) {
+        if !self.halved {
+            self.halved = true;
+            self.credit = 0;
+            self.size = (self.size / 2).max(limits::IN_FLIGHT_MIN);
+            self.threshold = self.size;
+        }
     }
 }
 
@@ -69,38 +105,61 @@ mod tests {
     use super::*;
     use core::time::Duration;
 
+    const NOW: Time = Time::from_millis(1_000);
+
     #[test]
-    fn answers_widen_it_to_its_limit() {
+    fn each_answer_widens_it_until_something_is_lost() {
         let mut window = Window::default();
-        for _ in 0..limits::IN_FLIGHT_MAX * limits::IN_FLIGHT_MAX {
-            window.answered();
+        for _ in 0..limits::IN_FLIGHT_START {
+            window.answered(NOW);
+        }
+        assert_eq!(window.size(), 2 * limits::IN_FLIGHT_START);
+        window.refused(NOW);
+        assert_eq!(window.size(), limits::IN_FLIGHT_START);
+        for _ in 0..limits::IN_FLIGHT_START {
+            window.answered(NOW);
+        }
+        assert_eq!(window.size(), limits::IN_FLIGHT_START + 1);
+    }
+
+    #[test]
+    fn it_stays_within_its_limits() {
+        let mut window = Window::default();
+        for _ in 0..2 * limits::IN_FLIGHT_MAX {
+            window.answered(NOW);
         }
         assert_eq!(window.size(), limits::IN_FLIGHT_MAX);
-        assert!(window.is_open(limits::IN_FLIGHT_MAX - 1));
-        assert!(!window.is_open(limits::IN_FLIGHT_MAX));
+        assert!(
+            window.is_open(limits::IN_FLIGHT_MAX - 1) && !window.is_open(limits::IN_FLIGHT_MAX)
+        );
+        for second in 2..100 {
+            window.refused(Time::from_millis(second * 1000));
+        }
+        assert_eq!(window.size(), limits::IN_FLIGHT_MIN);
+        assert!(window.is_open(0));
     }
 
     #[test]
     fn one_burst_of_losses_halves_it_once() {
         let mut window = Window::default();
-        let now = Time::from_millis(1_000);
         for millis in 0..500 {
-            window.lost(now + Duration::from_millis(millis));
+            window.late(NOW + Duration::from_millis(millis));
         }
         assert_eq!(window.size(), limits::IN_FLIGHT_START / 2);
-        for _ in 0..100 {
-            window.lost(now + T1);
-        }
-        assert_eq!(window.size(), limits::IN_FLIGHT_START / 4);
     }
 
     #[test]
-    fn it_never_closes() {
+    fn a_few_phones_with_a_slow_line_change_nothing() {
         let mut window = Window::default();
-        for second in 0..100 {
-            window.lost(Time::from_millis(second * 1000));
+        for round in 0..100u64 {
+            let now = Time::from_millis(1_000 + round * 500);
+            for _ in 0..90 {
+                window.answered(now);
+            }
+            for _ in 0..10 {
+                window.late(now);
+            }
         }
-        assert_eq!(window.size(), limits::IN_FLIGHT_MIN);
-        assert!(window.is_open(0));
+        assert!(window.size() > limits::IN_FLIGHT_START);
     }
 }

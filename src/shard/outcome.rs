@@ -54,9 +54,9 @@ impl Shard {
             out.released.push(slot);
         }
         if finished.retransmitted {
-            self.window.lost(now);
+            self.window.late(now);
         } else if !finished.replaced {
-            self.window.answered();
+            self.window.answered(now);
         }
         let Some(index) = self.user(finished.user) else {
             return;
@@ -177,7 +177,7 @@ impl Shard {
         out: &mut Effects,
     ) {
         if FULL.contains(&errno) {
-            self.window.lost(now);
+            self.window.refused(now);
         }
         if tag == SendTag::NONE {
             return self.stats.record(Counter::ResponseSendFailed);

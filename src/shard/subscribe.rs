@@ -55,6 +55,11 @@ impl Shard {
         let copy = self
             .copy_of(now, resource.as_str(), out)
             .ok_or_else(|| self.busy(request, flow))?;
+        let watchers = self.copies.copy(copy).watchers(wanted.package.aspect).len();
+        if watchers >= limits::WATCHERS_PER_RESOURCE {
+            self.stats.record(Counter::LimitWatchersPerResource);
+            return Err(self.busy(request, flow));
+        }
         let partition = self.settings.phone_partition(request);
         let place = Accepted {
             text,
