@@ -8,10 +8,13 @@
 //!
 //! The wheel reads no clock, calls nobody back and never fires early: a deadline is rounded up to its tick.
 
+mod nodes;
+
 use core::num::NonZeroU32;
 
+use nodes::{Node, Nodes};
+
 use crate::config::limits::TIMERS_PER_SHARD;
-use crate::slab::Slab;
 use crate::time::Time;
 
 const LEVELS: usize = 6;
@@ -53,20 +56,7 @@ pub struct Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(NonZeroU32);
 
-/// 24 bytes, also as an entry of the slab.
-#[derive(Debug)]
-struct Node {
-    previous: u32,
-    next: u32,
-    tick: u64,
-    index: u32,
-    owner: Owner,
-    /// From 1 to 255: recognises a stale `TimerId`.
-    check: u8,
-}
-
 const _: () = assert!(TIMERS_PER_SHARD <= 1 << INDEX_BITS);
-const _: () = assert!(size_of::<Node>() == 24);
 const _: () = assert!(size_of::<Option<TimerId>>() == 4);
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +70,7 @@ struct List {
 pub struct Wheel {
     /// How far the wheel has turned: nothing that is still set lies before it.
     elapsed: u64,
-    nodes: Slab<Node>,
+    nodes: Nodes,
     lists: Box<[List; LISTS]>,
     /// One bit for each slot with timers in it.
     occupied: [u64; LEVELS],
@@ -92,7 +82,7 @@ impl Wheel {
     pub fn new(now: Time) -> Self {
         Wheel {
             elapsed: now.millis(),
-            nodes: Slab::with_limit(TIMERS_PER_SHARD),
+            nodes: Nodes::new(),
             lists: Box::new(core::array::from_fn(|list| List {
                 first: END | list as u32,
                 last: END | list as u32,
@@ -109,7 +99,7 @@ impl Wheel {
 
     /// Whether none is set.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.nodes.len() == 0
     }
 
     /// Sets a timer: `token` comes back from the first `pop` at or after `when`, rounded up to the millisecond.
@@ -129,10 +119,11 @@ impl Wheel {
             owner: token.owner,
             check: self.check,
         };
-        let key = self
-            .nodes
-            .insert(node)
-            .expect("each table that sets timers has a limit of its own");
+        assert!(
+            self.nodes.len() < TIMERS_PER_SHARD,
+            "each table that sets timers has a limit of its own"
+        );
+        let key = self.nodes.insert(node);
         self.link(key, tick);
         name(key, self.check)
     }
@@ -178,12 +169,14 @@ impl Wheel {
             self.elapsed = start;
             if list < SLOTS {
                 let key = self.lists[list].first;
-                self.unlink(key);
-                let node = self.nodes.remove(key);
-                return Some(Token {
+                let node = &self.nodes[key];
+                let token = Token {
                     owner: node.owner,
                     index: node.index,
-                });
+                };
+                self.unlink(key);
+                self.nodes.remove(key);
+                return Some(token);
             }
             self.cascade(list);
         }
@@ -293,6 +286,7 @@ impl Wheel {
         let name = timer.0.get();
         let key = name & ((1 << INDEX_BITS) - 1);
         let node = self.nodes.get(key)?;
+        // A vacant node has the check 0, which no name has.
         (u32::from(node.check) == name >> INDEX_BITS).then_some(key)
     }
 }

@@ -30,7 +30,6 @@ const LAYERS: &[&[&str]] = &[
 
 /// Leaves that stand on other leaves.
 const LEAVES: &[(&str, &str)] = &[
-    ("wheel", "slab"),
     ("wheel", "time"),
     ("slab", "bits"),
     ("arena", "bits"),
