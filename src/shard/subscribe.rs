@@ -366,6 +366,7 @@ fn tag_of(remote: &[u8]) -> &[u8] {
 /// The first hop of a dialog's stored Route lines; behind a strict router it is the Request-URI itself.
 fn first_route<'a>(routes: &'a [u8], target: &'a [u8]) -> Option<Uri<'a>> {
     let line = routes.strip_prefix(b"Route: ")?;
+    // NOT SIP: a line of our own making.
     let end = memchr::memchr(b'\r', line)?;
     let first = Uri::parse(NameAddr::parse(&line[..end]).ok()?.uri).ok()?;
     if first.is_loose() {
