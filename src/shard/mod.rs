@@ -184,12 +184,13 @@ impl Shard {
             Owner::ServerTransaction => self.servers.on_timer(now, &mut self.wheel),
             Owner::Subscription => self.on_deadline(now, token.index, out),
             Owner::Publication => {
-                self.stats.record(Counter::PublicationExpired);
                 self.compositor.expire(now, token, &mut self.wheel);
+                self.stats.record(Counter::PublicationExpired);
             }
             Owner::Hint => {
-                self.stats.record(Counter::HintExpired);
-                self.compositor.expire(now, token, &mut self.wheel);
+                if self.compositor.expire(now, token, &mut self.wheel) {
+                    self.stats.record(Counter::HintExpired);
+                }
             }
             Owner::Copy => self.on_copy_timer(now, token.index, out),
             Owner::Shard => self.stalled = false,

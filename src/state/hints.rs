@@ -101,19 +101,23 @@ impl Compositor {
         Ok(known.then_some(changed))
     }
 
-    pub(super) fn expire_hint(&mut self, now: Time, index: u32, wheel: &mut Wheel) {
+    /// Whether a source's word has expired; the timers of tombstones and of sources themselves say nothing new.
+    pub(super) fn expire_hint(&mut self, now: Time, index: u32, wheel: &mut Wheel) -> bool {
         if index & SOURCE_BIT != 0 {
-            return self.work_on_source(now, index & !SOURCE_BIT, wheel);
+            self.work_on_source(now, index & !SOURCE_BIT, wheel);
+            return false;
         }
         let hint = &mut self.hints[index];
         hint.timer = None;
         let resource = hint.resource;
-        if hint.content.is_some() {
+        let expired = hint.content.is_some();
+        if expired {
             self.silence(now, index, wheel);
         } else {
             self.remove_hint(index, wheel);
         }
         self.recompose(now, resource, &Aspect::ALL);
+        expired
     }
 
     /// Checks a word and writes it down; says which resource is to be composed anew.

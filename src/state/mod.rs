@@ -145,11 +145,14 @@ impl Compositor {
         self.changes.drain(..)
     }
 
-    /// A timer of [`Owner::Hint`] or [`Owner::Publication`] is due.
-    pub fn expire(&mut self, now: Time, token: Token, wheel: &mut Wheel) {
+    /// A timer of [`Owner::Hint`] or [`Owner::Publication`] is due. Whether a hint or publication has expired with it.
+    pub fn expire(&mut self, now: Time, token: Token, wheel: &mut Wheel) -> bool {
         match token.owner {
             Owner::Hint => self.expire_hint(now, token.index, wheel),
-            Owner::Publication => self.expire_publication(now, token.index),
+            Owner::Publication => {
+                self.expire_publication(now, token.index);
+                true
+            }
             Owner::ClientTransaction
             | Owner::ServerTransaction
             | Owner::Subscription
