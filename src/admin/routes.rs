@@ -77,13 +77,9 @@ async fn with_problems(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let problem = match response.status() {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            let mut answer = Problem::method(allowed(&response, &path)).into_response();
-            if let Some(allow) = response.headers().get("allow") {
-                answer.headers_mut().insert("allow", allow.clone());
-            }
-            return answer;
-        }
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method(format!(
+            "{path} has other methods: the Allow header names them"
+        )),
         StatusCode::PAYLOAD_TOO_LARGE if is_plain(&response) => {
             Problem::too_large(format!("the body is longer than {path} takes"))
         }
@@ -93,12 +89,6 @@ async fn with_problems(request: Request, next: Next) -> Response {
         _ => return response,
     };
     problem.into_response()
-}
-
-fn allowed(response: &Response, path: &str) -> String {
-    let allow = response.headers().get("allow");
-    let methods = allow.and_then(|value| value.to_str().ok()).unwrap_or("");
-    format!("{path} knows {methods}")
 }
 
 /// Not one of our own problems.

@@ -1,6 +1,5 @@
 //! The TOML file, read key by key; the command line goes over it.
 
-use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -10,11 +9,12 @@ use crate::config::listen::{AddressError, parse_admin, parse_advertise, parse_li
 use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
-use crate::config::settings::{
-    Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, OnTimeout, PACKAGES,
-    PackageExpiry, Pin,
-};
+use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::who;
+use crate::shard::settings::Expiry;
+use crate::state::{self, DndShows};
+use crate::subscription::outcome::OnTimeout;
+use crate::subscription::package::{PACKAGES, RenderOptions};
 use crate::transport::NatMode;
 
 /// Why there is no configuration.
@@ -90,10 +90,12 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         .map(|shards| shards.value as u16);
     let pin = read_pin(&mut root, flags, notes);
     let data_dir = root.text("data_dir").map(|text| PathBuf::from(text.value));
-    let log = root.text("log").map(|text| text.value.to_owned());
+    let log = read_log(&mut root, notes);
     let (admin, admin_span) = read_admin(&mut root, path, flags);
-    let packages = read_packages(&mut root);
-    let (on_timeout, call_details) = read_notify(&mut root);
+    let subscribe_expiry = read_packages(&mut root);
+    let publish_expiry = read_publish(&mut root);
+    let (on_timeout, render) = read_notify(&mut root);
+    let compose = read_hints(&mut root);
     let policy = who::read(&mut root, path, &listeners, flags);
     root.finish();
     refuse_open_listeners(&listeners, &policy, notes);
@@ -104,11 +106,13 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         pin,
         data_dir: flags.data_dir.clone().or(data_dir),
         admin,
-        packages,
+        subscribe_expiry,
+        publish_expiry,
         on_timeout,
-        call_details,
+        render,
+        compose,
         policy,
-        log: log.unwrap_or_else(|| "info".to_owned()),
+        log,
     }
 }
 
@@ -257,6 +261,21 @@ fn read_pin(root: &mut Section<'_>, flags: &Flags, notes: &Notes) -> Pin {
     }
 }
 
+/// A filter of `tracing`.
+fn read_log(root: &mut Section<'_>, notes: &Notes) -> String {
+    let Some(text) = root.text("log") else {
+        return "info".to_owned();
+    };
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(text.value) {
+        notes.push(
+            Problem::at(text.span, format!("this is no log filter: {error}")).help(
+                "write \"info\", \"debug\", or levels for parts: \"info,lampfield::uring=debug\"",
+            ),
+        );
+    }
+    text.value.to_owned()
+}
+
 /// The admin port, and where the file names its address.
 fn read_admin(
     root: &mut Section<'_>,
@@ -320,70 +339,107 @@ fn read_token(section: &mut Section<'_>, path: &Path) -> Option<String> {
     Some(token)
 }
 
-fn read_packages(root: &mut Section<'_>) -> Vec<PackageExpiry> {
+/// By the number of the package.
+fn read_packages(root: &mut Section<'_>) -> Vec<Expiry> {
     let mut section = root.section("packages");
-    let packages = PACKAGES
+    let expiry = PACKAGES
         .iter()
-        .map(|name| {
-            let table = section.as_mut().and_then(|section| section.section(name));
-            table.map_or(PackageExpiry::of(name), |table| read_package(name, table))
+        .zip(Expiry::of_packages())
+        .map(|(package, standard)| {
+            let table = section
+                .as_mut()
+                .and_then(|section| section.section(package.name));
+            table.map_or(standard, |table| {
+                read_expiry(
+                    &format!("subscriptions to {}", package.name),
+                    table,
+                    standard,
+                )
+            })
         })
         .collect();
     if let Some(section) = section {
         section.finish();
     }
-    packages
+    expiry
 }
 
-fn read_package(name: &'static str, mut section: Section<'_>) -> PackageExpiry {
+fn read_publish(root: &mut Section<'_>) -> Expiry {
+    let standard = Expiry::default();
+    let section = root.section("publish");
+    section.map_or(standard, |section| {
+        read_expiry("publications", section, standard)
+    })
+}
+
+fn read_expiry(what: &str, mut section: Section<'_>, standard: Expiry) -> Expiry {
     let notes = section.notes();
-    let limits = 1..=u64::from(u32::MAX);
     // An interval of an hour or more may not be refused as too short (RFC 6665 4.2.1.1).
     let min = section.number("expires_min", 1..=3600);
-    let default = section.number("expires_default", limits.clone());
-    let max = section.number("expires_max", limits);
+    let default = section.number("expires_default", 1..=u64::from(u32::MAX));
+    let max = section.number("expires_max", 1..=u64::from(u32::MAX));
     section.finish();
-    let standard = PackageExpiry::of(name);
     let span = [&min, &default, &max]
         .into_iter()
         .flatten()
         .map(|number| number.span.clone())
         .next_back();
-    let seconds = |number: Option<Placed<u64>>, otherwise: Duration| {
-        number.map_or(otherwise, |number| Duration::from_secs(number.value))
+    let seconds = |number: Option<Placed<u64>>, otherwise: u32| {
+        number.map_or(otherwise, |number| number.value as u32)
     };
-    let min = seconds(min, standard.min);
-    let max = seconds(max, standard.max.max(min));
-    let default = seconds(default, standard.default.clamp(min, max.max(min)));
+    let min = seconds(min, standard.min_seconds);
+    let max = seconds(max, standard.max_seconds.max(min));
+    let default = seconds(default, standard.default_seconds.clamp(min, max.max(min)));
     if let (false, Some(span)) = (min <= default && default <= max, span) {
         let what = format!(
-            "subscriptions to {name} cannot last at least {}, by default {} and at most {} seconds",
-            min.as_secs(),
-            default.as_secs(),
-            max.as_secs()
+            "{what} cannot last at least {min}, by default {default} and at most {max} seconds"
         );
         notes.push(
             Problem::at(span, what)
                 .help("write numbers so that expires_min <= expires_default <= expires_max"),
         );
     }
-    PackageExpiry {
-        package: name,
-        default,
-        min,
-        max,
+    Expiry {
+        default_seconds: default,
+        min_seconds: min,
+        max_seconds: max,
     }
 }
 
-fn read_notify(root: &mut Section<'_>) -> (OnTimeout, bool) {
+fn read_notify(root: &mut Section<'_>) -> (OnTimeout, RenderOptions) {
+    let mut render = RenderOptions::default();
     let Some(mut section) = root.section("notify") else {
-        return (OnTimeout::default(), true);
+        return (OnTimeout::default(), render);
     };
     let on_timeout = section.word(
         "on_timeout",
         &[("remove", OnTimeout::Remove), ("park", OnTimeout::Park)],
     );
-    let call_details = section.flag("call_details");
+    if let Some(shown) = section.flag("call_details") {
+        render.withhold_details = !shown;
+    }
+    if let Some(all) = section.flag("all_dialogs") {
+        render.all_dialogs = all;
+    }
+    if let Some(counts) = section.flag("message_counts") {
+        render.message_counts = counts;
+    }
     section.finish();
-    (on_timeout.unwrap_or_default(), call_details.unwrap_or(true))
+    (on_timeout.unwrap_or_default(), render)
+}
+
+fn read_hints(root: &mut Section<'_>) -> state::Settings {
+    let mut compose = state::Settings::default();
+    let Some(mut section) = root.section("hints") else {
+        return compose;
+    };
+    let shows = [
+        ("confirmed", DndShows::Confirmed),
+        ("terminated", DndShows::Terminated),
+    ];
+    compose.dnd_shows = section.word("dnd_shows", &shows).unwrap_or_default();
+    let source = section.text("mailbox_source");
+    compose.mailbox_source = source.map(|source| source.value.into());
+    section.finish();
+    compose
 }

@@ -25,6 +25,4 @@ pub use file::{LoadError, load};
 #[cfg(feature = "server")]
 pub use problem::{Problem, Problems};
 #[cfg(feature = "server")]
-pub use settings::{
-    Admin, Advertise, Config, DEFAULT_ADMIN, Flags, Listener, OnTimeout, PackageExpiry, Pin,
-};
+pub use settings::{Admin, Advertise, Config, DEFAULT_ADMIN, Flags, Listener, Pin};

@@ -1,10 +1,13 @@
 //! What a server runs with. Plain data; whoever makes it has checked it.
 
 use core::net::SocketAddr;
-use core::time::Duration;
 use std::path::PathBuf;
 
 use crate::policy::PolicySettings;
+use crate::shard::settings::Expiry;
+use crate::state;
+use crate::subscription::outcome::OnTimeout;
+use crate::subscription::package::RenderOptions;
 use crate::transport::NatMode;
 
 /// Where SIP is served when nobody says otherwise; the second one only where the host has IPv6.
@@ -24,10 +27,12 @@ pub struct Config {
     pub admin: Admin,
     /// Gate `i` is that of listener `i`.
     pub policy: PolicySettings,
-    pub packages: Vec<PackageExpiry>,
+    /// Of subscriptions, by the number of the package.
+    pub subscribe_expiry: Vec<Expiry>,
+    pub publish_expiry: Expiry,
     pub on_timeout: OnTimeout,
-    /// Whether watchers are shown who calls whom, or the state alone.
-    pub call_details: bool,
+    pub render: RenderOptions,
+    pub compose: state::Settings,
     /// A filter of `tracing`: `info`, or `info,lampfield::uring=debug`.
     pub log: String,
 }
@@ -68,43 +73,6 @@ pub struct Admin {
     pub address: SocketAddr,
     /// What `Authorization: Bearer` must carry.
     pub token: Option<String>,
-}
-
-/// How long subscriptions of one event package live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackageExpiry {
-    pub package: &'static str,
-    /// For a SUBSCRIBE that asks for none.
-    pub default: Duration,
-    /// Less is refused with 423.
-    pub min: Duration,
-    /// More is cut to this.
-    pub max: Duration,
-}
-
-/// What becomes of a subscription whose phone does not answer a NOTIFY.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnTimeout {
-    /// It ends (RFC 6665 4.2.2).
-    #[default]
-    Remove,
-    /// It is silent until its phone is heard again, or it expires.
-    Park,
-}
-
-/// The event packages that are served, with their default expiry.
-pub const PACKAGES: [&str; 3] = ["dialog", "presence", "message-summary"];
-
-impl PackageExpiry {
-    /// What holds where the file says nothing.
-    pub const fn of(package: &'static str) -> Self {
-        PackageExpiry {
-            package,
-            default: Duration::from_secs(3600),
-            min: Duration::from_secs(60),
-            max: Duration::from_secs(7200),
-        }
-    }
 }
 
 /// What the command line says over the file. Texts are not yet checked.

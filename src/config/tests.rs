@@ -1,10 +1,10 @@
 //! Whole files, as people write them.
 
-use core::time::Duration;
-
 use super::file::parse;
-use super::settings::{Config, Flags, OnTimeout, Pin};
+use super::settings::{Config, Flags, Pin};
 use crate::policy::{Algorithm, Otherwise};
+use crate::state::DndShows;
+use crate::subscription::outcome::OnTimeout;
 use crate::transport::NatMode;
 
 fn good(text: &str, flags: &Flags) -> Config {
@@ -78,6 +78,14 @@ expires_max = 900
 [notify]
 on_timeout = "park"
 call_details = false
+
+[publish]
+expires_default = 600
+expires_max = 1800
+
+[hints]
+dnd_shows = "terminated"
+mailbox_source = "voicemail"
 "#;
 
 #[test]
@@ -111,14 +119,13 @@ fn every_key_is_read() {
         "loopback asks nobody by default"
     );
     assert_eq!(policy.shared_watchers, ["panel@example.com"]);
-    let dialog = config.packages[0];
-    assert_eq!(
-        (dialog.min, dialog.max),
-        (Duration::from_secs(30), Duration::from_secs(900))
-    );
-    assert_eq!(config.packages[1].max, Duration::from_secs(7200));
+    let dialog = config.subscribe_expiry[0];
+    assert_eq!((dialog.min_seconds, dialog.max_seconds), (30, 900));
+    assert_eq!(config.subscribe_expiry[1].max_seconds, 3600);
+    assert_eq!(config.publish_expiry.max_seconds, 1800);
     assert_eq!(config.on_timeout, OnTimeout::Park);
-    assert!(!config.call_details);
+    assert!(config.render.withhold_details);
+    assert_eq!(config.compose.dnd_shows, DndShows::Terminated);
 }
 
 #[test]
@@ -276,6 +283,7 @@ fn every_mistake_has_its_place_and_a_remedy() {
             "unknown key `dialogs`",
             "`dialog`",
         ),
+        ("log = \"=,=\"\n", "1:7", "no log filter", "debug"),
         (
             "[notify]\non_timeout = \"keep\"\n",
             "2:14",

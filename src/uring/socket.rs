@@ -211,6 +211,14 @@ impl OpenError {
         self.error.kind()
     }
 
+    /// Whether this machine has no such address, or no such family of addresses.
+    pub fn is_absent(&self) -> bool {
+        matches!(
+            self.error.raw_os_error(),
+            Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
+        )
+    }
+
     fn advice(&self) -> Option<String> {
         let port = self.address.port();
         match self.error.raw_os_error()? {

@@ -6,6 +6,7 @@ use crate::text;
 /// From top to bottom.
 const LAYERS: &[&[&str]] = &[
     &["main"],
+    &["cli"],
     &["server"],
     &["uring", "admin", "config"],
     &["shard"],

@@ -1,0 +1,225 @@
+//! Starts everything and stops it again. What happens in between is the business of the shards and of `admin`.
+//!
+//! ```text
+//!  start   probe the kernel - secrets - sockets - shards, one thread each - admin port
+//!  stop    not ready - subscriptions are told - admin port closes - rings are emptied - threads end
+//! ```
+
+mod listen;
+mod run;
+mod secrets;
+
+use core::fmt;
+use core::net::SocketAddr;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::Runtime;
+
+pub use run::How;
+
+use crate::config::limits;
+use crate::config::{Config, Pin};
+use crate::partition::{Secrets, ShardId};
+use crate::policy::{Fault, Policy};
+use crate::shard::Shard;
+use crate::shard::settings::Settings;
+use crate::uring::drive::{Plan, ShardThread};
+use crate::uring::pin::PinError;
+use crate::uring::post::Control;
+use crate::uring::probe::Missing;
+use crate::uring::ring::RingOptions;
+use crate::uring::socket::OpenError;
+use crate::uring::{clock, drive, pin, post, probe};
+
+use listen::Opened;
+use secrets::SecretsError;
+
+/// Why the server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    Kernel(Missing),
+    Secrets(SecretsError),
+    Policy(Fault),
+    Listen(OpenError),
+    Pin(PinError),
+    Admin(SocketAddr, io::Error),
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Kernel(missing) => missing.fmt(f),
+            StartError::Secrets(error) => error.fmt(f),
+            StartError::Policy(fault) => fault.fmt(f),
+            StartError::Listen(error) => error.fmt(f),
+            StartError::Pin(error) => error.fmt(f),
+            StartError::Admin(address, error) => {
+                write!(f, "cannot listen on the admin port {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        write!(f, " (another process has it; choose one with --admin)")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            StartError::Thread(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+/// A server that has started.
+pub struct Server {
+    threads: Vec<ShardThread>,
+    control: Control,
+    secrets: Secrets,
+    policy: Arc<Policy>,
+    admin_listener: std::net::TcpListener,
+    runtime: Runtime,
+    started: Started,
+}
+
+/// What a person wants to know of it.
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub shards: u16,
+    pub listeners: Vec<SocketAddr>,
+    /// Addresses that this host does not have and nobody had asked for.
+    pub left_out: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    /// Settings that work, and about which something should be known.
+    pub remarks: Vec<String>,
+    /// Without it what phones were told is worth nothing after a restart.
+    pub keeps_secrets: bool,
+    pub token: Option<String>,
+}
+
+impl Server {
+    /// Starts; once this returns, SIP is served.
+    pub fn start(config: &Config) -> Result<Server, StartError> {
+        probe::probe().map_err(StartError::Kernel)?;
+        let secrets = secrets::load(config.data_dir.as_deref()).map_err(StartError::Secrets)?;
+        let policy = Policy::new(&config.policy, &secrets, None).map_err(StartError::Policy)?;
+        let policy = Arc::new(policy);
+        let shards = config.shards.unwrap_or_else(default_shards);
+        let cpus = plan_cpus(&config.pin, shards)?;
+        let admin_listener = open_admin(config.admin.address)?;
+        let admin = admin_listener.local_addr().map_err(StartError::Thread)?;
+        let opened = listen::open(config, shards).map_err(StartError::Listen)?;
+        let started = Started {
+            shards,
+            listeners: opened.addresses(),
+            left_out: opened.left_out.clone(),
+            admin,
+            remarks: policy.remarks().to_vec(),
+            keeps_secrets: config.data_dir.is_some(),
+            token: config.admin.token.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let (threads, control) = start_shards(config, &secrets, &policy, opened, &cpus)?;
+        Ok(Server {
+            threads,
+            control,
+            secrets,
+            policy,
+            admin_listener,
+            runtime,
+            started,
+        })
+    }
+
+    /// What was started.
+    pub fn started(&self) -> &Started {
+        &self.started
+    }
+
+    /// Serves until a signal ends it.
+    pub fn run(self) -> How {
+        run::run(self)
+    }
+}
+
+fn default_shards() -> u16 {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    cpus.min(limits::SHARDS_MAX) as u16
+}
+
+fn plan_cpus(pin: &Pin, shards: u16) -> Result<Vec<Option<usize>>, StartError> {
+    let pin = match pin {
+        Pin::Auto => pin::Pin::Auto,
+        Pin::Off => pin::Pin::Off,
+        Pin::List(cpus) => pin::Pin::List(cpus.clone()),
+    };
+    let cpus = pin::cpus().map_err(StartError::Thread)?;
+    pin::plan(&pin, shards, &cpus).map_err(StartError::Pin)
+}
+
+fn open_admin(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let failed = |error| StartError::Admin(address, error);
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// One thread for each shard. If one does not start, those that have are stopped.
+fn start_shards(
+    config: &Config,
+    secrets: &Secrets,
+    policy: &Arc<Policy>,
+    opened: Opened,
+    cpus: &[Option<usize>],
+) -> Result<(Vec<ShardThread>, Control), StartError> {
+    let shards = cpus.len() as u16;
+    let (mailboxes, control) = post::office(shards).map_err(StartError::Thread)?;
+    let mut threads: Vec<ShardThread> = Vec::with_capacity(cpus.len());
+    for ((mailbox, listeners), cpu) in mailboxes.into_iter().zip(opened.sockets).zip(cpus) {
+        let mut settings = Settings::new(
+            mailbox.shard(),
+            shards,
+            secrets.clone(),
+            secrets::random().map_err(StartError::Secrets)?,
+            opened.listeners.clone(),
+            Arc::clone(policy),
+        );
+        settings
+            .subscribe_expiry
+            .clone_from(&config.subscribe_expiry);
+        settings.publish_expiry = config.publish_expiry;
+        settings.on_timeout = config.on_timeout;
+        settings.render = config.render;
+        settings.compose = config.compose.clone();
+        let plan = Plan {
+            mailbox,
+            listeners,
+            ring: RingOptions::default(),
+            cpu: *cpu,
+        };
+        match drive::start(plan, move || Shard::new(settings, clock::now())) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                stop_threads(threads, &control);
+                return Err(StartError::Thread(error));
+            }
+        }
+    }
+    Ok((threads, control))
+}
+
+/// Each ring is emptied to its last completion before its thread ends.
+fn stop_threads(threads: Vec<ShardThread>, control: &Control) {
+    for shard in (0..control.shards()).map(ShardId) {
+        control.shard(shard).stop();
+    }
+    for thread in threads {
+        let shard = thread.shard();
+        let ended = thread.join();
+        tracing::debug!(shard = shard.0, ?ended, "shard ended");
+    }
+}

@@ -1,0 +1,213 @@
+//! The control thread while the server runs, and the way to its end.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Server, stop_threads};
+use crate::admin::{self, Admin, Shards};
+use crate::partition::{Owners, ShardId};
+use crate::shard::control::{Answer, Ask};
+use crate::uring::drive::ShardThread;
+use crate::uring::post::{Control, ShardHandle};
+
+/// Subscriptions are told of the end for at most so long.
+const DRAIN: Duration = Duration::from_secs(2);
+/// What a shard may need on top of that to answer.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// Requests to the admin port that are still being answered get so long.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+/// How often the control thread looks whether its shards live.
+const LOOK_AFTER_SHARDS: Duration = Duration::from_millis(500);
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As asked, with everything told that could be told.
+    Asked,
+    /// At once, because the end was asked for twice.
+    AtOnce,
+    /// A shard's thread ended by itself.
+    Failed,
+}
+
+/// Serves until a signal, then stops in order.
+pub fn run(server: Server) -> How {
+    let Server {
+        threads,
+        control,
+        secrets,
+        policy,
+        admin_listener,
+        runtime,
+        started,
+    } = server;
+    let handles: Vec<ShardHandle> = (0..control.shards())
+        .map(|shard| control.shard(ShardId(shard)))
+        .collect();
+    let posting = handles.clone();
+    let shards = Shards::new(
+        Owners::new(control.shards()),
+        secrets,
+        Box::new(move |shard, mail| posting[usize::from(shard.0)].send(mail)),
+    );
+    let admin = Admin::new(
+        shards.clone(),
+        Arc::new(policy.domains().clone()),
+        started.listeners,
+        started.token,
+    );
+    let how = runtime.block_on(async move {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!(%error, "no signals can be received");
+                return How::Failed;
+            }
+        };
+        let (stop_admin, stopped) = oneshot::channel();
+        let serving = serve_admin(admin_listener, admin.clone(), stopped);
+        tokio::spawn(admin::steer_reports(shards.clone()));
+        let (control_back, pump) = pump_mail(control, shards.clone());
+
+        if !signals.end_or_failure(&threads).await {
+            tracing::error!("the thread of a shard has ended by itself");
+            return How::Failed;
+        }
+        tracing::info!("stopping: subscriptions are told");
+        admin.retire();
+        let stop = stop(&shards, stop_admin, serving, control_back, pump, threads);
+        tokio::select! {
+            () = stop => How::Asked,
+            () = signals.end() => How::AtOnce,
+        }
+    });
+    runtime.shutdown_background();
+    how
+}
+
+/// The admin port, until it is told to stop.
+fn serve_admin(
+    listener: std::net::TcpListener,
+    admin: Admin,
+    stopped: oneshot::Receiver<()>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let stop = async move {
+                    let _ = stopped.await;
+                };
+                admin::serve(listener, admin, stop).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin port failed");
+        }
+    })
+}
+
+/// Carries mail from the shards to those who wait for it. Gives the control end back when asked to.
+fn pump_mail(mut control: Control, shards: Shards) -> (oneshot::Sender<()>, JoinHandle<Control>) {
+    let (give_back, mut asked) = oneshot::channel();
+    let pump = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                (_, mail) = control.receive() => shards.deliver(mail),
+                _ = &mut asked => return control,
+            }
+        }
+    });
+    (give_back, pump)
+}
+
+/// In order: subscriptions are told, the admin port finishes what it began, the rings are emptied.
+async fn stop(
+    shards: &Shards,
+    stop_admin: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    control_back: oneshot::Sender<()>,
+    pump: JoinHandle<Control>,
+    threads: Vec<ShardThread>,
+) {
+    let drains: Vec<_> = shards
+        .ids()
+        .map(|shard| {
+            let shards = shards.clone();
+            tokio::spawn(async move {
+                let ask = Ask::Drain { within: DRAIN };
+                shards.ask_within(shard, ask, DRAIN + DRAIN_GRACE).await
+            })
+        })
+        .collect();
+    let (mut told, mut untold) = (0, 0);
+    for drain in drains {
+        match drain.await {
+            Ok(Ok(Answer::Drained { notified, left })) => {
+                told += notified;
+                untold += left;
+            }
+            other => tracing::warn!(?other, "a shard did not say that it is empty"),
+        }
+    }
+    tracing::info!(told, untold, "stopping: sockets are closed");
+    let _ = stop_admin.send(());
+    if tokio::time::timeout(ADMIN_GRACE, serving).await.is_err() {
+        tracing::debug!("a request to the admin port was cut off");
+    }
+    let _ = control_back.send(());
+    let Ok(control) = pump.await else { return };
+    let joined = tokio::task::spawn_blocking(move || stop_threads(threads, &control));
+    if joined.await.is_err() {
+        tracing::error!("a shard did not end in order");
+    }
+}
+
+/// The signals that mean something.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until somebody wants the server to end.
+    async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => tracing::warn!(
+                    "a new configuration needs a restart in this version; everything goes on as it was"
+                ),
+            }
+        }
+    }
+
+    /// True: somebody wants the end. False: a shard has ended by itself.
+    async fn end_or_failure(&mut self, threads: &[ShardThread]) -> bool {
+        let mut look = tokio::time::interval(LOOK_AFTER_SHARDS);
+        loop {
+            tokio::select! {
+                () = self.end() => return true,
+                _ = look.tick() => {
+                    if threads.iter().any(ShardThread::is_finished) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}
