@@ -36,8 +36,8 @@ impl Algorithm {
     /// The setting that holds a user's hash under it.
     pub(super) fn setting(self) -> &'static str {
         match self {
-            Algorithm::Sha256 => "ha1_sha256",
-            Algorithm::Md5 => "ha1_md5",
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Md5 => "md5",
         }
     }
 }

@@ -5,6 +5,7 @@ use super::users::Ha1;
 use super::*;
 use crate::partition::Secrets;
 use crate::sip::Uri;
+use proptest::prelude::*;
 
 const NOW: u64 = 1_790_000_000;
 const REALM: &str = "example.com";
@@ -572,7 +573,7 @@ fn a_wrong_setting_names_its_place_its_value_and_what_to_write() {
         };
     });
     assert!(
-        message.starts_with("users[0].ha1_md5") && !message.contains("abc"),
+        message.starts_with("users[0].md5") && !message.contains("abc"),
         "{message}"
     );
 }
@@ -616,4 +617,29 @@ fn anonymous_and_shared_senders_stand_for_more_than_one_phone() {
     assert!(shared("panel7", "default"));
     assert!(!shared("panel7", "elsewhere.example"));
     assert!(!shared("alice", "default"));
+}
+
+proptest! {
+    /// Nobody gets in by luck, and nothing panics.
+    #[test]
+    fn garbage_for_credentials_is_challenged(
+        garbage in "(Digest )?[ -~]{0,120}",
+        place in 0usize..300,
+        byte in any::<u8>(),
+    ) {
+        let mut scene = Scene::new(&settings());
+        let challenged = matches!(scene.ask(&[&garbage]), Outcome::Challenge { .. });
+        prop_assert!(challenged);
+        // A wrong password stays wrong, whichever byte of the credentials is another one.
+        let nonce = scene.nonce(1);
+        let mut phone = Phone::alice(&nonce);
+        phone.password = "wrong";
+        let mut bytes = phone.authorization().into_bytes();
+        let place = place % bytes.len();
+        bytes[place] = byte;
+        if let Ok(mutated) = String::from_utf8(bytes) {
+            let challenged = matches!(scene.ask(&[&mutated]), Outcome::Challenge { .. });
+            prop_assert!(challenged);
+        }
+    }
 }

@@ -220,11 +220,9 @@ fn hashes(settings: &UserSettings) -> Result<(Option<Ha1>, Option<Ha1>), Fault> 
             };
             let both = (read(md5, Algorithm::Md5)?, read(sha256, Algorithm::Sha256)?);
             match both {
-                (None, None) => Err(Fault::new(
-                    user,
-                    "a password, or its hash as ha1_md5 or ha1_sha256",
-                )
-                .at("password")),
+                (None, None) => {
+                    Err(Fault::new(user, "a password, or its hash as md5 or sha256").at("password"))
+                }
                 (Some(_), _) | (_, Some(_)) => Ok(both),
             }
         }
