@@ -1,0 +1,598 @@
+//! `> SUBSCRIBE 1001 expires=60`: makes the datagrams that the phones of a scenario send.
+
+use std::net::SocketAddr;
+
+use super::bodies::publication;
+use super::digest::{Credentials, authorization};
+use super::language::{Line, Word};
+use super::settings::DEFAULT_DOMAIN;
+use super::stage::{Conversation, Stage};
+use crate::message::Message;
+
+/// A message under construction.
+struct Draft {
+    start: String,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// One `>` step.
+pub fn send(stage: &mut Stage, name: &str, words: &[Word], lines: &[Line]) -> Result<(), String> {
+    let words = fill_words(stage, words)?;
+    let lines = fill_lines(stage, lines)?;
+    stage.phone(name);
+    let source = match Word::value_of(&words, "source") {
+        Some(address) => address
+            .parse()
+            .map_err(|_| format!("no address: {address}"))?,
+        None => stage.phones[name].address,
+    };
+    let bytes = match words[0].key.as_str() {
+        "again" => {
+            let (bytes, first_source) =
+                stage.phones[name].sent.clone().ok_or("nothing was sent")?;
+            let moved = Word::value_of(&words, "source").is_some();
+            let source = if moved { source } else { first_source };
+            return transmit(stage, name, &words, source, bytes);
+        }
+        "raw" => raw(&lines)?,
+        "authorized" => authorized(stage, name, &words, &lines)?,
+        first if first.chars().all(|c| c.is_ascii_digit()) => reply(stage, name, &words, &lines)?,
+        _ => request(stage, name, &words, &lines)?.into_bytes(),
+    };
+    let answers = words[0].key.chars().all(|c| c.is_ascii_digit());
+    if !answers {
+        stage.phone(name).sent = Some((bytes.clone(), source));
+    }
+    transmit(stage, name, &words, source, bytes)
+}
+
+fn transmit(
+    stage: &mut Stage,
+    name: &str,
+    words: &[Word],
+    source: SocketAddr,
+    bytes: Vec<u8>,
+) -> Result<(), String> {
+    let listener = match Word::value_of(words, "to") {
+        Some(wanted) => stage
+            .listeners
+            .iter()
+            .find(|listener| listener.name == wanted)
+            .map(|listener| listener.id)
+            .ok_or_else(|| format!("no listener {wanted}"))?,
+        None => stage.phones[name].listener,
+    };
+    stage.transmit(listener, source, &bytes)
+}
+
+/// The answer that a phone gives to a request.
+pub fn answer(request: &Message, status: u16, name: &str, address: SocketAddr) -> Vec<u8> {
+    answer_draft(request, status, name, address).into_bytes()
+}
+
+fn answer_draft(request: &Message, status: u16, name: &str, address: SocketAddr) -> Draft {
+    let mut headers = Vec::new();
+    for copied in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        for value in request.all(copied) {
+            headers.push((copied.to_string(), value.to_string()));
+        }
+    }
+    headers.push(("Contact".to_string(), format!("<sip:{name}@{address}>")));
+    Draft {
+        start: format!("SIP/2.0 {status} {}", reason(status)),
+        headers,
+        body: String::new(),
+    }
+}
+
+/// `> 200`, `> 503 retry-after=5 for=first`
+fn reply(stage: &Stage, name: &str, words: &[Word], lines: &[Line]) -> Result<Vec<u8>, String> {
+    let status: u16 = words[0].key.parse().map_err(|_| "no status code")?;
+    let phone = &stage.phones[name];
+    let arrival = match Word::value_of(words, "for") {
+        Some(label) => stage
+            .kept
+            .get(label)
+            .ok_or_else(|| format!("no message {label}"))?,
+        None => phone
+            .asked
+            .as_ref()
+            .ok_or("no request to answer has been read")?,
+    };
+    let mut draft = answer_draft(&arrival.message, status, name, phone.address);
+    if let Some(seconds) = Word::value_of(words, "retry-after") {
+        draft.set("Retry-After", seconds);
+    }
+    draft.edit(lines);
+    Ok(draft.into_bytes())
+}
+
+/// Any request: a new conversation, or one more request of an old one.
+fn request(stage: &mut Stage, name: &str, words: &[Word], lines: &[Line]) -> Result<Draft, String> {
+    let first = words[0].key.as_str();
+    let within = matches!(first, "refresh" | "unsubscribe" | "within");
+    let label = match Word::value_of(words, "of").or(Word::value_of(words, "as")) {
+        Some(label) => label.to_string(),
+        None if within => stage.phones[name].conversation.clone(),
+        None => name.to_string(),
+    };
+    let mut conversation = match within {
+        true => stage
+            .conversations
+            .get(&label)
+            .cloned()
+            .ok_or_else(|| format!("no dialog {label}"))?,
+        false => fresh(stage, name, words)?,
+    };
+    let method = match first {
+        "refresh" | "unsubscribe" => "SUBSCRIBE".to_string(),
+        "within" => words
+            .get(1)
+            .map(|word| word.key.clone())
+            .ok_or("within which method?")?,
+        _ => first.to_string(),
+    };
+    if within {
+        conversation.cseq += 1;
+    }
+    override_identity(&mut conversation, words)?;
+    let mut draft = head(stage, name, &method, &conversation, words);
+    content(&mut draft, &method, first, &conversation, words)?;
+    draft.edit(lines);
+    conversation.method = method;
+    stage.conversations.insert(label.clone(), conversation);
+    stage.phone(name).conversation = label;
+    Ok(draft)
+}
+
+fn fresh(stage: &mut Stage, name: &str, words: &[Word]) -> Result<Conversation, String> {
+    let uri = match words.get(1) {
+        Some(word) if word.check.is_none() => uri(&word.key),
+        Some(_) | None => return Err("a request needs a resource: > SUBSCRIBE 1001".to_string()),
+    };
+    let serial = stage.serial();
+    let default_event = if words[0].key == "SUBSCRIBE" || words[0].key == "PUBLISH" {
+        "dialog"
+    } else {
+        ""
+    };
+    let event = Word::value_of(words, "event").unwrap_or(default_event);
+    Ok(Conversation {
+        method: words[0].key.clone(),
+        uri,
+        call_id: format!("call-{serial}@{name}"),
+        from_tag: format!("tag-{name}-{serial}"),
+        to_tag: None,
+        cseq: 1,
+        event: if event == "none" {
+            String::new()
+        } else {
+            event.to_string()
+        },
+        target: None,
+    })
+}
+
+/// What a scenario may say of the dialog that a request claims to belong to.
+fn override_identity(conversation: &mut Conversation, words: &[Word]) -> Result<(), String> {
+    if let Some(call_id) = Word::value_of(words, "call-id") {
+        conversation.call_id = call_id.to_string();
+    }
+    if let Some(tag) = Word::value_of(words, "from-tag") {
+        conversation.from_tag = tag.to_string();
+    }
+    if let Some(tag) = Word::value_of(words, "to-tag") {
+        conversation.to_tag = Some(tag.to_string());
+    }
+    if let Some(event) = Word::value_of(words, "event") {
+        conversation.event = if event == "none" {
+            String::new()
+        } else {
+            event.to_string()
+        };
+    }
+    if let Some(cseq) = Word::value_of(words, "cseq") {
+        conversation.cseq = cseq.parse().map_err(|_| format!("no CSeq: {cseq}"))?;
+    }
+    Ok(())
+}
+
+fn head(
+    stage: &mut Stage,
+    name: &str,
+    method: &str,
+    conversation: &Conversation,
+    words: &[Word],
+) -> Draft {
+    let address = stage.phones[name].address;
+    let serial = stage.serial();
+    let own_branch = format!("z9hG4bK-{name}-{serial}");
+    let branch = Word::value_of(words, "branch").unwrap_or(&own_branch);
+    let from = Word::value_of(words, "from").map_or_else(|| uri(name), uri);
+    let to = Word::value_of(words, "to-uri").map_or_else(|| conversation.uri.clone(), uri);
+    let target = Word::value_of(words, "uri")
+        .map(str::to_string)
+        .or_else(|| conversation.target.clone())
+        .unwrap_or_else(|| conversation.uri.clone());
+    let mut draft = Draft {
+        start: format!("{method} {target} SIP/2.0"),
+        headers: Vec::new(),
+        body: String::new(),
+    };
+    draft.set(
+        "Via",
+        &format!("SIP/2.0/UDP {address};branch={branch};rport"),
+    );
+    draft.set("Max-Forwards", "70");
+    draft.set("From", &format!("<{from}>;tag={}", conversation.from_tag));
+    draft.set(
+        "To",
+        &match &conversation.to_tag {
+            Some(tag) => format!("<{to}>;tag={tag}"),
+            None => format!("<{to}>"),
+        },
+    );
+    draft.set("Call-ID", &conversation.call_id);
+    draft.set("CSeq", &format!("{} {method}", conversation.cseq));
+    if method == "SUBSCRIBE" {
+        draft.set("Contact", &format!("<sip:{name}@{address}>"));
+    }
+    draft
+}
+
+fn content(
+    draft: &mut Draft,
+    method: &str,
+    first: &str,
+    conversation: &Conversation,
+    words: &[Word],
+) -> Result<(), String> {
+    if !conversation.event.is_empty() {
+        draft.set("Event", &conversation.event);
+    }
+    for (key, header) in [
+        ("expires", "Expires"),
+        ("accept", "Accept"),
+        ("if-match", "SIP-If-Match"),
+        ("require", "Require"),
+        ("user-agent", "User-Agent"),
+    ] {
+        if let Some(value) = Word::value_of(words, key) {
+            draft.set(header, value);
+        }
+    }
+    if first == "unsubscribe" {
+        draft.set("Expires", "0");
+    }
+    if method == "PUBLISH" {
+        let package = conversation.event.split(';').next().unwrap_or_default();
+        let body_words = words.get(2..).unwrap_or_default();
+        if let Some((kind, body)) = publication(package, &conversation.uri, body_words)? {
+            draft.set("Content-Type", kind);
+            draft.body = body;
+        }
+    }
+    Ok(())
+}
+
+/// `> authorized alice:secret`: the last request again, with the answer to the challenge that was read.
+fn authorized(
+    stage: &mut Stage,
+    name: &str,
+    words: &[Word],
+    lines: &[Line],
+) -> Result<Vec<u8>, String> {
+    let who = words.get(1).ok_or("authorized as whom?")?;
+    let (user, password) = who.key.split_once(':').ok_or("authorized user:password")?;
+    let phone = &stage.phones[name];
+    let challenged = phone.read.clone().ok_or("no challenge was read")?;
+    let (sent, _) = phone.sent.clone().ok_or("nothing was sent")?;
+    let sent = Message::read_loosely(&sent);
+    let method = sent.method().unwrap_or_default().to_string();
+    let uri = sent.request_uri().unwrap_or_default();
+    let count = Word::value_of(words, "nc").unwrap_or("1");
+    let credentials = Credentials {
+        user,
+        password,
+        algorithm: Word::value_of(words, "algorithm").unwrap_or("SHA-256"),
+        uri: Word::value_of(words, "uri").unwrap_or(uri),
+        nonce_count: count
+            .parse()
+            .map_err(|_| format!("no nonce count: {count}"))?,
+    };
+    let challenged = match Word::value_of(words, "challenge") {
+        Some(label) => stage
+            .kept
+            .get(label)
+            .ok_or_else(|| format!("no message {label}"))?
+            .message
+            .clone(),
+        None => challenged,
+    };
+    let value = authorization(&challenged, &method, &credentials)?;
+    let serial = stage.serial();
+    let mut draft = Draft {
+        start: sent.start.clone(),
+        headers: sent.headers.clone(),
+        body: sent.text(),
+    };
+    draft.headers.retain(|(name, _)| name != "Content-Length");
+    let address = stage.phones[name].address;
+    draft.set(
+        "Via",
+        &format!("SIP/2.0/UDP {address};branch=z9hG4bK-{name}-{serial};rport"),
+    );
+    draft.set(
+        "CSeq",
+        &format!("{} {method}", sent.cseq().unwrap_or_default() + 1),
+    );
+    draft.set("Authorization", &value);
+    draft.edit(lines);
+    let conversation = stage.phones[name].conversation.clone();
+    if let Some(conversation) = stage.conversations.get_mut(&conversation) {
+        conversation.cseq += 1;
+    }
+    Ok(draft.into_bytes())
+}
+
+impl Draft {
+    /// Sets the first header of that name, or adds it.
+    fn set(&mut self, name: &str, value: &str) {
+        match self
+            .headers
+            .iter_mut()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        {
+            Some((_, old)) => *old = value.to_string(),
+            None => self.headers.push((name.to_string(), value.to_string())),
+        }
+    }
+
+    /// The indented lines: they replace, add, take away, and write the body.
+    fn edit(&mut self, lines: &[Line]) {
+        let mut body: Option<String> = None;
+        for line in lines {
+            match line {
+                Line::Header { name, value } => self.set(name, value),
+                Line::More { name, value } => self.headers.push((name.clone(), value.clone())),
+                Line::Without { name } => {
+                    self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name))
+                }
+                Line::Text(text) => {
+                    let body = body.get_or_insert_default();
+                    body.push_str(text);
+                    body.push_str("\r\n");
+                }
+                Line::Compare { .. } | Line::Keep { .. } => {}
+            }
+        }
+        if let Some(body) = body {
+            self.body = body;
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        let mut text = format!("{}\r\n", self.start);
+        let mut stated = false;
+        for (name, value) in &self.headers {
+            stated |= name.eq_ignore_ascii_case("Content-Length") || name == "l";
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !stated {
+            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        }
+        format!("{text}\r\n{}", self.body).into_bytes()
+    }
+}
+
+/// Literal text: each `|` line ends with CRLF unless it ends with a backslash; `\xHH`, `\r`, `\n`,
+/// `\t`, `\0` and `\\` are bytes; `${length}` is the length of what follows the empty line.
+fn raw(lines: &[Line]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        let Line::Text(text) = line else {
+            return Err("below `> raw` only `|` lines".to_string());
+        };
+        let (text, end): (&str, &[u8]) = match text.strip_suffix('\\') {
+            Some(text) => (text, b""),
+            None => (text, b"\r\n"),
+        };
+        unescape(text, &mut bytes)?;
+        bytes.extend_from_slice(end);
+    }
+    let placeholder = b"${length}";
+    if let Some(at) = bytes
+        .windows(placeholder.len())
+        .position(|window| window == placeholder)
+    {
+        let body = bytes
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .map_or(bytes.len(), |at| at + 4);
+        let length = (bytes.len() - body).to_string();
+        bytes.splice(at..at + placeholder.len(), length.into_bytes());
+    }
+    Ok(bytes)
+}
+
+fn unescape(text: &str, bytes: &mut Vec<u8>) -> Result<(), String> {
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        match characters.next() {
+            Some('r') => bytes.push(b'\r'),
+            Some('n') => bytes.push(b'\n'),
+            Some('t') => bytes.push(b'\t'),
+            Some('0') => bytes.push(0),
+            Some('x') => {
+                let digits: String = characters.by_ref().take(2).collect();
+                let byte = u8::from_str_radix(&digits, 16).map_err(|_| format!("\\x{digits}"))?;
+                bytes.push(byte);
+            }
+            // Any other character stands for itself, as `\"` does in SIP.
+            Some('\\') => bytes.push(b'\\'),
+            Some(other) => {
+                bytes.push(b'\\');
+                bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            None => return Err("a backslash at the end".to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Puts variables in their places: `${etag}`, and `${text*1000}` for a thousand times `text`.
+pub fn fill(stage: &Stage, text: &str) -> Result<String, String> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let end = rest[start..].find('}').ok_or("`${` without `}`")? + start;
+        filled.push_str(&rest[..start]);
+        let name = &rest[start + 2..end];
+        match (stage.variables.get(name), name.rsplit_once('*')) {
+            (Some(value), _) => filled.push_str(value),
+            (None, Some((unit, count))) => {
+                let count = count.parse().map_err(|_| format!("no count: {count}"))?;
+                filled.push_str(&unit.repeat(count));
+            }
+            (None, None) if name == "length" => filled.push_str("${length}"),
+            (None, None) => return Err(format!("no variable {name}")),
+        }
+        rest = &rest[end + 1..];
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+pub fn fill_words(stage: &Stage, words: &[Word]) -> Result<Vec<Word>, String> {
+    words
+        .iter()
+        .map(|word| {
+            let check = match &word.check {
+                Some((compare, value)) => Some((*compare, fill(stage, value)?)),
+                None => None,
+            };
+            Ok(Word {
+                key: fill(stage, &word.key)?,
+                check,
+            })
+        })
+        .collect()
+}
+
+pub fn fill_lines(stage: &Stage, lines: &[Line]) -> Result<Vec<Line>, String> {
+    lines
+        .iter()
+        .map(|line| {
+            Ok(match line.clone() {
+                Line::Header { name, value } => Line::Header {
+                    name,
+                    value: fill(stage, &value)?,
+                },
+                Line::More { name, value } => Line::More {
+                    name,
+                    value: fill(stage, &value)?,
+                },
+                Line::Compare {
+                    name,
+                    compare,
+                    value,
+                } => Line::Compare {
+                    name,
+                    compare,
+                    value: fill(stage, &value)?,
+                },
+                Line::Text(text) => Line::Text(fill(stage, &text)?),
+                Line::Without { name } => Line::Without { name },
+                Line::Keep { name, variable } => Line::Keep { name, variable },
+            })
+        })
+        .collect()
+}
+
+/// `1001` is `sip:1001@example.com`; what names a scheme stays as it is.
+pub fn uri(text: &str) -> String {
+    match text.contains(':') || text == "*" {
+        true => text.to_string(),
+        false if text.contains('@') => format!("sip:{text}"),
+        false => format!("sip:{text}@{DEFAULT_DOMAIN}"),
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        200 => "OK",
+        404 => "Not Found",
+        481 => "Subscription Does Not Exist",
+        500 => "Server Internal Error",
+        503 => "Service Unavailable",
+        _ => "Whatever",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_line(text: &str) -> Line {
+        Line::Text(text.to_string())
+    }
+
+    #[test]
+    fn raw_text_is_bytes() {
+        let lines = [
+            text_line("a\\x00b"),
+            text_line("l: ${length}"),
+            text_line(""),
+            text_line("xyz\\"),
+        ];
+        assert_eq!(
+            raw(&lines).expect("well formed"),
+            b"a\0b\r\nl: 3\r\n\r\nxyz"
+        );
+    }
+
+    #[test]
+    fn names_become_uris_of_the_default_domain() {
+        assert_eq!(uri("1001"), "sip:1001@example.com");
+        assert_eq!(uri("a@b"), "sip:a@b");
+        assert_eq!(uri("tel:+1"), "tel:+1");
+    }
+
+    #[test]
+    fn indented_lines_edit_the_headers() {
+        let mut draft = Draft {
+            start: "OPTIONS sip:x SIP/2.0".to_string(),
+            headers: vec![
+                ("Via".to_string(), "a".to_string()),
+                ("To".to_string(), "b".to_string()),
+            ],
+            body: String::new(),
+        };
+        draft.edit(&[
+            Line::Header {
+                name: "via".to_string(),
+                value: "c".to_string(),
+            },
+            Line::More {
+                name: "Via".to_string(),
+                value: "d".to_string(),
+            },
+            Line::Without {
+                name: "To".to_string(),
+            },
+            text_line("body"),
+        ]);
+        let text = String::from_utf8(draft.into_bytes()).expect("text");
+        assert_eq!(
+            text,
+            "OPTIONS sip:x SIP/2.0\r\nVia: c\r\nVia: d\r\nContent-Length: 6\r\n\r\nbody\r\n"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! `set key value`: what a scenario may change in the shards that it runs on.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use lampfield::config::limits;
+use lampfield::partition::{Owners, Secrets, ShardId};
+use lampfield::policy::{
+    AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, GateSettings,
+    Password, Policy, PolicySettings, RuleSettings, UserSettings,
+};
+use lampfield::shard::settings::{Expiry, Settings as ShardSettings};
+use lampfield::subscription::outcome::OnTimeout;
+use lampfield::transport::{self, ListenerId, NatMode};
+
+/// The domain of a resource that a scenario names without one, and of every host where no domains are set.
+pub const DEFAULT_DOMAIN: &str = "example.com";
+
+/// One socket of the server.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub name: String,
+    pub id: ListenerId,
+    pub address: SocketAddr,
+    /// The local address of every datagram that comes in on a wildcard listener.
+    pub reached_as: Option<IpAddr>,
+    advertise: Option<(Box<str>, u16)>,
+}
+
+/// The settings of one case.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    listeners: Vec<Listener>,
+    pub receive_buffer: usize,
+    on_timeout: OnTimeout,
+    subscribe_expiry: Vec<Expiry>,
+    publish_expiry: Expiry,
+    policy: PolicySettings,
+    all_dialogs: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let listener = |name: &str, number, address: &str| Listener {
+            name: name.to_string(),
+            id: ListenerId(number),
+            address: address.parse().expect("a literal address"),
+            reached_as: None,
+            advertise: None,
+        };
+        Settings {
+            listeners: vec![
+                listener("four", 0, "192.0.2.1:5060"),
+                listener("six", 1, "[2001:db8::1]:5060"),
+            ],
+            receive_buffer: limits::RECEIVE_BUFFER_BYTES,
+            on_timeout: OnTimeout::Remove,
+            subscribe_expiry: Expiry::of_packages(),
+            publish_expiry: Expiry::default(),
+            policy: PolicySettings {
+                domains: DomainsSettings {
+                    default: DEFAULT_DOMAIN.to_string(),
+                    domains: Vec::new(),
+                },
+                digest: DigestSettings::default(),
+                access: AccessSettings::default(),
+                // The phones of scenarios are at addresses that are real to them.
+                gates: vec![GateSettings {
+                    nat: NatMode::Never,
+                    ..GateSettings::default()
+                }],
+                ..PolicySettings::default()
+            },
+            all_dialogs: false,
+        }
+    }
+}
+
+impl Settings {
+    /// One `set` line.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let words: Vec<&str> = value.split_whitespace().collect();
+        match (key, &words[..]) {
+            ("listener", [name, address, rest @ ..]) => self.listener(name, address, rest)?,
+            ("receive_buffer", [bytes]) => self.receive_buffer = number(bytes)? as usize,
+            ("on_timeout", ["park"]) => self.on_timeout = OnTimeout::Park,
+            ("on_timeout", ["remove"]) => self.on_timeout = OnTimeout::Remove,
+            ("expires_min", [seconds]) => {
+                self.each_expiry(|expiry, n| expiry.min_seconds = n, seconds)?
+            }
+            ("expires_max", [seconds]) => {
+                self.each_expiry(|expiry, n| expiry.max_seconds = n, seconds)?
+            }
+            ("publish_expires_min", [seconds]) => {
+                self.publish_expiry.min_seconds = number(seconds)?
+            }
+            ("publish_expires_max", [seconds]) => {
+                self.publish_expiry.max_seconds = number(seconds)?
+            }
+            ("dialogs", ["all"]) => self.all_dialogs = true,
+            ("nat", ["auto"]) => self.policy.gates[0].nat = NatMode::Auto,
+            ("nat", ["always"]) => self.policy.gates[0].nat = NatMode::Always,
+            ("edge", [network]) => self.policy.edges.push(network.to_string()),
+            ("shared", [pattern]) => self.policy.shared_watchers.push(pattern.to_string()),
+            ("domain", [name, aliases @ ..]) => self.policy.domains.domains.push(DomainSettings {
+                name: name.to_string(),
+                aliases: aliases.iter().map(|alias| alias.to_string()).collect(),
+            }),
+            ("deny_watch", [resource]) => self.deny(Action::Watch, resource),
+            ("deny_publish", [resource]) => self.deny(Action::Publish, resource),
+            ("user", [user]) => self.user(user)?,
+            ("trust", [network]) => self.policy.gates[0].trusted.push(network.to_string()),
+            ("strict_uri", ["on"]) => self.policy.digest.strict_uri = true,
+            ("nonce_lifetime", [seconds]) => {
+                self.policy.digest.nonce_life_seconds = u64::from(number(seconds)?);
+            }
+            _ => return Err(format!("no setting: {key} {value}")),
+        }
+        Ok(())
+    }
+
+    fn listener(&mut self, name: &str, address: &str, rest: &[&str]) -> Result<(), String> {
+        let address = address
+            .parse()
+            .map_err(|_| format!("no address: {address}"))?;
+        let mut listener = Listener {
+            name: name.to_string(),
+            id: ListenerId(self.listeners.len() as u32),
+            address,
+            reached_as: None,
+            advertise: None,
+        };
+        match rest {
+            [] => {}
+            ["reached-as", local] => {
+                let local = local.parse().map_err(|_| format!("no address: {local}"))?;
+                listener.reached_as = Some(local);
+            }
+            ["advertise", host, port] => {
+                listener.advertise = Some((Box::from(*host), number(port)? as u16));
+            }
+            _ => return Err(format!("no listener: {rest:?}")),
+        }
+        self.listeners.push(listener);
+        Ok(())
+    }
+
+    fn each_expiry(&mut self, change: fn(&mut Expiry, u32), seconds: &str) -> Result<(), String> {
+        let seconds = number(seconds)?;
+        for expiry in &mut self.subscribe_expiry {
+            change(expiry, seconds);
+        }
+        Ok(())
+    }
+
+    fn deny(&mut self, action: Action, resource: &str) {
+        self.policy.access.rules.push(RuleSettings {
+            action: Some(action),
+            identity: "*".to_string(),
+            resource: resource.to_string(),
+            allow: false,
+        });
+    }
+
+    /// With users, the listener asks who it is.
+    fn user(&mut self, user: &str) -> Result<(), String> {
+        let (user, password) = user.split_once(':').ok_or("set user name:password")?;
+        self.policy.users.push(UserSettings {
+            user: user.to_string(),
+            realm: DEFAULT_DOMAIN.to_string(),
+            domain: None,
+            password: Password::Plain(password.to_string()),
+        });
+        self.policy.gates[0].realm = Some(DEFAULT_DOMAIN.to_string());
+        Ok(())
+    }
+
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.listeners.clone()
+    }
+
+    /// The settings of each shard.
+    pub fn shards(&self, count: u16) -> Result<Vec<ShardSettings>, String> {
+        let policy = Policy::new(&self.policy, &secrets(), None);
+        let policy = Arc::new(policy.map_err(|fault| format!("{fault:?}"))?);
+        let listeners: Vec<transport::Listener> = self.listeners.iter().map(listener_of).collect();
+        Ok((0..count)
+            .map(|number| {
+                let mut settings = ShardSettings::new(
+                    ShardId(number),
+                    count,
+                    secrets(),
+                    [number as u8; 16],
+                    listeners.clone(),
+                    Arc::clone(&policy),
+                );
+                settings.subscribe_expiry = self.subscribe_expiry.clone();
+                settings.publish_expiry = self.publish_expiry;
+                settings.on_timeout = self.on_timeout;
+                settings.render.all_dialogs = self.all_dialogs;
+                settings
+            })
+            .collect())
+    }
+
+    /// The shard that a resource lives on.
+    pub fn home(&self, resource: &str, count: u16) -> ShardId {
+        Owners::new(count).of(secrets().resource(resource))
+    }
+}
+
+fn listener_of(listener: &Listener) -> transport::Listener {
+    let mut made = transport::Listener::new(listener.id, listener.address, 0);
+    made.advertise = listener.advertise.clone();
+    made
+}
+
+fn secrets() -> Secrets {
+    Secrets::new([7; 32])
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("no number: {text}"))
+}

@@ -1,0 +1,156 @@
+//! What must hold of every answer that a server sends.
+
+use lampfield::time::Time;
+
+use super::{Dialog, DialogName, Heard, Said, Witness, request_key, same, uri_of};
+use crate::message::{Message, address, parameter};
+
+impl Witness {
+    pub(super) fn said_answer(&mut self, now: Time, answer: &Message) -> Result<Said, String> {
+        let key = request_key(answer).unwrap_or_default();
+        let Some(heard) = self.heard.get_mut(&key) else {
+            return Ok(Said::AnswerToUnread);
+        };
+        let status = answer.status().expect("an answer has a status");
+        repeats_the_request(&heard.message, answer, status)?;
+        let again = repeats_the_first_answer(heard, answer, status)?;
+        let request = &heard.message;
+        if !again && (200..300).contains(&status) {
+            match request.method() {
+                Some("SUBSCRIBE") => {
+                    accepts(request, answer)?;
+                    let (name, dialog) = subscribed(now, request, answer);
+                    self.granted(now, name, dialog);
+                }
+                Some("PUBLISH") => published(answer, request)?,
+                Some(_) | None => {}
+            }
+        }
+        Ok(Said::Answer { again })
+    }
+
+    /// A 2xx to SUBSCRIBE makes a dialog or refreshes one.
+    fn granted(&mut self, now: Time, name: DialogName, fresh: Dialog) {
+        match self.dialogs.get_mut(&name) {
+            Some(dialog) => {
+                dialog.target = fresh.target;
+                dialog.deadline = fresh.deadline;
+                dialog.owed_since = Some(now);
+            }
+            None => {
+                self.dialogs.insert(name, fresh);
+            }
+        }
+    }
+}
+
+/// RFC 3261 8.2.6.2: Via, From, Call-ID and CSeq are those of the request, To gets a tag.
+fn repeats_the_request(request: &Message, answer: &Message, status: u16) -> Result<(), String> {
+    let (asked, said) = (request.list("Via"), answer.list("Via"));
+    if asked.len() != said.len() || asked[1..] != said[1..] {
+        return Err(format!("Via is {said:?} and the request had {asked:?}"));
+    }
+    let bare = |via: &str| via.split(';').next().unwrap_or_default().trim().to_string();
+    same("the top Via", &bare(&said[0]), &bare(&asked[0]))?;
+    let from = unfolded(request.header("From").unwrap_or_default());
+    same("From", answer.header("From").unwrap_or_default(), &from)?;
+    let to = request.header("To").unwrap_or_default();
+    let said_to = answer.header("To").unwrap_or_default();
+    let to = &unfolded(to);
+    let from_to = address(to).to_string();
+    if parameter(to, "tag").is_some() || status == 100 {
+        same("To", said_to, to)?;
+    } else if !from_to.is_empty() {
+        same("the URI of To", address(said_to), address(to))?;
+        if !said_to.starts_with(to.as_str()) || parameter(said_to, "tag").is_none_or(str::is_empty)
+        {
+            return Err(format!("To is {said_to:?}, the request had {to:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// A folded header stands in one line of an answer.
+fn unfolded(value: &str) -> String {
+    value.trim().to_string()
+}
+
+/// RFC 3261 17.2.2: a retransmitted request gets the same answer, and no second dialog.
+fn repeats_the_first_answer(
+    heard: &mut Heard,
+    answer: &Message,
+    status: u16,
+) -> Result<bool, String> {
+    if status < 200 {
+        return Ok(false);
+    }
+    let this = (status, answer.tag("To").map(str::to_string));
+    match &heard.answer {
+        Some(first) if *first == this => Ok(true),
+        Some(first) => Err(format!("the answer is {this:?}, and was {first:?} before")),
+        None => {
+            heard.answer = Some(this);
+            Ok(false)
+        }
+    }
+}
+
+/// RFC 6665 4.2.1.1, RFC 3261 12.1.1: what a 2xx to SUBSCRIBE must carry.
+fn accepts(request: &Message, answer: &Message) -> Result<(), String> {
+    let granted = seconds(answer).ok_or("a 2xx to SUBSCRIBE without Expires")?;
+    if seconds(request).is_some_and(|asked| granted > asked) {
+        return Err(format!("{granted} s are granted, more than was asked for"));
+    }
+    if answer.header("Contact").is_none() {
+        return Err("a 2xx to SUBSCRIBE without Contact".to_string());
+    }
+    if request.tag("To").is_none() && request.list("Record-Route") != answer.list("Record-Route") {
+        return Err("Record-Route is not what the request had".to_string());
+    }
+    Ok(())
+}
+
+/// RFC 3903 6: what a 2xx to PUBLISH must carry.
+fn published(answer: &Message, request: &Message) -> Result<(), String> {
+    let granted = seconds(answer).ok_or("a 2xx to PUBLISH without Expires")?;
+    if seconds(request).is_some_and(|asked| granted > asked) {
+        return Err(format!("{granted} s are granted, more than was asked for"));
+    }
+    match answer.header("SIP-ETag") {
+        // What was removed needs no name.
+        None if granted == 0 => Ok(()),
+        Some(tag) if !tag.is_empty() => Ok(()),
+        Some(_) | None => Err("a 2xx to PUBLISH without SIP-ETag".to_string()),
+    }
+}
+
+fn subscribed(now: Time, request: &Message, answer: &Message) -> (DialogName, Dialog) {
+    let name = DialogName {
+        call_id: request.header("Call-ID").unwrap_or_default().to_string(),
+        phone_tag: request.tag("From").unwrap_or_default().to_string(),
+        server_tag: answer.tag("To").unwrap_or_default().to_string(),
+    };
+    let event = request.header("Event").unwrap_or_default();
+    let package = event.split(';').next().unwrap_or_default().trim();
+    let granted = seconds(answer).unwrap_or_default();
+    let dialog = Dialog {
+        target: uri_of(request, "Contact"),
+        routes: request.list("Record-Route"),
+        package: package.to_string(),
+        id: parameter(event, "id").map(str::to_string),
+        from: uri_of(request, "From"),
+        to: uri_of(request, "To"),
+        entity: request.request_uri().unwrap_or_default().to_string(),
+        deadline: now + std::time::Duration::from_secs(granted),
+        owed_since: Some(now),
+        last: None,
+        version: None,
+        ended: false,
+        dead: None,
+    };
+    (name, dialog)
+}
+
+fn seconds(message: &Message) -> Option<u64> {
+    message.header("Expires")?.parse().ok()
+}

@@ -1,0 +1,229 @@
+//! Hears everything that reaches the server and everything that leaves it, and knows the rules
+//! that hold whatever happens: a witness is asked about each datagram, and an `Err` is a bug.
+//!
+//! It looks at the wire only, so it judges scenarios, the simulator, or a capture alike.
+
+mod answer;
+mod notify;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lampfield::time::{T64, Time};
+
+use crate::lamp::Document;
+use crate::message::{Message, address, parameter};
+
+/// Names a dialog by its Call-ID and the two tags, phone's first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DialogName {
+    pub call_id: String,
+    pub phone_tag: String,
+    pub server_tag: String,
+}
+
+/// What the witness remembers of one subscription's dialog.
+#[derive(Debug)]
+pub struct Dialog {
+    pub target: String,
+    pub routes: Vec<String>,
+    pub package: String,
+    pub id: Option<String>,
+    from: String,
+    to: String,
+    entity: String,
+    /// When the granted time ends.
+    pub deadline: Time,
+    /// The 2xx that no NOTIFY has followed yet.
+    pub owed_since: Option<Time>,
+    /// The NOTIFY with the highest CSeq.
+    pub last: Option<Notify>,
+    version: Option<u32>,
+    /// The terminated NOTIFY has been sent.
+    pub ended: bool,
+    /// Why nothing new may be sent, and since when.
+    pub dead: Option<(Time, &'static str)>,
+}
+
+/// The newest NOTIFY of a dialog.
+#[derive(Debug)]
+pub struct Notify {
+    pub cseq: u32,
+    bytes: Vec<u8>,
+    pub first_sent: Time,
+    last_sent: Time,
+    sends: u32,
+    /// A provisional answer has come.
+    provisional: bool,
+    /// When the final answer came, and which.
+    pub answered: Option<(Time, u16)>,
+}
+
+/// A request as it reached the server.
+#[derive(Debug)]
+struct Heard {
+    message: Message,
+    /// The final answer that it got.
+    answer: Option<(u16, Option<String>)>,
+}
+
+/// What a datagram from the server turned out to be.
+#[derive(Debug)]
+pub enum Said {
+    /// The answer to a request that was heard; `again`: not for the first time.
+    Answer { again: bool },
+    /// An answer to something that the witness could not read as a request.
+    AnswerToUnread,
+    Notify {
+        name: DialogName,
+        document: Document,
+        again: bool,
+    },
+}
+
+/// What is known of all conversations with one server.
+#[derive(Debug)]
+pub struct Witness {
+    /// By Call-ID, CSeq and branch.
+    heard: BTreeMap<(String, String, String), Heard>,
+    pub dialogs: BTreeMap<DialogName, Dialog>,
+    /// How long news may take inside the server, from socket to owner.
+    slack: Duration,
+    /// Sends may have been refused by the kernel: retransmissions need not keep their times.
+    pub sends_fail: bool,
+}
+
+impl Witness {
+    /// `slack`: how long mail between shards may take.
+    pub fn new(slack: Duration) -> Self {
+        Witness {
+            heard: BTreeMap::new(),
+            dialogs: BTreeMap::new(),
+            slack,
+            sends_fail: false,
+        }
+    }
+
+    /// A datagram reaches a socket of the server.
+    pub fn heard(&mut self, now: Time, bytes: &[u8]) {
+        let message = Message::read_loosely(bytes);
+        match message.status() {
+            Some(status) => self.heard_answer(now, &message, status),
+            None if message.start.ends_with(" SIP/2.0") => {
+                if let Some(key) = request_key(&message) {
+                    let answer = None;
+                    self.heard.entry(key).or_insert(Heard { message, answer });
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn heard_answer(&mut self, now: Time, message: &Message, status: u16) {
+        let tags = (
+            message.tag("To"),
+            message.tag("From"),
+            message.header("Call-ID"),
+        );
+        let (Some(phone_tag), Some(server_tag), Some(call_id)) = tags else {
+            return;
+        };
+        let name = DialogName {
+            call_id: call_id.to_string(),
+            phone_tag: phone_tag.to_string(),
+            server_tag: server_tag.to_string(),
+        };
+        let Some(dialog) = self.dialogs.get_mut(&name) else {
+            return;
+        };
+        let Some(last) = &mut dialog.last else {
+            return;
+        };
+        if status == 481 && message.cseq().is_some_and(|cseq| cseq <= last.cseq) {
+            dialog
+                .dead
+                .get_or_insert((now, "its NOTIFY was answered 481"));
+        }
+        if message.cseq() != Some(last.cseq) || now.since(last.first_sent) > T64 {
+            return;
+        }
+        if status < 200 {
+            last.provisional = true;
+        } else if last.answered.is_none() {
+            last.answered = Some((now, status));
+        }
+    }
+
+    /// A datagram has left the server.
+    pub fn said(&mut self, now: Time, bytes: &[u8]) -> Result<Said, String> {
+        let message = Message::read(bytes)?;
+        let method = message.method().map(str::to_string);
+        match method.as_deref() {
+            None => self.said_answer(now, &message),
+            Some("NOTIFY") => self.said_notify(now, message),
+            Some(method) => Err(format!("a server has no reason to send {method}")),
+        }
+    }
+
+    /// Whether the server has given up a dialog, or must by now: expired, answered 481,
+    /// terminated, or a NOTIFY unanswered for 64·T1.
+    pub fn gone(&self, now: Time, name: &DialogName) -> bool {
+        let Some(dialog) = self.dialogs.get(name) else {
+            return true;
+        };
+        dialog.ended || dialog.dead.is_some() || now >= dialog.deadline || dialog.unanswered_at(now)
+    }
+
+    /// A NOTIFY is owed after each 2xx to SUBSCRIBE: the dialogs that have waited longer than `patience`.
+    pub fn overdue(&self, now: Time, patience: Duration) -> Option<&DialogName> {
+        self.dialogs
+            .iter()
+            .find(|(_, dialog)| {
+                let owed = dialog
+                    .owed_since
+                    .is_some_and(|since| now.since(since) > patience);
+                owed && dialog.dead.is_none() && !dialog.unanswered_at(now)
+            })
+            .map(|(name, _)| name)
+    }
+}
+
+impl Dialog {
+    /// The newest NOTIFY got no final answer in its time.
+    pub fn unanswered_at(&self, now: Time) -> bool {
+        self.last
+            .as_ref()
+            .is_some_and(|last| last.answered.is_none() && now.since(last.first_sent) >= T64)
+    }
+}
+
+/// Call-ID, CSeq and branch: what an answer repeats.
+fn request_key(message: &Message) -> Option<(String, String, String)> {
+    let via = message.list("Via").into_iter().next()?;
+    Some((
+        message.header("Call-ID")?.to_string(),
+        message
+            .header("CSeq")?
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" "),
+        parameter(&via, "branch").unwrap_or_default().to_string(),
+    ))
+}
+
+/// The URI of a header, which no tag may change on the way.
+fn uri_of(message: &Message, name: &str) -> String {
+    message
+        .header(name)
+        .map(address)
+        .unwrap_or_default()
+        .to_string()
+}
+
+/// Compares what was sent with what should have been, naming the thing.
+fn same(what: &str, is: &str, should_be: &str) -> Result<(), String> {
+    match is == should_be {
+        true => Ok(()),
+        false => Err(format!("{what} is {is:?} and should be {should_be:?}")),
+    }
+}
