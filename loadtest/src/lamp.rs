@@ -9,6 +9,7 @@ pub enum State {
     Ringing,
     InUse,
     Hold,
+    Unavailable,
     /// A mailbox with so many new messages.
     Messages(u32),
 }
@@ -35,9 +36,8 @@ impl State {
     /// The states through which a load cycles: consecutive ones show differently.
     pub fn cycle(package: Package, step: u32) -> State {
         match package {
-            Package::Dialog | Package::Presence => {
-                [State::Ringing, State::InUse, State::Idle][step as usize % 3]
-            }
+            Package::Dialog => [State::Ringing, State::InUse, State::Idle][step as usize % 3],
+            Package::Presence => [State::Unavailable, State::Idle][step as usize % 2],
             Package::MessageSummary => State::Messages(step + 1),
         }
     }
@@ -49,6 +49,7 @@ impl State {
             State::Ringing => r#"{"state":"ringing"}"#.into(),
             State::InUse => r#"{"state":"inuse"}"#.into(),
             State::Hold => r#"{"state":"hold"}"#.into(),
+            State::Unavailable => r#"{"state":"unavailable"}"#.into(),
             State::Messages(count) => {
                 format!(r#"{{"mailbox":{{"voice":{{"new":{count},"old":0}}}}}}"#)
             }
@@ -59,7 +60,7 @@ impl State {
     pub fn shows_as(self, package: Package, lamp: Lamp) -> bool {
         match package {
             Package::Dialog => match self {
-                State::Idle => lamp == Lamp::Terminated,
+                State::Idle | State::Unavailable => lamp == Lamp::Terminated,
                 State::Ringing => lamp == Lamp::Early,
                 State::InUse => lamp == Lamp::Confirmed,
                 State::Hold => lamp == Lamp::Held,
@@ -67,6 +68,7 @@ impl State {
             },
             Package::Presence => match self {
                 State::Idle => lamp == Lamp::Open,
+                State::Unavailable => lamp == Lamp::Closed,
                 State::Ringing | State::InUse | State::Hold => {
                     matches!(lamp, Lamp::Busy | Lamp::Open)
                 }
@@ -76,7 +78,7 @@ impl State {
                 State::Messages(count) => lamp == Lamp::Messages(count),
                 // A mailbox of which nothing is known has no messages.
                 State::Idle => lamp == Lamp::Messages(0),
-                State::Ringing | State::InUse | State::Hold => false,
+                State::Ringing | State::InUse | State::Hold | State::Unavailable => false,
             },
         }
     }
@@ -179,10 +181,12 @@ mod tests {
 
     #[test]
     fn consecutive_states_never_show_alike() {
-        for package in [Package::Dialog, Package::MessageSummary] {
+        for package in [Package::Dialog, Package::Presence, Package::MessageSummary] {
             for step in 0..7 {
                 let lamp = match State::cycle(package, step) {
+                    State::Idle if package == Package::Presence => Lamp::Open,
                     State::Idle => Lamp::Terminated,
+                    State::Unavailable => Lamp::Closed,
                     State::Ringing => Lamp::Early,
                     State::InUse => Lamp::Confirmed,
                     State::Hold => Lamp::Held,

@@ -7,6 +7,7 @@ mod lamp;
 mod loads;
 mod options;
 mod phone;
+mod plain;
 mod publisher;
 mod random;
 mod report;
@@ -26,15 +27,9 @@ use options::{Options, Stub};
 use server::{Server, Start};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().peekable();
-    let program = arguments.next();
-    if arguments.next_if(|first| first == "stub").is_some() {
-        let Stub {
-            listen,
-            admin,
-            notify_first,
-        } = Stub::parse_from(program.into_iter().chain(arguments));
-        return match stub::serve(listen, admin, notify_first) {
+    let first = std::env::args().nth(1).unwrap_or_default();
+    if let Some(result) = compare(&first) {
+        return match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         };
@@ -46,6 +41,22 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => fail(&error),
+    }
+}
+
+/// The two notifiers to compare with are this same program.
+fn compare(role: &str) -> Option<io::Result<()>> {
+    let stub = || Stub::parse_from(std::env::args_os().skip(1));
+    match role {
+        "stub" => {
+            let stub = stub();
+            Some(stub::serve(stub.listen, stub.admin, stub.notify_first))
+        }
+        "plain" => {
+            let stub = stub();
+            Some(plain::serve(stub.listen, stub.admin))
+        }
+        _ => None,
     }
 }
 
@@ -67,14 +78,16 @@ fn run(options: &Options) -> io::Result<bool> {
         std::env::temp_dir().join(format!("lampfield-load-{}.log", std::process::id()))
     });
     let ourselves = std::env::current_exe()?;
+    let compared = [(options.baseline, "stub"), (options.plain, "plain")];
+    let role = compared.into_iter().find(|(chosen, _)| *chosen);
     let binary = match &options.server_binary {
-        _ if options.baseline => ourselves,
+        _ if role.is_some() => ourselves,
         Some(binary) => binary.clone(),
         None => ourselves.with_file_name("lampfield"),
     };
     let server = Server::start(&Start {
         binary: &binary,
-        stub: options.baseline,
+        role: role.map(|(_, name)| name),
         ip: options.ip(),
         shards: options.shards,
         processor: apart.then(|| processors[0]),
@@ -89,7 +102,7 @@ fn run(options: &Options) -> io::Result<bool> {
         sys::interrupt(profiler.id());
         profiler.wait()?;
     }
-    if !server.stop()? && !options.baseline {
+    if !server.stop()? && role.is_none() {
         report.problem("the server did not end well after SIGTERM".to_owned());
     }
     print!("{}", report.table());

@@ -8,9 +8,8 @@ use clap::{Parser, ValueEnum};
 use crate::field::Plan;
 use crate::wire::Package;
 
-/// Be the simplest possible notifier: what `--baseline` starts.
+/// Be a notifier to compare with: what `--baseline` and `--plain` start.
 #[derive(Parser)]
-#[command(name = "lampfield-load stub")]
 pub struct Stub {
     #[arg(long)]
     pub listen: SocketAddr,
@@ -53,6 +52,9 @@ pub struct Options {
     /// Measure the simplest possible notifier instead of the server
     #[arg(long)]
     pub baseline: bool,
+    /// Measure Lampfield's shard behind sendmmsg instead of the server with its ring
+    #[arg(long, conflicts_with = "baseline")]
+    pub plain: bool,
     /// Phones' keys: subscriptions
     #[arg(long)]
     pub count: Option<u32>,

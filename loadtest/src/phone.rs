@@ -2,6 +2,7 @@
 //! It sends nothing itself; the field does.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::lamp::{self, Lamp};
 use crate::wire::{Heard, Package, number, parameter};
@@ -43,6 +44,8 @@ pub struct Phone {
     pub lamp: Lamp,
     /// Shows what is true.
     pub right: bool,
+    /// Since when it could have shown what is true and did not.
+    pub wrong_since: Duration,
 }
 
 /// Everything that was counted. What must be zero is in `wrongs`.

@@ -30,7 +30,7 @@ impl Publisher {
         self.cseq += 1;
         self.awaits_answer = true;
         let shown = match state {
-            State::Idle => None,
+            State::Idle | State::Unavailable => None,
             State::Ringing => Some("early"),
             State::InUse | State::Hold | State::Messages(_) => Some("confirmed"),
         };

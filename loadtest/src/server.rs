@@ -14,8 +14,8 @@ use crate::sys;
 /// How the server is to be started.
 pub struct Start<'a> {
     pub binary: &'a Path,
-    /// This tool's own simplest possible notifier instead of a server.
-    pub stub: bool,
+    /// Which of this tool's own notifiers it is instead of a server.
+    pub role: Option<&'static str>,
     pub ip: IpAddr,
     pub shards: usize,
     pub processor: Option<usize>,
@@ -77,8 +77,8 @@ impl Server {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let data = std::env::temp_dir().join(format!("lampfield-load-{}", std::process::id()));
         let mut command = Command::new(start.binary);
-        if start.stub {
-            command.args(["stub", "--listen", &sip.to_string()]);
+        if let Some(role) = start.role {
+            command.args([role, "--listen", &sip.to_string()]);
         } else {
             command
                 .args(["serve", "--listen", &format!("udp:{sip}"), "--shards"])

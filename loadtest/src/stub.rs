@@ -64,7 +64,7 @@ pub fn serve(listen: SocketAddr, admin: SocketAddr, notify_first: bool) -> io::R
 }
 
 impl Stub {
-    fn run(&mut self, socket: &UdpSocket, changes: &Receiver<(String, &'static str)>) -> ! {
+    fn run(&mut self, socket: &UdpSocket, changes: &Receiver<(String, String)>) -> ! {
         let mut inbox = Inbox::default();
         let mut outbox = Outbox::default();
         loop {
@@ -74,9 +74,13 @@ impl Stub {
                 self.hear(bytes, peer, &mut outbox);
             }
             outbox.flush(socket);
-            for (user, state) in changes.try_iter() {
+            for (user, word) in changes.try_iter() {
                 let resource = self.resource(&user);
-                self.resources[resource as usize].state = state;
+                self.resources[resource as usize].state = match word.as_str() {
+                    "ringing" => "early",
+                    "inuse" => "confirmed",
+                    _ => "terminated",
+                };
                 self.fans.push_back((resource, 0));
             }
             self.fan_out(&mut outbox);
@@ -249,7 +253,8 @@ impl Stub {
     }
 }
 
-fn serve_http(listener: &TcpListener, changes: &Sender<(String, &'static str)>) {
+/// Serves `PUT /v1/hints/USER` on any number of connections; anything else is answered 200 and forgotten.
+pub fn serve_http(listener: &TcpListener, changes: &Sender<(String, String)>) {
     for stream in listener.incoming().flatten() {
         let changes = changes.clone();
         thread::spawn(move || serve_connection(stream, &changes));
@@ -257,7 +262,7 @@ fn serve_http(listener: &TcpListener, changes: &Sender<(String, &'static str)>) 
 }
 
 /// One request after the other, none longer than the buffer.
-fn serve_connection(mut stream: TcpStream, changes: &Sender<(String, &'static str)>) {
+fn serve_connection(mut stream: TcpStream, changes: &Sender<(String, String)>) {
     let mut buffer = vec![0; 1 << 20];
     let mut length = 0;
     while let Ok(more @ 1..) = stream.read(&mut buffer[length..]) {
@@ -294,17 +299,12 @@ fn parameter_line(head: &[u8], name: &[u8]) -> Option<usize> {
 }
 
 /// `PUT /v1/hints/USER` with `"state":"…"`.
-fn changes_of(text: &[u8]) -> Option<(String, &'static str)> {
+fn changes_of(text: &[u8]) -> Option<(String, String)> {
     let path = text.strip_prefix(b"PUT /v1/hints/")?;
     let end = path.iter().position(|byte| matches!(byte, b' ' | b'@'));
-    let user = &path[..end?];
     let state = memchr::memmem::find(text, b"\"state\":\"")?;
     let word = parameter(&text[state..], b"\"state\":\"")?;
     let word = &word[..memchr::memchr(b'"', word)?];
-    let shown = match word {
-        b"ringing" => "early",
-        b"inuse" => "confirmed",
-        _ => "terminated",
-    };
-    Some((String::from_utf8_lossy(user).into_owned(), shown))
+    let owned = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some((owned(&path[..end?]), owned(word)))
 }

@@ -61,7 +61,8 @@ impl Field {
         self.open -= usize::from(was_open && !is_open);
         self.wrong = self.wrong + usize::from(is_wrong) - usize::from(was_wrong);
         if was_wrong && !is_wrong {
-            self.delays.push(self.now.saturating_sub(truth.changed));
+            let wrong_since = phone.wrong_since;
+            self.delays.push(self.now.saturating_sub(wrong_since));
         }
         match verdict {
             Verdict::Taken | Verdict::Again => "200 OK",
@@ -118,6 +119,7 @@ impl Field {
         }
         if phone.stage == Stage::Subscribing {
             phone.stage = Stage::Active;
+            phone.wrong_since = self.now;
             self.wrong += usize::from(!phone.right);
         }
     }

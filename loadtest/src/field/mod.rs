@@ -42,6 +42,7 @@ pub struct Plan {
 pub struct Resource {
     pub name: String,
     pub state: State,
+    /// When it last changed.
     pub changed: Duration,
     pub watchers: Vec<u32>,
 }
@@ -321,6 +322,9 @@ impl Field {
             if phone.stage == Stage::Active {
                 self.wrong -= usize::from(!phone.right);
                 self.wrong += usize::from(!right);
+            }
+            if phone.right && !right {
+                phone.wrong_since = self.now;
             }
             phone.right = right;
         }
