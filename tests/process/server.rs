@@ -1,0 +1,182 @@
+//! A server of its own for one test: the real program on free loopback ports, ended with the test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program.
+pub fn lampfield() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lampfield"));
+    command.env_remove("LAMPFIELD_TOKEN").env_remove("RUST_LOG");
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    lampfield().args(arguments).output().expect("it runs")
+}
+
+/// What it said on standard error.
+pub fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A server that runs.
+pub struct Server {
+    child: Child,
+    pub sip: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    pub banner: String,
+    log: Option<thread::JoinHandle<String>>,
+}
+
+impl Server {
+    /// On free ports, with two shards that stay nowhere in particular.
+    pub fn start(arguments: &[&str]) -> Server {
+        let mut child = lampfield()
+            .args([
+                "serve",
+                "--listen",
+                "udp:127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+            ])
+            .args(["--shards", "2", "--pin", "off"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stderr = child.stderr.take().expect("piped");
+        let log = thread::spawn(move || {
+            let mut text = String::new();
+            let _ = BufReader::new(stderr).read_to_string(&mut text);
+            text
+        });
+        let lines = lines(child.stdout.take().expect("piped"));
+        let mut server = Server {
+            child,
+            sip: Vec::new(),
+            admin: SocketAddr::from(([0, 0, 0, 0], 0)),
+            banner: String::new(),
+            log: Some(log),
+        };
+        server.read_banner(&lines);
+        server
+    }
+
+    /// The banner names the ports, and ends with the line that uses curl.
+    fn read_banner(&mut self, lines: &Receiver<String>) {
+        loop {
+            let Ok(line) = lines.recv_timeout(PATIENCE) else {
+                let _ = self.child.kill();
+                let log = self.log();
+                panic!("it did not start:\n{}{log}", self.banner);
+            };
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("SIP"), Some(listener)) => {
+                    let address = listener.strip_prefix("udp:").expect("UDP");
+                    self.sip.push(address.parse().expect("an address"));
+                }
+                (Some("admin"), Some(url)) => {
+                    let address = url.strip_prefix("http://").expect("HTTP");
+                    self.admin = address.parse().expect("an address");
+                }
+                _ => {}
+            }
+            self.banner.push_str(&line);
+            self.banner.push('\n');
+            if line.trim_start().starts_with("curl") {
+                return;
+            }
+        }
+    }
+
+    /// Where a path is.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
+    /// Runs a command of the program that talks to this server.
+    pub fn tell(&self, arguments: &[&str]) -> Output {
+        let admin = self.admin.to_string();
+        let output = lampfield()
+            .args(arguments)
+            .args(["--admin", &admin])
+            .output();
+        output.expect("it runs")
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Its exit code, once it has ended by itself, and what it said on standard error.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().expect("it ends");
+        (status.code(), self.log())
+    }
+
+    fn log(&mut self) -> String {
+        let log = self.log.take().map(thread::JoinHandle::join);
+        log.and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines as they come, so that a test can wait for the next one with an end in sight.
+pub fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A directory of its own for one test, removed with everything in it.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory for the test");
+        Scratch(path)
+    }
+
+    /// Writes a file into it.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a plain path").to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
