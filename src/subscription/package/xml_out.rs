@@ -90,6 +90,9 @@ pub fn element(out: &mut impl Sink, name: &str, content: &str) {
 /// A URI as a peer wrote it, as the value of an attribute. Octets that can't stand in XML are
 /// percent-encoded, which is what a URI should have had in their place.
 pub fn uri_value(out: &mut impl Sink, uri: &[u8]) {
+    if uri.iter().all(is_plain) {
+        return out.push(uri);
+    }
     for chunk in uri.utf8_chunks() {
         let mut plain = chunk.valid();
         while let Some(place) = plain.find(|c: char| c.is_control() || !is_allowed(c)) {
@@ -132,6 +135,9 @@ fn percent(out: &mut impl Sink, octets: &[u8]) {
 }
 
 fn escaped(out: &mut impl Sink, text: &str, replacement: impl Fn(char) -> Option<&'static str>) {
+    if text.as_bytes().iter().all(is_plain) {
+        return out.push(text.as_bytes());
+    }
     let mut start = 0;
     for (place, character) in text.char_indices() {
         if let Some(replacement) = replacement(character) {
@@ -141,6 +147,11 @@ fn escaped(out: &mut impl Sink, text: &str, replacement: impl Fn(char) -> Option
         }
     }
     out.push(&text.as_bytes()[start..]);
+}
+
+/// Whether an octet is a character that stands for itself everywhere: nearly all there are.
+fn is_plain(octet: &u8) -> bool {
+    matches!(octet, b' '..=b'~') && !matches!(octet, b'&' | b'<' | b'>' | b'"')
 }
 
 /// Whether XML 1.0 can carry the character (its production `Char`).
