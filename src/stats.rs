@@ -212,6 +212,19 @@ metrics! {
         LimitInFlight { limit = "in_flight" }
         LimitEffects { limit = "effects" }
     }
+    "lampfield_mail_edge_total" "What mail between threads met on its way." {
+        MailWake { event = "wake" }
+        MailDeferred { event = "deferred" }
+        MailLost { event = "lost" }
+        MailBlockDeferred { event = "block_deferred" }
+    }
+    "lampfield_kernel_total" "Calls into the kernel, and what datagrams met there." {
+        KernelEnter { event = "enter" }
+        KernelReceiveWithoutBuffer { event = "receive_without_buffer" }
+        KernelReceiveFailed { event = "receive_failed" }
+        KernelSendFailed { event = "send_failed" }
+        KernelSendDeferred { event = "send_deferred" }
+    }
     "lampfield_turns_total" "Turns of the shard's loop." {
         Turn {}
     }

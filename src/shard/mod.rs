@@ -2,7 +2,7 @@
 //!
 //! [`Shard::step`] takes what happened and records what is to be done; [`Shard::next_deadline`] says when
 //! time alone is reason enough for the next step. Nothing else of a shard is touched from outside but its
-//! arena, whose slots the edge reads and releases.
+//! arena, whose slots the edge reads and releases, and its counters, which the edge adds its own to.
 
 mod admit;
 mod answer;
@@ -161,6 +161,11 @@ impl Shard {
     /// The send slots: the edge reads those of this turn and releases them after the flush.
     pub fn arena(&mut self) -> &mut Arena {
         &mut self.arena
+    }
+
+    /// The counters: the edge adds what only it can see.
+    pub fn stats(&mut self) -> &mut Stats {
+        &mut self.stats
     }
 
     fn on_time(&mut self, now: Time, out: &mut Effects) {

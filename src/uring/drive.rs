@@ -12,8 +12,9 @@ use super::pin;
 use super::post::{MailCounters, Mailbox};
 use super::ring::{Ring, RingCounters, RingOptions};
 use super::socket::ListenerSocket;
-use super::turn::{Machine, Turns};
-use crate::shard::effects::ShardId;
+use super::turn::Turns;
+use crate::partition::ShardId;
+use crate::shard::Shard;
 use crate::transport::ListenerId;
 
 /// Turns without waiting, before the runtime's other tasks get theirs.
@@ -45,11 +46,7 @@ pub struct ShardThread {
 
 /// Starts a shard. When this returns, it receives on its listeners.
 /// `make` builds the shard on its own thread, so that its memory lies where it is used.
-pub fn start<M, F>(plan: Plan, make: F) -> io::Result<ShardThread>
-where
-    M: Machine,
-    F: FnOnce() -> M + Send + 'static,
-{
+pub fn start(plan: Plan, make: impl FnOnce() -> Shard + Send + 'static) -> io::Result<ShardThread> {
     let shard = plan.mailbox.shard();
     let (ready, begun) = mpsc::channel();
     let thread = thread::Builder::new()
@@ -88,11 +85,7 @@ impl ShardThread {
     }
 }
 
-fn run<M: Machine>(
-    plan: Plan,
-    make: impl FnOnce() -> M,
-    ready: &mpsc::Sender<io::Result<()>>,
-) -> Ended {
+fn run(plan: Plan, make: impl FnOnce() -> Shard, ready: &mpsc::Sender<io::Result<()>>) -> Ended {
     let shard = plan.mailbox.shard();
     let began = begin(plan, make);
     let (mut turns, told) = match began {
@@ -115,7 +108,7 @@ fn run<M: Machine>(
     }
 }
 
-fn begin<M: Machine>(plan: Plan, make: impl FnOnce() -> M) -> io::Result<Turns<M>> {
+fn begin(plan: Plan, make: impl FnOnce() -> Shard) -> io::Result<Turns> {
     if let Some(cpu) = plan.cpu {
         pin::pin_this_thread(cpu)?;
     }
@@ -127,7 +120,7 @@ fn begin<M: Machine>(plan: Plan, make: impl FnOnce() -> M) -> io::Result<Turns<M
     Ok(Turns::new(make(), ring, plan.mailbox))
 }
 
-async fn drive<M: Machine>(turns: &mut Turns<M>) -> io::Result<()> {
+async fn drive(turns: &mut Turns) -> io::Result<()> {
     // A descriptor of its own: the mailbox keeps the one that others write to.
     let bell = turns.mailbox.eventfd().try_clone_to_owned()?;
     // SAFETY: the descriptor is open, and owned and held by the result for as long as that lives.
@@ -159,7 +152,7 @@ async fn drive<M: Machine>(turns: &mut Turns<M>) -> io::Result<()> {
 }
 
 /// From here on completions and mail ring the bell. False: there are some already.
-fn fall_asleep<M: Machine>(turns: &mut Turns<M>) -> bool {
+fn fall_asleep(turns: &mut Turns) -> bool {
     turns.ring.announce(true);
     if turns.mailbox.fall_asleep() {
         if !turns.ring.is_pending() {

@@ -22,5 +22,3 @@ pub mod post;
 pub mod probe;
 pub mod ring;
 pub mod socket;
-
-pub use turn::Machine;

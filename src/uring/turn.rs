@@ -11,38 +11,14 @@ use super::clock;
 use super::post::{Command, Mailbox};
 use super::ring::Ring;
 use super::socket::ListenerSocket;
-use crate::arena::Arena;
 use crate::config::limits;
 use crate::shard::Shard;
 use crate::shard::effects::{Effects, Event};
 use crate::shard::input::Input;
 use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE};
+use crate::stats::Counter;
 use crate::time::{Time, WallOffset};
 use crate::transport::ListenerId;
-
-/// What is driven.
-pub trait Machine {
-    /// Takes one input in, and records what it wants done.
-    fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects);
-    /// When it wants to be ticked.
-    fn next_deadline(&self) -> Option<Time>;
-    /// Where the datagrams lie that it wants sent.
-    fn arena(&mut self) -> &mut Arena;
-}
-
-impl Machine for Shard {
-    fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects) {
-        Shard::step(self, now, input, out);
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        Shard::next_deadline(self)
-    }
-
-    fn arena(&mut self) -> &mut Arena {
-        Shard::arena(self)
-    }
-}
 
 /// Completions of one turn: answers must not wait behind a flood for longer than a millisecond or two.
 const COMPLETIONS_PER_TURN: usize = 512;
@@ -60,8 +36,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(1);
 
 /// A shard with its ring and its mailbox.
-pub struct Turns<M> {
-    machine: M,
+pub struct Turns {
+    shard: Shard,
     pub(super) ring: Ring,
     pub(super) mailbox: Mailbox,
     effects: Effects,
@@ -74,21 +50,24 @@ pub struct Turns<M> {
     stopped: bool,
 }
 
-impl<M: Machine> Turns<M> {
-    pub fn new(machine: M, ring: Ring, mailbox: Mailbox) -> Turns<M> {
+impl Turns {
+    pub fn new(shard: Shard, ring: Ring, mailbox: Mailbox) -> Turns {
         let effects = Effects::new(mailbox.shards());
-        Turns {
-            machine,
+        let mut turns = Turns {
+            shard,
             ring,
             mailbox,
             effects,
-            now: Time::ZERO,
+            now: clock::now(),
             wall: WallOffset::default(),
             next_second: Time::ZERO,
             unlooked: 0,
             disarming: Vec::new(),
             stopped: false,
-        }
+        };
+        // Before anything else it learns what time it is.
+        turns.tick();
+        turns
     }
 
     /// Whether the control thread wants this to end.
@@ -129,7 +108,7 @@ impl<M: Machine> Turns<M> {
 
     fn reap(&mut self, limit: usize) -> usize {
         let Turns {
-            machine,
+            shard,
             ring,
             mailbox,
             effects,
@@ -141,7 +120,7 @@ impl<M: Machine> Turns<M> {
             if let Input::Datagram { bytes, .. } = &input {
                 *unlooked += BLOCK_HEADER + bytes.len();
             }
-            machine.step(*now, input, effects);
+            shard.step(*now, input, effects);
             if *unlooked >= LOOK_AFTER {
                 *unlooked = 0;
                 mailbox.send_crowded_blocks(effects, BLOCK_ROOM_MIN);
@@ -189,7 +168,7 @@ impl<M: Machine> Turns<M> {
     }
 
     fn step(&mut self, input: Input<'_>) -> io::Result<()> {
-        self.machine.step(self.now, input, &mut self.effects);
+        self.shard.step(self.now, input, &mut self.effects);
         if is_crowded(&self.effects) {
             self.flush()?;
         }
@@ -202,15 +181,39 @@ impl<M: Machine> Turns<M> {
             self.next_second = self.now + SECOND;
             self.wall = clock::wall_offset();
             self.ring.retry(true);
+            self.count();
         } else if !self.is_due() {
             return self.ring.retry(false);
         }
         let tick = Input::Tick { wall: self.wall };
-        self.machine.step(self.now, tick, &mut self.effects);
+        self.shard.step(self.now, tick, &mut self.effects);
+    }
+
+    /// What only the edge sees stands among the shard's counters too.
+    fn count(&mut self) {
+        let (ring, mail) = (self.ring.counters(), self.mailbox.counters());
+        let stats = self.shard.stats();
+        let counts = [
+            (Counter::KernelEnter, ring.enters),
+            (
+                Counter::KernelReceiveWithoutBuffer,
+                ring.receives_without_buffer,
+            ),
+            (Counter::KernelReceiveFailed, ring.receives_failed),
+            (Counter::KernelSendFailed, ring.sends_failed),
+            (Counter::KernelSendDeferred, ring.sends_deferred),
+            (Counter::MailWake, mail.wakes),
+            (Counter::MailDeferred, mail.mail_deferred),
+            (Counter::MailLost, mail.mail_lost),
+            (Counter::MailBlockDeferred, mail.blocks_deferred),
+        ];
+        for (counter, total) in counts {
+            stats.add(counter, total - stats.get(counter));
+        }
     }
 
     fn is_due(&self) -> bool {
-        self.machine
+        self.shard
             .next_deadline()
             .is_some_and(|deadline| deadline <= self.now)
     }
@@ -218,7 +221,7 @@ impl<M: Machine> Turns<M> {
     /// Makes sure of a completion when there is something to do next. True: that is now.
     fn set_alarm(&mut self) -> io::Result<bool> {
         let mut next = self.next_second;
-        if let Some(deadline) = self.machine.next_deadline() {
+        if let Some(deadline) = self.shard.next_deadline() {
             next = next.min(deadline);
         }
         if self.mailbox.is_waiting() {
@@ -242,12 +245,12 @@ impl<M: Machine> Turns<M> {
             report(&self.mailbox, &event);
         }
         self.mailbox.send(&mut self.effects);
-        self.ring.offer(self.machine.arena(), &mut self.effects)
+        self.ring.offer(self.shard.arena(), &mut self.effects)
     }
 
     fn submit(&mut self) -> io::Result<()> {
         self.ring.submit()?;
-        self.ring.settle(self.machine.arena());
+        self.ring.settle(self.shard.arena());
         self.now = clock::now();
         Ok(())
     }

@@ -192,24 +192,31 @@ pub fn receive(peer: &UdpSocket) -> Vec<u8> {
 
 /// Sends numbers with at most `window` of them unanswered, and checks that each comes back once.
 pub fn count_up(peer: &UdpSocket, count: u32, window: u32) {
-    let mut seen = vec![false; count as usize];
-    let mut answered = 0;
-    for number in 0..count {
-        if number - answered == window {
-            see(peer, &mut seen);
-            answered += 1;
-        }
-        peer.send(&number.to_le_bytes()).unwrap();
-    }
-    while answered < count {
-        see(peer, &mut seen);
-        answered += 1;
-    }
+    let read = |answer: &[u8]| u32::from_le_bytes(answer.try_into().unwrap());
+    number_up(peer, count, window, |number| number.to_le_bytes(), read);
 }
 
-fn see(peer: &UdpSocket, seen: &mut [bool]) {
-    let answer = receive(peer);
-    let number = u32::from_le_bytes(answer.try_into().unwrap());
-    let before = std::mem::replace(&mut seen[number as usize], true);
-    assert!(!before, "{number} came twice");
+/// As `count_up`, with numbers that `write` packs into a datagram and `read` finds in its answer.
+pub fn number_up<T: AsRef<[u8]>>(
+    peer: &UdpSocket,
+    count: u32,
+    window: u32,
+    write: impl Fn(u32) -> T,
+    read: impl Fn(&[u8]) -> u32,
+) {
+    let mut seen = vec![false; count as usize];
+    let mut see = || {
+        let number = read(&receive(peer));
+        let before = std::mem::replace(&mut seen[number as usize], true);
+        assert!(!before, "{number} came twice");
+    };
+    for number in 0..count {
+        if number >= window {
+            see();
+        }
+        peer.send(write(number).as_ref()).unwrap();
+    }
+    for _ in 0..count.min(window) {
+        see();
+    }
 }

@@ -1,125 +1,26 @@
-//! Whole shards: threads, mail between them, forwarded datagrams, deadlines, hand-over, end.
-//! What they drive is a machine that echoes; the real one has tests of its own.
+//! Whole shards: threads, mail to them, datagrams that another one owns, deadlines, hand-over, end.
+//! The shards are real ones; what they are asked is SIP of the simplest kind.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use lampfield::arena::{Arena, SlotSize};
-use lampfield::shard::control::{Answer, Ask, Reply, Request};
-use lampfield::shard::effects::{Destination, Effects, Send, SendTag, ShardId};
-use lampfield::shard::input::Input;
+use lampfield::partition::{Secrets, ShardId};
+use lampfield::policy::{GateSettings, Policy, PolicySettings};
+use lampfield::shard::Shard;
+use lampfield::shard::control::{Answer, Ask, Request};
 use lampfield::shard::mail::Mail;
-use lampfield::time::Time;
-use lampfield::transport::Flow;
-use lampfield::uring::Machine;
+use lampfield::shard::settings::Settings;
+use lampfield::stats::Counter;
+use lampfield::transport::Listener;
+use lampfield::uring::clock;
 use lampfield::uring::drive::{Plan, ShardThread, start};
 use lampfield::uring::post::{Control, ShardHandle, office};
 use lampfield::uring::ring::RingOptions;
 use lampfield::uring::socket::{self, SocketOptions};
 
-use crate::bench::{LISTENER, PATIENCE, alone, count_up, descriptors, peer, shared};
-
-/// A request with a number of at least this is passed on to the other shard first.
-const PASS_ON: u64 = 1_000_000;
-/// A request with a number of at least this is answered after as many milliseconds as it is beyond it.
-const LATER: u64 = 2_000_000;
-
-/// Echoes datagrams, or lets the other shard do it; answers requests at once or later.
-struct Echo {
-    shard: ShardId,
-    forwards: bool,
-    arena: Arena,
-    later: Option<(Time, u64)>,
-}
-
-impl Echo {
-    fn new(shard: ShardId, forwards: bool) -> Echo {
-        Echo {
-            shard,
-            forwards,
-            arena: Arena::new(10_000, 10),
-            later: None,
-        }
-    }
-
-    fn answer(&mut self, flow: Flow, bytes: &[u8], out: &mut Effects) {
-        let slot = self.arena.take(SlotSize::Small).unwrap();
-        self.arena.buffer(slot)[..bytes.len()].copy_from_slice(bytes);
-        self.arena.set_len(slot, bytes.len());
-        out.sends.push(Send {
-            slot,
-            listener: flow.listener,
-            source: flow.local,
-            peer: flow.peer,
-            tag: SendTag::NONE,
-        });
-        out.released.push(slot);
-    }
-
-    fn requested(&mut self, now: Time, request: Request, out: &mut Effects) {
-        let id = request.id;
-        if id >= LATER {
-            self.later = Some((now + Duration::from_millis(id - LATER), id));
-        } else if id >= PASS_ON {
-            let passed = Mail::Request(Request {
-                id: id - PASS_ON,
-                ask: request.ask,
-            });
-            let other = Destination::Shard(ShardId(1 - self.shard.0));
-            out.mails.push((other, passed));
-        } else {
-            self.reply(id, out);
-        }
-    }
-
-    fn reply(&self, id: u64, out: &mut Effects) {
-        let reply = Mail::Reply(Reply {
-            id,
-            shard: self.shard,
-            answer: Answer::Done,
-        });
-        out.mails.push((Destination::Control, reply));
-    }
-}
-
-impl Machine for Echo {
-    fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects) {
-        match input {
-            Input::Datagram {
-                flow,
-                bytes,
-                forwarded,
-                ..
-            } => {
-                if self.forwards && !forwarded {
-                    let other = ShardId(1 - self.shard.0);
-                    assert!(out.forward(other, &flow, bytes), "its block is full");
-                } else {
-                    self.answer(flow, bytes, out);
-                }
-            }
-            Input::SendFailed { tag, errno } => panic!("{tag:?} failed: {errno}"),
-            Input::Mail(Mail::Request(request)) => self.requested(now, request, out),
-            Input::Mail(mail) => panic!("not mail to a shard: {mail:?}"),
-            Input::Tick { wall } => {
-                assert!(wall.unix_seconds(now) > 1_577_836_800);
-                if let Some((_, id)) = self.later.take_if(|(due, _)| *due <= now) {
-                    self.reply(id, out);
-                }
-            }
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        self.later.map(|(due, _)| due)
-    }
-
-    fn arena(&mut self) -> &mut Arena {
-        &mut self.arena
-    }
-}
+use crate::bench::{LISTENER, PATIENCE, alone, descriptors, number_up, peer, receive, shared};
 
 /// Shards that run and listen on one address.
 struct House {
@@ -129,7 +30,7 @@ struct House {
 }
 
 impl House {
-    fn open(shards: u16, forwards: bool) -> House {
+    fn open(shards: u16) -> House {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sockets = socket::open(any, shards, &SocketOptions::default()).unwrap();
         let address = sockets[0].address();
@@ -138,14 +39,14 @@ impl House {
             .into_iter()
             .zip(sockets)
             .map(|(mailbox, socket)| {
-                let shard = mailbox.shard();
+                let settings = settings(mailbox.shard(), shards, address);
                 let plan = Plan {
                     mailbox,
                     listeners: vec![(LISTENER, socket)],
                     ring: RingOptions::default(),
                     cpu: None,
                 };
-                start(plan, move || Echo::new(shard, forwards)).unwrap()
+                start(plan, move || Shard::new(settings, clock::now())).unwrap()
             })
             .collect();
         House {
@@ -171,6 +72,24 @@ impl House {
     }
 }
 
+fn settings(shard: ShardId, shards: u16, address: SocketAddr) -> Settings {
+    let secrets = Secrets::new([1; 32]);
+    let policy = PolicySettings {
+        gates: vec![GateSettings::default()],
+        ..PolicySettings::default()
+    };
+    let policy = Policy::new(&policy, &secrets, None).expect("the defaults are sound");
+    let listener = Listener::new(LISTENER, address, 0);
+    Settings::new(
+        shard,
+        shards,
+        secrets,
+        [2; 16],
+        vec![listener],
+        Arc::new(policy),
+    )
+}
+
 /// Runs on a control thread, and fails if it takes too long.
 fn wait_for<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -181,28 +100,91 @@ fn wait_for<F: Future>(future: F) -> F::Output {
     runtime.block_on(patient).expect("it takes too long")
 }
 
-fn request(id: u64) -> Mail {
+/// A question whose answer is short.
+fn ask(id: u64) -> Mail {
     Mail::Request(Request {
         id,
-        ask: Ask::ReadFigures,
+        ask: Ask::ReportChanges(false),
     })
 }
 
-async fn reply(control: &mut Control) -> (ShardId, u64) {
+async fn answered(control: &mut Control) -> (ShardId, u64, Answer) {
     match control.receive().await {
         (from, Mail::Reply(reply)) => {
             assert_eq!(from, reply.shard);
-            (from, reply.id)
+            (from, reply.id, reply.answer)
         }
         (_, mail) => panic!("not a reply: {mail:?}"),
     }
 }
 
-/// So many peers at once, each counting to `count`.
-fn peers_count_up(address: SocketAddr, peers: usize, count: u32) {
+/// One of a shard's counters, as it stood at most a second ago.
+async fn count(control: &mut Control, shard: u16, counter: Counter) -> u64 {
+    let figures = Mail::Request(Request {
+        id: 0,
+        ask: Ask::ReadFigures,
+    });
+    control
+        .shard(ShardId(shard))
+        .deliver(figures)
+        .await
+        .unwrap();
+    match answered(control).await.2 {
+        Answer::Figures(figures) => figures.stats.get(counter),
+        answer => panic!("not the figures: {answer:?}"),
+    }
+}
+
+/// What a peer asks, with a number that the answer brings back.
+struct Question {
+    method: &'static str,
+    user: usize,
+    more: &'static str,
+}
+
+impl Question {
+    fn text(&self, peer: &UdpSocket, number: u32) -> Vec<u8> {
+        let (method, user, more) = (self.method, self.user, self.more);
+        let (us, to) = (peer.local_addr().unwrap(), peer.peer_addr().unwrap());
+        format!(
+            "{method} sip:1001@{to} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {us};branch=z9hG4bK{number};rport\r\n\
+             Max-Forwards: 70\r\n\
+             From: <sip:user{user}@{to}>;tag=f{user}\r\n\
+             To: <sip:1001@{to}>\r\n\
+             Call-ID: {user}@{us}\r\n\
+             CSeq: {number} {method}\r\n\
+             Contact: <sip:user{user}@{us}>\r\n\
+             {more}Content-Length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    }
+}
+
+/// The number that an answer brings back.
+fn number_of(answer: &[u8]) -> u32 {
+    let text = std::str::from_utf8(answer).unwrap();
+    assert!(text.starts_with("SIP/2.0 "), "{text}");
+    let (_, after) = text.split_once("CSeq: ").unwrap();
+    let (number, _) = after.split_once(' ').unwrap();
+    number.parse().unwrap()
+}
+
+/// So many peers at once, each asking `count` times with at most 32 questions unanswered.
+fn peers_ask(address: SocketAddr, peers: usize, count: u32, method: &'static str) {
     let peers: Vec<_> = (0..peers)
-        .map(|_| peer("127.0.0.1:0", address))
-        .map(|peer| thread::spawn(move || count_up(&peer, count, 32)))
+        .map(|user| {
+            let peer = peer("127.0.0.1:0", address);
+            let question = Question {
+                method,
+                user,
+                more: "Event: no-such-package\r\n",
+            };
+            thread::spawn(move || {
+                let write = |number| question.text(&peer, number);
+                number_up(&peer, count, 32, write, number_of);
+            })
+        })
         .collect();
     for peer in peers {
         peer.join().unwrap();
@@ -210,46 +192,41 @@ fn peers_count_up(address: SocketAddr, peers: usize, count: u32) {
 }
 
 #[test]
-fn two_shards_echo_a_hundred_thousand_datagrams_and_lose_none() {
+fn two_shards_answer_forty_thousand_questions_and_lose_none() {
     let _shared = shared();
-    let house = House::open(2, false);
-    peers_count_up(house.address, 8, 12_500);
+    let house = House::open(2);
+    peers_ask(house.address, 8, 5_000, "OPTIONS");
     house.close();
 }
 
 #[test]
-fn datagrams_that_the_other_shard_owns_are_echoed_by_it() {
+fn what_the_other_shard_owns_is_answered_by_it() {
     let _shared = shared();
-    let house = House::open(2, true);
-    peers_count_up(house.address, 8, 2_500);
+    let mut house = House::open(2);
+    peers_ask(house.address, 8, 2_000, "SUBSCRIBE");
+    wait_for(async {
+        let mut asked = 0;
+        let mut forwarded = 0;
+        for shard in 0..2 {
+            asked += count(&mut house.control, shard, Counter::RequestSubscribe).await;
+            forwarded += count(&mut house.control, shard, Counter::DatagramForwarded).await;
+        }
+        assert_eq!(asked, 16_000);
+        assert!(forwarded > 0 && forwarded < asked, "{forwarded}");
+    });
     house.close();
 }
 
 #[test]
 fn mail_wakes_a_sleeping_shard_each_time() {
     let _shared = shared();
-    let mut house = House::open(1, false);
+    let mut house = House::open(1);
     let shard = house.shard(0);
     wait_for(async {
         for id in 0..2_000 {
-            shard.send(request(id)).unwrap();
-            assert_eq!(reply(&mut house.control).await, (ShardId(0), id));
-        }
-    });
-    house.close();
-}
-
-#[test]
-fn mail_goes_from_shard_to_shard_in_order() {
-    let _shared = shared();
-    let mut house = House::open(2, false);
-    let shard = house.shard(0);
-    wait_for(async {
-        for id in 0..500 {
-            shard.deliver(request(PASS_ON + id)).await.unwrap();
-        }
-        for id in 0..500 {
-            assert_eq!(reply(&mut house.control).await, (ShardId(1), id));
+            shard.send(ask(id)).unwrap();
+            let (from, answered, _) = answered(&mut house.control).await;
+            assert_eq!((from, answered), (ShardId(0), id));
         }
     });
     house.close();
@@ -258,15 +235,15 @@ fn mail_goes_from_shard_to_shard_in_order() {
 #[test]
 fn mail_is_not_lost_where_nobody_reads_it_for_a_while() {
     let _shared = shared();
-    let mut house = House::open(1, false);
+    let mut house = House::open(1);
     let shard = house.shard(0);
     const MAILS: u64 = 30_000;
     wait_for(async {
         for id in 0..MAILS {
-            shard.deliver(request(id)).await.unwrap();
+            shard.deliver(ask(id)).await.unwrap();
         }
         for id in 0..MAILS {
-            assert_eq!(reply(&mut house.control).await, (ShardId(0), id));
+            assert_eq!(answered(&mut house.control).await.1, id);
         }
     });
     house.close();
@@ -275,29 +252,34 @@ fn mail_is_not_lost_where_nobody_reads_it_for_a_while() {
 #[test]
 fn a_deadline_wakes_a_sleeping_shard() {
     let _shared = shared();
-    let mut house = House::open(1, false);
-    let shard = house.shard(0);
-    wait_for(async {
-        for milliseconds in [0, 1, 7, 30] {
-            shard.send(request(LATER + milliseconds)).unwrap();
-            let expected = (ShardId(0), LATER + milliseconds);
-            assert_eq!(reply(&mut house.control).await, expected);
-        }
-    });
+    let house = House::open(1);
+    let phone = peer("127.0.0.1:0", house.address);
+    let question = Question {
+        method: "SUBSCRIBE",
+        user: 1,
+        more: "Event: presence\r\nExpires: 600\r\n",
+    };
+    phone.send(&question.text(&phone, 1)).unwrap();
+    assert!(receive(&phone).starts_with(b"SIP/2.0 200 "));
+    let first = receive(&phone);
+    assert!(first.starts_with(b"NOTIFY "));
+    // Nobody answers, so it comes again, and only time can be the reason.
+    assert_eq!(receive(&phone), first);
+    assert_eq!(receive(&phone), first);
     house.close();
 }
 
 #[test]
 fn a_socket_that_moves_between_shards_keeps_every_datagram() {
     let _shared = shared();
-    let house = House::open(2, false);
+    let house = House::open(2);
     let address = house.address;
     let (first, second) = (house.shard(0), house.shard(1));
     let moves = wait_for(async {
         // One socket is left of the address, and it is handed to and fro.
         drop(first.disarm(LISTENER).await.unwrap());
         assert!(first.disarm(LISTENER).await.is_none());
-        let client = thread::spawn(move || peers_count_up(address, 2, 20_000));
+        let client = thread::spawn(move || peers_ask(address, 2, 10_000, "OPTIONS"));
         let mut owners = [second, first];
         let mut moves = 0;
         while !client.is_finished() {
@@ -317,16 +299,16 @@ fn a_socket_that_moves_between_shards_keeps_every_datagram() {
 fn shards_that_are_stopped_leave_nothing_behind() {
     let _alone = alone();
     // The first use of a runtime may open descriptors that stay.
-    House::open(1, false).close();
+    House::open(1).close();
     let before = descriptors();
-    let house = House::open(2, false);
+    let house = House::open(2);
     let (address, shard) = (house.address, house.shard(1));
-    peers_count_up(address, 2, 100);
+    peers_ask(address, 2, 100, "OPTIONS");
     assert!(descriptors() > before);
     house.close();
 
-    assert!(shard.send(request(1)).is_err());
-    assert!(wait_for(shard.deliver(request(1))).is_err());
+    assert!(shard.send(ask(1)).is_err());
+    assert!(wait_for(shard.deliver(ask(1))).is_err());
     assert!(wait_for(shard.disarm(LISTENER)).is_none());
     drop(shard);
     assert_eq!(descriptors(), before);
