@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test`, `check` and what `help` lists.
 //! It starts other programs and judges their outcome; it holds nothing of the product.
 
+mod canaries;
 mod instructions;
 mod load;
 mod packages;
@@ -15,7 +16,8 @@ cargo xtask COMMAND
   test          everything: installs what the tests need, then format, clippy, tidy, tests, simulator, SIPp
   check         the quick part: format, clippy, tidy, unit tests
   sim [ARG…]    the simulator, e.g. `sim --seeds 5000`
-  canaries      plants each known bug into a copy of the tree, and demands that the simulator finds it
+  canaries [NAME…]
+                plants each known bug into a copy of the tree, and demands that the simulator finds it
   bench [ARG…]  criterion benches, then instruction counts against those in the tree (`--bless` keeps the new ones,
                 `--instructions` leaves out criterion)
   load NAME …   a load from loadtest/ against a release build; `load` alone lists the names
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
             &["run", "--quiet", "--package", "lampfield-sim", "--"],
             rest,
         ),
-        "canaries" => test::canaries(),
+        "canaries" => canaries::canaries(rest),
         "bench" => instructions::bench(rest),
         "load" => load::load(rest),
         "fuzz" => run::cargo(

@@ -50,12 +50,6 @@ pub fn quick() -> bool {
     steps.summary()
 }
 
-/// See `tests/sim`: each canary is a known bug that the simulator has to find.
-pub fn canaries() -> bool {
-    eprintln!("xtask: there are no canaries yet");
-    false
-}
-
 fn lint(steps: &mut Steps) {
     steps.cargo("format", &["fmt", "--all", "--check"]);
     steps.cargo(
