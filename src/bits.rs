@@ -19,6 +19,7 @@ impl Bits {
     }
 
     /// Adds `number`; nothing changes if it is in the set.
+    #[inline]
     pub fn insert(&mut self, number: usize) {
         let word = number / 64;
         if word >= self.words.len() {
@@ -29,6 +30,7 @@ impl Bits {
     }
 
     /// Takes `number` out; nothing changes if it is not in the set.
+    #[inline]
     pub fn remove(&mut self, number: usize) {
         if let Some(word) = self.words.get_mut(number / 64) {
             *word &= !(1 << (number % 64));
@@ -36,6 +38,7 @@ impl Bits {
     }
 
     /// Whether `number` is in the set.
+    #[inline]
     pub fn contains(&self, number: usize) -> bool {
         self.words
             .get(number / 64)
@@ -43,6 +46,7 @@ impl Bits {
     }
 
     /// The smallest member.
+    #[inline]
     pub fn first(&mut self) -> Option<usize> {
         while let Some(word) = self.words.get(self.low) {
             if *word != 0 {

@@ -100,10 +100,12 @@ impl<T> Slab<T> {
         let (number, position) = split(key);
         let chunk = &mut self.chunks[number];
         let record = chunk.remove(position);
-        let empty = chunk.used == 0;
-        self.open.insert(number);
+        let used = chunk.used as usize;
         self.len -= 1;
-        if empty {
+        if used == CHUNK - 1 {
+            self.open.insert(number);
+        }
+        if used == 0 {
             self.keep_one_spare(number);
         }
         record

@@ -5,6 +5,7 @@ mod canaries;
 mod instructions;
 mod load;
 mod packages;
+mod rules;
 mod run;
 mod test;
 
@@ -22,6 +23,7 @@ cargo xtask COMMAND
                 `--instructions` leaves out criterion)
   load NAME …   a load from loadtest/ against a release build; `load` alone lists the names
   fuzz [ARG…]   the fuzz bodies, e.g. `fuzz sip --seconds 60`
+  rules         which rules of RFCs the code names, and which of them no test names
   packages      only installs the system packages that the tests need
 ";
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
             ],
             rest,
         ),
+        "rules" => rules::report(),
         "packages" => packages::install(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -8,7 +8,7 @@ use crate::run::{Steps, root};
 /// Seeds of the simulator in every test run.
 const SEEDS: &str = "200";
 
-/// Test programs that must exist; others in `tests/` are run after them.
+/// Test programs that must exist; others are run after them.
 const TESTS: &[&str] = &["tidy", "scenarios", "kernel", "process", "sipp"];
 
 /// Everything. A step that fails does not hide the outcome of the next one; only a tree that does not build ends it.
@@ -76,20 +76,30 @@ fn lint(steps: &mut Steps) {
     steps.cargo("clippy of the pure build", &pure);
 }
 
-/// Test programs of the package that `TESTS` does not name.
+/// Test programs of all packages that `TESTS` does not name.
 fn other_tests() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(root().join("tests"))
-        .expect("the folder of tests")
-        .flatten()
+    let folders = [
+        "tests",
+        "tests/sim/tests",
+        "tests/fuzz/tests",
+        "loadtest/tests",
+        "xtask/tests",
+    ];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(root().join(folder)).ok())
+        .flat_map(Iterator::flatten);
+    let mut names: Vec<String> = entries
         .filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_suffix(".rs")
-                .map(str::to_owned)
+            let name = entry.file_name().into_string().ok()?;
+            if entry.path().join("main.rs").is_file() {
+                return Some(name);
+            }
+            name.strip_suffix(".rs").map(str::to_owned)
         })
         .filter(|name| !TESTS.contains(&name.as_str()))
         .collect();
     names.sort();
+    names.dedup();
     names
 }
