@@ -42,6 +42,9 @@ pub struct Section<'t> {
     known: Vec<&'static str>,
 }
 
+/// A value that may be written short, as a text, or in full, as a table.
+pub type TextOrSection<'t> = Result<Placed<&'t str>, Section<'t>>;
+
 impl<'t> Section<'t> {
     /// The table of this name.
     pub fn new(name: impl Into<String>, table: &'t DeTable<'t>, notes: &'t Notes) -> Self {
@@ -228,7 +231,7 @@ impl<'t> Section<'t> {
 
     /// Every entry of a table whose keys the writer chooses and whose values are texts or tables,
     /// in the order of the keys.
-    pub fn texts_or_sections(&mut self) -> Vec<(Placed<&'t str>, Result<Placed<&'t str>, Self>)> {
+    pub fn texts_or_sections(&mut self) -> Vec<(Placed<&'t str>, TextOrSection<'t>)> {
         let mut entries = Vec::with_capacity(self.table.len());
         for (key, value) in self.table.iter() {
             let name: &'t str = key.get_ref();

@@ -222,39 +222,7 @@ impl Shard {
     }
 
     fn count_response(&mut self, status: u16) {
-        self.stats.record(match status {
-            100 => Counter::Response100,
-            200 => Counter::Response200,
-            204 => Counter::Response204,
-            400 => Counter::Response400,
-            401 => Counter::Response401,
-            403 => Counter::Response403,
-            404 => Counter::Response404,
-            405 => Counter::Response405,
-            406 => Counter::Response406,
-            412 => Counter::Response412,
-            413 => Counter::Response413,
-            414 => Counter::Response414,
-            415 => Counter::Response415,
-            416 => Counter::Response416,
-            420 => Counter::Response420,
-            423 => Counter::Response423,
-            481 => Counter::Response481,
-            482 => Counter::Response482,
-            483 => Counter::Response483,
-            489 => Counter::Response489,
-            500 => Counter::Response500,
-            501 => Counter::Response501,
-            503 => Counter::Response503,
-            505 => Counter::Response505,
-            513 => Counter::Response513,
-            101..=199 => Counter::ResponseOther1xx,
-            201..=299 => Counter::ResponseOther2xx,
-            300..=399 => Counter::ResponseOther3xx,
-            401..=499 => Counter::ResponseOther4xx,
-            501..=599 => Counter::ResponseOther5xx,
-            _ => Counter::ResponseOther6xx,
-        });
+        self.stats.record(Counter::response(status));
     }
 }
 

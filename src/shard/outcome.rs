@@ -326,14 +326,6 @@ impl Shard {
     }
 
     fn count_answer(&mut self, status: u16) {
-        self.stats.record(match status {
-            100..=199 => Counter::NotifyAnswered1xx,
-            200..=299 => Counter::NotifyAnswered2xx,
-            300..=399 => Counter::NotifyAnswered3xx,
-            481 => Counter::NotifyAnswered481,
-            400..=499 => Counter::NotifyAnswered4xx,
-            500..=599 => Counter::NotifyAnswered5xx,
-            _ => Counter::NotifyAnswered6xx,
-        });
+        self.stats.record(Counter::notify_answered(status));
     }
 }

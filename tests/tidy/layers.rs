@@ -7,6 +7,7 @@ use crate::text;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
+    &["cli"],
     &["server"],
     &["uring", "admin", "config"],
     &["shard"],
