@@ -309,10 +309,7 @@ mod chunks {
                     next += 1;
                 }
                 for _ in 0..(round % 5) {
-                    assert_eq!(
-                        chunks.pop().map(|(number, value)| (number, value)),
-                        model.pop_front().map(|v| (v, v))
-                    );
+                    assert_eq!(chunks.pop(), model.pop_front().map(|v| (v, v)));
                 }
                 if let (Some(&front), Some(&back)) = (model.front(), model.back()) {
                     assert_eq!(

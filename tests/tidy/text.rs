@@ -31,9 +31,10 @@ pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
         .filter(move |start| {
             let before = code[..*start].chars().next_back();
             let after = code[start + word.len()..].chars().next();
-            let inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-            !(inside(before) && word.starts_with(is_identifier))
-                && !(inside(after) && word.ends_with(is_identifier))
+            let longer_before =
+                before.is_some_and(is_identifier) && word.starts_with(is_identifier);
+            let longer_after = after.is_some_and(is_identifier) && word.ends_with(is_identifier);
+            !longer_before && !longer_after
         })
 }
 

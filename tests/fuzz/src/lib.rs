@@ -11,8 +11,11 @@ mod values;
 pub use roundtrip::{answer, rewrite, scan};
 pub use values::{uri, value};
 
+/// What is done with one input; it panics if a law is broken.
+pub type Body = fn(&[u8]);
+
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, fn(&[u8])); 5] = [
+pub const BODIES: [(&str, Body); 5] = [
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
