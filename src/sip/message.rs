@@ -66,6 +66,8 @@ pub struct Message<'a> {
 pub struct Line<'a> {
     /// As written.
     pub name: &'a [u8],
+    /// Which of the known ones it is.
+    pub known: Option<Name>,
     /// Trimmed; folds inside stay.
     pub value: &'a [u8],
 }
@@ -112,7 +114,7 @@ impl<'a> Message<'a> {
         first.into_iter().chain(core::iter::from_fn(move || {
             while left > 0 {
                 let line = next_line(head, &mut at)?;
-                if Name::of(line.name) == Some(name) {
+                if line.known == Some(name) {
                     left -= 1;
                     return Some(line.value);
                 }
@@ -178,19 +180,18 @@ fn scan(bytes: &[u8], cut: bool) -> Result<Message<'_>, Unreadable> {
         let value_end = offset(end.end)?;
         lines += 1;
         match split_line(text, at, end.end) {
-            Some((name, value_start)) => {
-                if let Some(name) = Name::of(name) {
-                    let place = &mut places[name as usize];
-                    place.count += 1;
-                    if place.count == 1 {
-                        place.start = value_start as u16;
-                        place.end = value_end;
-                    }
-                    if name == Name::ContentLength {
-                        length.see(&text[value_start..end.end]);
-                    }
+            Some((_, Some(name), value_start)) => {
+                let place = &mut places[name as usize];
+                place.count += 1;
+                if place.count == 1 {
+                    place.start = value_start as u16;
+                    place.end = value_end;
+                }
+                if name == Name::ContentLength {
+                    length.see(&text[value_start..end.end]);
                 }
             }
+            Some((_, None, _)) => {}
             None => note(&mut flaw, 400, "Malformed Header"),
         }
         at = end.next;
@@ -251,6 +252,7 @@ struct LineEnd {
     folded: bool,
 }
 
+#[inline]
 fn line_end(text: &[u8], start: usize) -> Option<LineEnd> {
     let mut next = start;
     let mut folded = false;
@@ -262,24 +264,23 @@ fn line_end(text: &[u8], start: usize) -> Option<LineEnd> {
             Some(_) | None => break,
         }
     }
-    let mut end = next - 1;
-    while end > start && lex::is_space(text[end - 1]) {
-        end -= 1;
-    }
+    let line = &text[start..next - 1];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let end = start + lex::trim_end(line).len();
     Some(LineEnd { end, next, folded })
 }
 
 /// Name and the index of the value of the header line from `start` to `end`; `None` if it has no name.
-fn split_line(text: &[u8], start: usize, end: usize) -> Option<(&[u8], usize)> {
-    let name_end = lex::skip(&text[..end], start, lex::is_token);
-    let colon = lex::skip_space(&text[..end], name_end);
-    if name_end == start || text[..end].get(colon) != Some(&b':') {
+#[inline]
+fn split_line(text: &[u8], start: usize, end: usize) -> Option<(&[u8], Option<Name>, usize)> {
+    let line = &text[start..end];
+    let colon = lex::find_near(b':', line)?;
+    let name = lex::trim_end(&line[..colon]);
+    let known = Name::of(name);
+    if known.is_none() && !lex::is_all_token(name) {
         return None;
     }
-    Some((
-        &text[start..name_end],
-        lex::skip_space(&text[..end], colon + 1),
-    ))
+    Some((name, known, start + lex::skip_space(line, colon + 1)))
 }
 
 /// The next well-formed header line at or after `at`; `None` at the empty line.
@@ -290,9 +291,9 @@ fn next_line<'a>(head: &'a [u8], at: &mut usize) -> Option<Line<'a>> {
         }
         let end = line_end(head, *at)?;
         let start = core::mem::replace(at, end.next);
-        if let Some((name, value_start)) = split_line(head, start, end.end) {
+        if let Some((name, known, value_start)) = split_line(head, start, end.end) {
             let value = &head[value_start..end.end];
-            return Some(Line { name, value });
+            return Some(Line { name, known, value });
         }
     }
 }

@@ -120,10 +120,11 @@ impl Name {
             19 => &[Name::ProxyAuthorization, Name::PAssertedIdentity],
             _ => &[],
         };
-        candidates
-            .iter()
-            .copied()
-            .find(|candidate| name.eq_ignore_ascii_case(candidate.as_str().as_bytes()))
+        let key = key(name);
+        candidates.iter().copied().find(|candidate| {
+            KEYS[*candidate as usize] == key
+                && (name.len() <= 16 || name.eq_ignore_ascii_case(candidate.as_str().as_bytes()))
+        })
     }
 
     fn of_compact(letter: u8) -> Option<Name> {
@@ -186,6 +187,50 @@ impl Name {
     }
 }
 
+/// The key of each name, in the order of their numbers.
+const KEYS: [(u64, u64); Name::COUNT] = {
+    let mut keys = [(0, 0); Name::COUNT];
+    let mut index = 0;
+    while index < Name::COUNT {
+        keys[index] = key(Name::ALL[index].as_str().as_bytes());
+        index += 1;
+    }
+    keys
+};
+
+/// The first and the last eight bytes, or four, in lower case: all there is of a name of up to 16 bytes.
+///
+/// Setting a bit lowers letters and leaves the hyphen; of the other bytes only a carriage return would become one of
+/// those, and no name holds it.
+#[inline(always)]
+const fn key(name: &[u8]) -> (u64, u64) {
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    let length = name.len();
+    match length {
+        0 | 1 => (0, 0),
+        2 | 3 => {
+            let word = u32::from_le_bytes([name[0], name[1], name[length - 1], 0]);
+            (word as u64 | LOWER, 0)
+        }
+        4..=7 => (word4(name, 0) | LOWER, word4(name, length - 4) | LOWER),
+        _ => (word8(name, 0) | LOWER, word8(name, length - 8) | LOWER),
+    }
+}
+
+#[inline(always)]
+const fn word4(name: &[u8], at: usize) -> u64 {
+    let bytes = name.split_at(at).1;
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as u64
+}
+
+#[inline(always)]
+const fn word8(name: &[u8], at: usize) -> u64 {
+    let bytes = name.split_at(at).1;
+    u64::from_le_bytes([
+        bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,5 +273,12 @@ mod tests {
         assert_eq!(Name::of(b"s"), None, "Subject concerns nobody here");
         assert_eq!(Name::of(b""), None);
         assert_eq!(Name::of(b"Viaa"), None);
+        assert_eq!(Name::of(b"Subscription-Stale"), None);
+        assert_eq!(
+            Name::of(b"Proxy-Butherization"),
+            None,
+            "the middle counts too"
+        );
+        assert_eq!(Name::of(b"Call_ID"), None);
     }
 }

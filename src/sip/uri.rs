@@ -16,12 +16,11 @@ pub enum Scheme<'a> {
 impl<'a> Scheme<'a> {
     /// The scheme of `uri` and what follows the colon.
     pub fn split(uri: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
-        // The usual case by its first bytes; a scheme's name has no regard to case.
-        let colon = match uri {
-            [_, _, _, b':', ..] => 3,
-            [_, _, _, _, b':', ..] => 4,
-            _ => memchr::memchr(b':', uri).ok_or(Malformed)?,
-        };
+        // The usual one first.
+        if let [b's', b'i', b'p', b':', rest @ ..] = uri {
+            return Ok((Scheme::Sip, rest));
+        }
+        let colon = lex::find_near(b':', uri).ok_or(Malformed)?;
         let (name, rest) = (&uri[..colon], &uri[colon + 1..]);
         let scheme = if lex::eq_ignore_case(name, "sip") {
             Scheme::Sip
@@ -81,24 +80,22 @@ impl<'a> Uri<'a> {
             Scheme::Sips => true,
             Scheme::Tel | Scheme::Other(_) => return Err(UriError::Scheme),
         };
-        if !lex::all(rest, lex::is_uri) {
-            return Err(UriError::Malformed);
-        }
-        // Semicolons and question marks before the at sign belong to the user.
-        let (user, password, after) = match memchr::memchr(b'@', rest) {
+        let marks = lex::uri_marks(rest).ok_or(Malformed)?;
+        let (user, password, host_start) = match marks.at {
             Some(at) => {
-                let (user, password) = userinfo(&rest[..at])?;
-                (Some(user), password, &rest[at + 1..])
+                let (user, password) = userinfo(&rest[..at], marks.user_colon)?;
+                if marks.user_escapes && !escapes_are_whole(&rest[..at]) {
+                    return Err(UriError::Malformed);
+                }
+                (Some(user), password, at + 1)
             }
-            None => (None, None, rest),
+            None => (None, None, 0),
         };
-        let host_end = memchr::memchr2(b';', b'?', after).unwrap_or(after.len());
-        let (host, port) = Host::parse_with_port(&after[..host_end])?;
-        let after = &after[host_end..];
-        let (params, headers) = match memchr::memchr(b'?', after) {
-            Some(mark) => (&after[..mark], Some(&after[mark + 1..])),
-            None => (after, None),
-        };
+        let host_end = marks.host_end.unwrap_or(rest.len());
+        let params_end = marks.question.unwrap_or(rest.len());
+        let (host, port) = Host::parse_with_port(&rest[host_start..host_end])?;
+        let params = &rest[host_end..params_end];
+        let headers = rest.get(params_end + 1..);
         Ok(Uri {
             raw,
             secure,
@@ -204,23 +201,29 @@ pub(super) fn check(raw: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-fn userinfo(bytes: &[u8]) -> Result<(&[u8], Option<&[u8]>), Malformed> {
-    let (user, password) = match memchr::memchr(b':', bytes) {
+fn userinfo(bytes: &[u8], colon: Option<usize>) -> Result<(&[u8], Option<&[u8]>), Malformed> {
+    let (user, password) = match colon {
         Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
         None => (bytes, None),
     };
-    if user.is_empty() || !escapes_are_whole(bytes) {
+    if user.is_empty() {
         return Err(Malformed);
     }
     Ok((user, password))
 }
 
 fn escapes_are_whole(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', bytes).all(|at| {
-        bytes
-            .get(at + 1..at + 3)
-            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })
+    let mut rest = bytes;
+    while let Some(at) = lex::find_near(b'%', rest) {
+        let [high, low, after @ ..] = &rest[at + 1..] else {
+            return false;
+        };
+        if !high.is_ascii_hexdigit() || !low.is_ascii_hexdigit() {
+            return false;
+        }
+        rest = after;
+    }
+    true
 }
 
 /// The bytes with `%41` as `A`; a percent sign that escapes nothing stands for itself.

@@ -82,7 +82,7 @@ impl<'a> Via<'a> {
     /// The version, and what [`Via::parse_sent_by`] tells.
     fn split(raw: &'a [u8]) -> Result<(&'a [u8], Self), Malformed> {
         let (version, transport, at) = sent_protocol(raw)?;
-        let params_start = memchr::memchr(b';', &raw[at..]).map_or(raw.len(), |found| at + found);
+        let params_start = lex::find_near(b';', &raw[at..]).map_or(raw.len(), |found| at + found);
         let (host, port) = Host::parse_with_port(lex::trim(&raw[at..params_start]))?;
         let via = Via {
             raw,

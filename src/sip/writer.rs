@@ -36,6 +36,7 @@ impl<'a> Writer<'a> {
     }
 
     /// In decimal digits.
+    #[inline]
     pub fn decimal(&mut self, number: impl Into<u64>) {
         self.put(itoa::Buffer::new().format(number.into()).as_bytes());
     }
@@ -50,14 +51,25 @@ impl<'a> Writer<'a> {
 
     /// An address in its usual form, without brackets.
     pub fn address(&mut self, address: IpAddr) {
-        let mut text = Text {
-            bytes: [0; 48],
-            length: 0,
-        };
-        if write!(text, "{address}").is_ok() {
-            self.put(&text.bytes[..text.length]);
-        } else {
-            self.overflowed = true;
+        match address {
+            IpAddr::V4(address) => {
+                let [first, rest @ ..] = address.octets();
+                self.decimal(first);
+                for octet in rest {
+                    self.put(b".");
+                    self.decimal(octet);
+                }
+            }
+            IpAddr::V6(address) => {
+                let mut text = Text {
+                    bytes: [0; 48],
+                    length: 0,
+                };
+                match write!(text, "{address}") {
+                    Ok(()) => self.put(&text.bytes[..text.length]),
+                    Err(_) => self.overflowed = true,
+                }
+            }
         }
     }
 
@@ -172,8 +184,10 @@ mod tests {
                 w.number(Name::Expires, u32::MAX);
                 w.hexadecimal(0xabc, 4);
                 w.address("2001:db8::1".parse().unwrap());
+                w.put(b" ");
+                w.address("192.0.2.255".parse().unwrap());
             }),
-            "Call-ID: x\r\nExpires: 4294967295\r\n0abc2001:db8::1"
+            "Call-ID: x\r\nExpires: 4294967295\r\n0abc2001:db8::1 192.0.2.255"
         );
     }
 

@@ -47,7 +47,8 @@ fn consistent(message: &Message<'_>, data: &[u8]) {
     for line in message.lines() {
         assert!(is_inside(line.name, data) && is_inside(line.value, data));
         lines += 1;
-        if let Some(name) = Name::of(line.name) {
+        if let Some(name) = line.known {
+            assert_eq!(Name::of(line.name), Some(name));
             counts[name as usize] += 1;
         }
     }
