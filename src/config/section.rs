@@ -32,6 +32,13 @@ pub struct Placed<T> {
     pub span: Range<usize>,
 }
 
+/// What may be written short or long.
+#[derive(Debug)]
+pub enum TextOrSection<'t> {
+    Text(Placed<&'t str>),
+    Section(Section<'t>),
+}
+
 /// One table.
 #[derive(Debug)]
 pub struct Section<'t> {
@@ -41,9 +48,6 @@ pub struct Section<'t> {
     name: String,
     known: Vec<&'static str>,
 }
-
-/// A value that may be written short, as a text, or in full, as a table.
-pub type TextOrSection<'t> = Result<Placed<&'t str>, Section<'t>>;
 
 impl<'t> Section<'t> {
     /// The table of this name.
@@ -237,12 +241,13 @@ impl<'t> Section<'t> {
             let name: &'t str = key.get_ref();
             let span = value.span();
             let entry = match value.get_ref() {
-                DeValue::String(text) => Ok(Placed {
+                DeValue::String(text) => TextOrSection::Text(Placed {
                     value: &**text,
                     span,
                 }),
                 DeValue::Table(table) => {
-                    Err(Section::new(self.child_name(name), table, self.notes))
+                    let section = Section::new(self.child_name(name), table, self.notes);
+                    TextOrSection::Section(section)
                 }
                 DeValue::Integer(_)
                 | DeValue::Float(_)

@@ -318,3 +318,57 @@ fn one_address_cannot_be_listened_on_twice() {
     let shown = wrong("", &listen(&["udp:127.0.0.1:5060", "udp:127.0.0.1:5060"]));
     assert!(shown.contains("twice"), "{shown}");
 }
+
+/// The blocks of a Markdown text that are fenced as TOML.
+fn toml_blocks(markdown: &str) -> Vec<&str> {
+    let blocks = markdown.split("\n```toml\n").skip(1);
+    blocks
+        .map(|block| block.split("\n```").next().unwrap_or(""))
+        .collect()
+}
+
+#[test]
+fn the_configuration_in_the_manual_is_one() {
+    let blocks = toml_blocks(include_str!("../../docs/operating.md"));
+    assert_eq!(blocks.len(), 1);
+    let shown = blocks[0].replace("write your own here", "0123456789abcdef");
+    good(&shown, &Flags::default());
+}
+
+#[test]
+fn every_tuning_profile_is_a_configuration() {
+    for text in [
+        include_str!("../../tuning/small-office/lampfield.toml"),
+        include_str!("../../tuning/behind-an-sbc/lampfield.toml"),
+        include_str!("../../tuning/one-million/lampfield.toml"),
+    ] {
+        good(text, &Flags::default());
+    }
+}
+
+/// Every key that a table of the parser knows, as its answer to an unknown one lists them.
+#[test]
+fn the_manual_names_every_key() {
+    let manual = include_str!("../../docs/operating.md");
+    for (text, count) in [
+        ("zzzzzzzz = 1\n", 17),
+        (
+            "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
+            4,
+        ),
+        ("[admin]\nzzzzzzzz = 1\n", 3),
+        ("[auth]\nzzzzzzzz = 1\n", 6),
+        ("[access]\nzzzzzzzz = 1\n", 3),
+        ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
+        ("[notify]\nzzzzzzzz = 1\n", 4),
+        ("[hints]\nzzzzzzzz = 1\n", 2),
+    ] {
+        let shown = wrong(text, &Flags::default());
+        let known = shown.split("known here: ").nth(1).expect("keys are listed");
+        let known: Vec<&str> = known.trim().split(", ").collect();
+        assert_eq!(known.len(), count, "{known:?}");
+        for key in known {
+            assert!(manual.contains(key), "the manual does not name `{key}`");
+        }
+    }
+}

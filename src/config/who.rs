@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use crate::config::file::Written;
 use crate::config::problem::{Problem, Problems};
-use crate::config::section::{Notes, Placed, Section};
+use crate::config::section::{Notes, Placed, Section, TextOrSection};
 use crate::config::settings::Flags;
 use crate::partition::Secrets;
 use crate::policy::{
@@ -262,8 +262,10 @@ fn read_users(
     for (name, value) in section.texts_or_sections() {
         let user = places.keep(name);
         match value {
-            Ok(password) => users.push((user, None, Password::Plain(password.value.to_owned()))),
-            Err(mut table) => {
+            TextOrSection::Text(password) => {
+                users.push((user, None, Password::Plain(password.value.to_owned())))
+            }
+            TextOrSection::Section(mut table) => {
                 let plain = table.text("password");
                 let md5 = table.text("md5").map(|text| places.keep(text));
                 let sha256 = table.text("sha256").map(|text| places.keep(text));

@@ -7,7 +7,6 @@ use crate::text;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["cli"],
     &["server"],
     &["uring", "admin", "config"],
     &["shard"],
