@@ -161,7 +161,7 @@ impl Shard {
         for &index in self.copies.copy(copy).watchers(aspect) {
             let subscription = &mut self.subscriptions[index];
             // The last NOTIFY is the last: it tells the newest state when it goes out, and no newer one after that.
-            if subscription.is_terminating() {
+            if subscription.is_terminating() && subscription.owed == Owed::Nothing {
                 continue;
             }
             let urgency = match subscription.owed {
