@@ -9,6 +9,7 @@ use super::mail::Mail;
 use crate::stats::Counter;
 use crate::subscription::record::Reason;
 use crate::time::Time;
+use crate::wheel::{Owner, Token};
 
 /// Subscriptions that one turn begins to end.
 const PER_TURN: usize = 512;
@@ -30,6 +31,12 @@ impl Shard {
             next: Some(0),
             notified: 0,
         });
+        // So that the time being over is noticed where nothing else happens.
+        let token = Token {
+            owner: Owner::Shard,
+            index: 0,
+        };
+        self.wheel.insert(now + within, token);
     }
 
     /// Ends some more subscriptions, and says when all are ended or the time is over.
@@ -74,11 +81,12 @@ impl Shard {
         self.drain = Some(drain);
     }
 
-    /// Whether it has work of its own to do now.
+    /// Whether it has work of its own to do now, and need not wait for answers or for the time to be over.
     pub(super) fn is_draining_now(&self) -> bool {
-        self.drain
-            .as_ref()
-            .is_some_and(|drain| drain.request != DONE)
+        self.drain.as_ref().is_some_and(|drain| {
+            let goes_on = drain.next.is_some() && self.ready.len() < PER_TURN;
+            drain.request != DONE && (goes_on || self.subscriptions.is_empty())
+        })
     }
 }
 
