@@ -199,6 +199,7 @@ metrics! {
     }
     "lampfield_limit_reached_total" "How often a limit refused or dropped something." {
         LimitSubscriptions { limit = "subscriptions" }
+        LimitSubscriptionsPerPhone { limit = "subscriptions_per_phone" }
         LimitClientTransactions { limit = "client_transactions" }
         LimitServerTransactions { limit = "server_transactions" }
         LimitPublications { limit = "publications" }

@@ -16,7 +16,7 @@ pub struct Census {
     pub resources: usize,
     pub publications: usize,
     pub ready: usize,
-    pub parked_phones: usize,
+    pub phones: usize,
 }
 
 impl Shard {
@@ -33,13 +33,13 @@ impl Shard {
             resources: self.compositor.resources_len(),
             publications: self.compositor.publications_len(),
             ready: self.ready.len(),
-            parked_phones: self.parked.len(),
+            phones: self.subscriptions.phones().len(),
         }
     }
 
     pub(super) fn gauges(&self) -> Gauges {
         let mut gauges = Gauges::new();
-        let parked: usize = self.parked_subscriptions;
+        let parked: usize = self.subscriptions.phones().parked();
         let subscriptions = self.subscriptions.len();
         gauges.set(Gauge::SubscriptionsParked, parked as u64);
         gauges.set(Gauge::SubscriptionsActive, (subscriptions - parked) as u64);

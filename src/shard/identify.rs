@@ -4,7 +4,7 @@ use super::answer::Refused;
 use super::settings::Settings;
 use crate::partition::{Mark, Partition};
 use crate::policy::{Asked, Key};
-use crate::sip::{Method, Request, Target};
+use crate::sip::{Method, Request};
 use crate::transport::Flow;
 
 impl Settings {
@@ -43,16 +43,9 @@ impl Settings {
 
     /// The resource that a Request-URI names.
     pub(super) fn resource_of(&self, request: &Request<'_>) -> Result<Key, Refused> {
-        match request.target {
-            Target::Sip(uri) => {
-                let user = uri.user.unwrap_or(&[]);
-                self.policy
-                    .domains()
-                    .resource(user, &uri.host)
-                    .map_err(|_| Refused::plain(404))
-            }
-            Target::Tel(_) => Err(Refused::plain(416)),
-        }
+        self.policy
+            .resource(&request.target)
+            .map_err(|_| Refused::plain(404))
     }
 
     /// The question who sends a request, as policy wants it put.

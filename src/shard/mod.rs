@@ -25,8 +25,6 @@ mod receive;
 pub mod settings;
 mod subscribe;
 
-use hashbrown::HashMap;
-
 use crate::arena::Arena;
 use crate::config::limits;
 use crate::notify::copies::Copies;
@@ -68,9 +66,6 @@ pub struct Shard {
     clients: Clients,
     servers: Servers,
     subscriptions: Subscriptions,
-    /// Subscriptions whose phone is silent, by phone.
-    parked: HashMap<u64, Vec<u32>>,
-    parked_subscriptions: usize,
     nonce_windows: NonceWindows,
     copies: Copies,
     tails: Tails,
@@ -99,8 +94,6 @@ impl Shard {
             clients: Clients::new(limits::CLIENT_TRANSACTIONS_PER_SHARD),
             servers: Servers::new(limits::SERVER_TRANSACTIONS_PER_SHARD),
             subscriptions: Subscriptions::new(settings.subscriptions_max),
-            parked: HashMap::new(),
-            parked_subscriptions: 0,
             nonce_windows: NonceWindows::new(limits::NONCE_WINDOWS_PER_SHARD),
             copies: Copies::new(limits::RESOURCES_PER_SHARD),
             tails: Tails::new(TAILS),

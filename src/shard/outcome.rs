@@ -158,11 +158,8 @@ impl Shard {
         match self.settings.on_timeout {
             OnTimeout::Remove => self.end_failed(index, Counter::SubscriptionNotifyTimeout, out),
             OnTimeout::Park => {
-                subscription.phase = Phase::Parked;
                 subscription.owed = Owed::Change;
-                let phone = subscription.phone;
-                self.parked.entry(phone).or_default().push(index);
-                self.parked_subscriptions += 1;
+                self.subscriptions.park(index);
                 self.stats.record(Counter::SubscriptionParked);
             }
         }
@@ -228,10 +225,7 @@ impl Shard {
 
     /// One last NOTIFY is owed, and 64·T1 later at the latest the record is gone.
     pub(super) fn terminate(&mut self, now: Time, index: u32, reason: Reason) {
-        let was_parked = self.subscriptions[index].phase == Phase::Parked;
-        if was_parked {
-            self.unpark(index);
-        }
+        self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
         subscription.phase = Phase::Terminating(reason);
         subscription.expires_at = now + T64;
@@ -265,9 +259,6 @@ impl Shard {
 
     /// Removes a subscription and everything that belongs to it.
     pub(super) fn end(&mut self, index: u32, out: &mut Effects) {
-        if self.subscriptions[index].phase == Phase::Parked {
-            self.unpark(index);
-        }
         let gone = self.subscriptions.remove(index);
         if let Some(timer) = gone.deadline {
             self.wheel.cancel(timer);
@@ -291,30 +282,11 @@ impl Shard {
 
     /// A request of this phone was accepted: it can be reached again.
     pub(super) fn heard(&mut self, phone: u64) {
-        let Some(parked) = self.parked.remove(&phone) else {
-            return;
-        };
-        self.parked_subscriptions -= parked.len();
-        for index in parked {
-            let subscription = &mut self.subscriptions[index];
-            subscription.phase = Phase::Active;
-            subscription.owed = Owed::Nothing;
+        while let Some(index) = self.subscriptions.parked_of(phone) {
+            self.subscriptions.unpark(index);
+            self.subscriptions[index].owed = Owed::Nothing;
             self.stats.record(Counter::SubscriptionUnparked);
             self.enqueue(index, Owed::Prompt);
-        }
-    }
-
-    /// Takes a subscription out of the list of those whose phone is silent.
-    pub(super) fn unpark(&mut self, index: u32) {
-        let phone = self.subscriptions[index].phone;
-        let Some(parked) = self.parked.get_mut(&phone) else {
-            return;
-        };
-        let before = parked.len();
-        parked.retain(|&other| other != index);
-        self.parked_subscriptions -= before - parked.len();
-        if parked.is_empty() {
-            self.parked.remove(&phone);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::policy::{Action, Identity, Key};
 use crate::sip::{NameAddr, Request, Uri};
 use crate::stats::Counter;
 use crate::subscription::package::Package;
+use crate::subscription::phones::Link;
 use crate::subscription::read::{self, Unwanted, Wanted};
 use crate::subscription::record::{Owed, Phase, Reason, Subscription};
 use crate::subscription::text::{Part, Text};
@@ -51,6 +52,10 @@ impl Shard {
             self.stats.record(Counter::LimitSubscriptions);
             return Err(self.busy(request, flow));
         }
+        if self.has_too_many(request, &identity) {
+            self.stats.record(Counter::LimitSubscriptionsPerPhone);
+            return Err(self.busy(request, flow));
+        }
         let (text, peer) = self.dialog_text(request, flow, &wanted, &contact)?;
         let copy = self
             .copy_of(now, resource.as_str(), out)
@@ -87,6 +92,19 @@ impl Shard {
         ))
     }
 
+    /// Whether one phone takes more than a phone needs. Shared watchers (operator panels, edges) are many phones.
+    fn has_too_many(&self, request: &Request<'_>, identity: &Identity) -> bool {
+        let count = self
+            .subscriptions
+            .phones()
+            .subscriptions(identity.number() as u64);
+        let is_shared = || {
+            let watcher = self.settings.watcher_of(request);
+            watcher.is_some_and(|watcher| self.settings.policy.is_shared(&watcher))
+        };
+        count >= limits::SUBSCRIPTIONS_PER_PHONE && !is_shared()
+    }
+
     fn insert(
         &mut self,
         now: Time,
@@ -107,12 +125,12 @@ impl Shard {
             0 => (Phase::Terminating(Reason::Timeout), now + T64),
             _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
         };
-        let index = self.subscriptions.insert(Subscription {
+        let record = Subscription {
             text,
             flow,
             expires_at,
             check: self.rng.next_u64(),
-            phone: identity.number() as u64,
+            link: Link::NOWHERE,
             phase,
             owed: Owed::Nothing,
             queued: false,
@@ -126,7 +144,10 @@ impl Shard {
             remote_cseq,
             in_flight: None,
             deadline: None,
-        })?;
+        };
+        let index = self
+            .subscriptions
+            .insert(identity.number() as u64, record)?;
         let deadline = self.wheel.insert(
             expires_at,
             Token {
@@ -171,7 +192,9 @@ impl Shard {
         let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
         let subscription = &self.subscriptions[index];
         // Who has proved who they are and is another one than before has no business in this dialog.
-        if identity.name().is_some() && identity.number() as u64 != subscription.phone {
+        if identity.name().is_some()
+            && identity.number() as u64 != self.subscriptions.identity(index)
+        {
             self.stats.record(Counter::ForbiddenSubscribe);
             return Err(Refused::plain(403));
         }
@@ -183,7 +206,7 @@ impl Shard {
         let seconds = self.granted(&wanted)?;
         self.retarget(index, request, flow)?;
         self.renew(now, index, seconds, &wanted, request.cseq);
-        let phone = self.subscriptions[index].phone;
+        let phone = self.subscriptions.identity(index);
         self.heard(phone);
         self.enqueue(index, Owed::Prompt);
         let _ = out;
@@ -195,6 +218,7 @@ impl Shard {
     }
 
     fn renew(&mut self, now: Time, index: u32, seconds: u32, wanted: &Wanted<'_>, cseq: u32) {
+        self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
         subscription.remote_cseq = cseq;
         subscription.content_type = wanted.content_type;
@@ -202,13 +226,9 @@ impl Shard {
             0 => (Phase::Terminating(Reason::Timeout), now + T64),
             _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
         };
-        let was_parked = subscription.phase == Phase::Parked;
         subscription.phase = phase;
         subscription.expires_at = expires_at;
         self.set_deadline(index, expires_at);
-        if was_parked {
-            self.unpark(index);
-        }
         self.stats.record(match seconds {
             0 => Counter::SubscriptionUnsubscribed,
             _ => Counter::SubscriptionRefreshed,

@@ -3,6 +3,7 @@
 
 pub mod outcome;
 pub mod package;
+pub mod phones;
 
 pub mod read;
 pub mod record;

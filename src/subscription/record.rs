@@ -3,6 +3,7 @@
 use crate::partition::{Mark, Partition};
 use crate::slab::Slab;
 use crate::subscription::package::{ContentTypeId, PackageId};
+use crate::subscription::phones::{Link, Links, Phones};
 use crate::subscription::text::{Part, Text};
 use crate::time::Time;
 use crate::transport::Flow;
@@ -60,8 +61,8 @@ pub struct Subscription {
     pub expires_at: Time,
     /// The random part of our tag.
     pub check: u64,
-    /// Who watches, hashed: the same for all subscriptions of one phone.
-    pub phone: u64,
+    /// Its place among the subscriptions of its phone.
+    pub link: Link,
     pub phase: Phase,
     pub owed: Owed,
     /// It stands in a queue of those to be told.
@@ -136,6 +137,13 @@ impl Subscription {
 /// All subscriptions of a shard.
 pub struct Subscriptions {
     records: Slab<Subscription>,
+    phones: Phones,
+}
+
+impl Links for Slab<Subscription> {
+    fn link(&mut self, subscription: u32) -> &mut Link {
+        &mut self[subscription].link
+    }
 }
 
 impl Subscriptions {
@@ -143,6 +151,7 @@ impl Subscriptions {
     pub fn new(limit: usize) -> Self {
         Subscriptions {
             records: Slab::with_limit(limit),
+            phones: Phones::new(limit),
         }
     }
 
@@ -156,14 +165,65 @@ impl Subscriptions {
         self.len() == 0
     }
 
-    /// Adds one; None: the limit is reached.
-    pub fn insert(&mut self, subscription: Subscription) -> Option<u32> {
-        self.records.insert(subscription).ok()
+    /// Adds one of the phone `identity`; None: the limit is reached.
+    pub fn insert(&mut self, identity: u64, subscription: Subscription) -> Option<u32> {
+        let index = self.records.insert(subscription).ok()?;
+        let link = self.phones.enter(identity, index, &mut self.records);
+        self.records[index].link = link;
+        Some(index)
     }
 
     /// Removes one.
     pub fn remove(&mut self, index: u32) -> Subscription {
-        self.records.remove(index)
+        self.unpark(index);
+        let gone = self.records.remove(index);
+        self.phones.leave(gone.link, &mut self.records);
+        gone
+    }
+
+    /// Who watches, hashed: the same for all subscriptions of one phone.
+    pub fn identity(&self, index: u32) -> u64 {
+        self.phones.identity(self.records[index].link)
+    }
+
+    /// The phones that have subscriptions.
+    pub fn phones(&self) -> &Phones {
+        &self.phones
+    }
+
+    /// Nothing more is sent until the phone is heard.
+    pub fn park(&mut self, index: u32) {
+        let record = &mut self.records[index];
+        assert!(
+            record.phase == Phase::Active,
+            "what is told can stop being told"
+        );
+        record.phase = Phase::Parked;
+        self.phones.park(record.link);
+    }
+
+    /// It is told again, if it was parked.
+    pub fn unpark(&mut self, index: u32) -> bool {
+        let record = &mut self.records[index];
+        let parked = record.phase == Phase::Parked;
+        if parked {
+            record.phase = Phase::Active;
+            self.phones.unpark(record.link);
+        }
+        parked
+    }
+
+    /// The next parked subscription of a phone.
+    pub fn parked_of(&self, identity: u64) -> Option<u32> {
+        let mut at = self.phones.first_if_parked(identity);
+        while let Some(index) = at {
+            let record = &self.records[index];
+            if record.phase == Phase::Parked {
+                return Some(index);
+            }
+            at = record.link.next();
+        }
+        None
     }
 
     /// The one of that number, if it lives.

@@ -1,0 +1,218 @@
+//! The phones of a shard: who has which subscriptions. A phone is known as long as it has one.
+
+use crate::slab::Slab;
+use crate::table::Table;
+
+/// Stands for no subscription.
+const NONE: u32 = u32::MAX;
+
+/// One phone, and the head of the list of its subscriptions.
+struct Phone {
+    /// A keyed hash of who it is.
+    identity: u64,
+    first: u32,
+    subscriptions: u32,
+    parked: u32,
+}
+
+/// The place of a subscription in its phone's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    phone: u32,
+    previous: u32,
+    next: u32,
+}
+
+/// All phones of a shard.
+pub struct Phones {
+    phones: Slab<Phone>,
+    by_identity: Table,
+    parked: usize,
+}
+
+/// Where the links lie: in the subscriptions.
+pub trait Links {
+    fn link(&mut self, subscription: u32) -> &mut Link;
+}
+
+impl Phones {
+    /// At most as many as there can be subscriptions.
+    pub fn new(limit: usize) -> Self {
+        Phones {
+            phones: Slab::with_limit(limit),
+            by_identity: Table::new(),
+            parked: 0,
+        }
+    }
+
+    /// How many phones there are.
+    pub fn len(&self) -> usize {
+        self.phones.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many subscriptions are parked.
+    pub fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// How many subscriptions this phone has.
+    pub fn subscriptions(&self, identity: u64) -> usize {
+        self.find(identity)
+            .map_or(0, |phone| self.phones[phone].subscriptions as usize)
+    }
+
+    /// Puts a new subscription at the head of its phone's list and returns its link.
+    pub fn enter(&mut self, identity: u64, subscription: u32, links: &mut impl Links) -> Link {
+        let phone = self.find(identity).unwrap_or_else(|| self.add(identity));
+        let record = &mut self.phones[phone];
+        let next = core::mem::replace(&mut record.first, subscription);
+        record.subscriptions += 1;
+        if next != NONE {
+            links.link(next).previous = subscription;
+        }
+        Link {
+            phone,
+            previous: NONE,
+            next,
+        }
+    }
+
+    /// Takes a subscription out of its phone's list; the last one takes the phone with it.
+    pub fn leave(&mut self, link: Link, links: &mut impl Links) {
+        if link.next != NONE {
+            links.link(link.next).previous = link.previous;
+        }
+        let record = &mut self.phones[link.phone];
+        match link.previous {
+            NONE => record.first = link.next,
+            previous => links.link(previous).next = link.next,
+        }
+        record.subscriptions -= 1;
+        if record.subscriptions == 0 {
+            let gone = self.phones.remove(link.phone);
+            self.by_identity
+                .remove(gone.identity, |phone| phone == link.phone);
+        }
+    }
+
+    /// Who the phone of this link is.
+    pub fn identity(&self, link: Link) -> u64 {
+        self.phones[link.phone].identity
+    }
+
+    /// A subscription of this phone is parked.
+    pub fn park(&mut self, link: Link) {
+        self.phones[link.phone].parked += 1;
+        self.parked += 1;
+    }
+
+    /// A subscription of this phone is parked no longer.
+    pub fn unpark(&mut self, link: Link) {
+        self.phones[link.phone].parked -= 1;
+        self.parked -= 1;
+    }
+
+    /// The first subscription of a phone that has parked ones.
+    pub fn first_if_parked(&self, identity: u64) -> Option<u32> {
+        let phone = &self.phones[self.find(identity)?];
+        (phone.parked > 0).then_some(phone.first)
+    }
+
+    fn find(&self, identity: u64) -> Option<u32> {
+        self.by_identity
+            .find(identity, |phone| self.phones[phone].identity == identity)
+    }
+
+    fn add(&mut self, identity: u64) -> u32 {
+        let phone = Phone {
+            identity,
+            first: NONE,
+            subscriptions: 0,
+            parked: 0,
+        };
+        let Ok(index) = self.phones.insert(phone) else {
+            unreachable!("there is room for a phone for each subscription")
+        };
+        self.by_identity.insert(identity, index);
+        index
+    }
+}
+
+impl Link {
+    /// The link of a subscription that is in no list yet.
+    pub const NOWHERE: Link = Link {
+        phone: NONE,
+        previous: NONE,
+        next: NONE,
+    };
+
+    /// The next subscription of the same phone.
+    pub fn next(self) -> Option<u32> {
+        (self.next != NONE).then_some(self.next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Links for Vec<Link> {
+        fn link(&mut self, subscription: u32) -> &mut Link {
+            &mut self[subscription as usize]
+        }
+    }
+
+    fn listed(phones: &Phones, links: &[Link], identity: u64) -> Vec<u32> {
+        let mut at = phones
+            .find(identity)
+            .map(|phone| phones.phones[phone].first);
+        core::iter::from_fn(|| {
+            let here = at?;
+            at = links[here as usize].next();
+            Some(here)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn subscriptions_come_and_go_in_any_order_and_the_last_takes_its_phone_along() {
+        let mut phones = Phones::new(10);
+        let mut links = vec![Link::NOWHERE; 4];
+        for subscription in 0..4 {
+            let identity = if subscription == 2 { 8 } else { 7 };
+            links[subscription as usize] = phones.enter(identity, subscription, &mut links);
+        }
+        assert_eq!(listed(&phones, &links, 7), [3, 1, 0]);
+        assert_eq!(
+            (
+                phones.subscriptions(7),
+                phones.subscriptions(8),
+                phones.len()
+            ),
+            (3, 1, 2)
+        );
+        for (gone, left) in [(1, vec![3, 0]), (3, vec![0]), (0, vec![])] {
+            phones.leave(links[gone], &mut links);
+            assert_eq!(listed(&phones, &links, 7), left);
+        }
+        assert_eq!((phones.subscriptions(7), phones.len()), (0, 1));
+        assert_eq!(phones.identity(links[2]), 8);
+    }
+
+    #[test]
+    fn a_phone_is_asked_for_its_parked_subscriptions_only_if_it_has_some() {
+        let mut phones = Phones::new(10);
+        let mut links = vec![Link::NOWHERE; 1];
+        links[0] = phones.enter(7, 0, &mut links);
+        assert_eq!(phones.first_if_parked(7), None);
+        phones.park(links[0]);
+        assert_eq!((phones.first_if_parked(7), phones.parked()), (Some(0), 1));
+        phones.unpark(links[0]);
+        assert_eq!((phones.first_if_parked(7), phones.parked()), (None, 0));
+    }
+}
