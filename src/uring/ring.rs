@@ -5,25 +5,26 @@
 //! `MSG_DONTWAIT` and there is no polling thread, so an entry that was consumed is over, and only a
 //! failure completes. Slots are released once nothing that was offered is left unconsumed.
 
+mod sockets;
+
 use core::ops::ControlFlow;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, TimeoutFlags, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, TimeoutFlags, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
-use super::address::{self, CONTROL_SIZE, NAME_SIZE};
+use self::sockets::{Armed, Receive};
+use super::address::{CONTROL_SIZE, NAME_SIZE};
 use super::buffers::Buffers;
 use super::outgoing::Outgoing;
-use super::socket::ListenerSocket;
 use crate::arena::{Arena, SlotId};
 use crate::config::limits;
 use crate::shard::effects::{Effects, Send, SendTag};
 use crate::shard::input::Input;
 use crate::time::Time;
-use crate::transport::{Flow, ListenerId};
 
 /// How large a ring is. All counts are powers of two, except for `listeners_max`.
 #[derive(Clone, Debug)]
@@ -73,8 +74,6 @@ pub struct RingCounters {
 
 /// Sends that may wait because the kernel takes none; beyond it they fail with `EAGAIN`.
 const BACKLOG_MAX: usize = 65_536;
-/// After so many failures in a row a receive is only started again once a second.
-const FAILURES_IN_A_ROW_MAX: u32 = 8;
 const BUFFER_GROUP: u16 = 0;
 /// What the kernel writes before the payload, rounded up so that buffers start on cache lines.
 const HEADROOM: usize = 128;
@@ -106,27 +105,6 @@ pub struct Ring {
     /// A receive or a cancel found no room.
     unfinished: bool,
     counters: RingCounters,
-}
-
-struct Armed {
-    listener: ListenerId,
-    socket: ListenerSocket,
-    receive: Receive,
-    failures: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receive {
-    /// An entry of it is queued or in the kernel; one completion without `F_MORE` will come.
-    Running,
-    /// Nothing of it is anywhere; to be started again.
-    Resting,
-    /// As `Running`, and to be cancelled as soon as there is room for the entry.
-    Unwanted,
-    /// As `Running`, and cancelled.
-    Stopping,
-    /// Disarmed: the last completion has come. The socket only sends, until it is taken.
-    Ended,
 }
 
 /// What receive and timeout entries point at.
@@ -173,74 +151,6 @@ impl Ring {
     /// What has happened so far.
     pub fn counters(&self) -> RingCounters {
         self.counters
-    }
-
-    /// Starts to receive on a socket. It must be a blocking one: the kernel gives up at once on others.
-    pub fn arm(
-        &mut self,
-        listener: ListenerId,
-        socket: ListenerSocket,
-    ) -> Result<(), (ListenerSocket, io::Error)> {
-        let index = self.sockets.iter().position(Option::is_none);
-        let index = index.unwrap_or(self.sockets.len());
-        if index == self.options.listeners_max as usize {
-            let full = io::Error::other(format!(
-                "a shard takes at most {} listeners",
-                self.options.listeners_max
-            ));
-            return Err((socket, full));
-        }
-        let file = [socket.as_raw_fd()];
-        if let Err(error) = self
-            .ring
-            .submitter()
-            .register_files_update(index as u32, &file)
-        {
-            return Err((socket, error));
-        }
-        let armed = Some(Armed {
-            listener,
-            socket,
-            receive: Receive::Resting,
-            failures: 0,
-        });
-        if index == self.sockets.len() {
-            self.sockets.push(armed);
-        } else {
-            self.sockets[index] = armed;
-        }
-        self.start_receive(index);
-        Ok(())
-    }
-
-    /// Stops to receive on a socket. What has come meanwhile is still reaped; with the last completion
-    /// the socket can be taken, and until then it sends. False: there is no such listener here.
-    #[must_use]
-    pub fn disarm(&mut self, listener: ListenerId) -> bool {
-        let Some(index) = self.find(listener) else {
-            return false;
-        };
-        let armed = self.sockets[index].as_mut().expect("just found");
-        match armed.receive {
-            Receive::Unwanted | Receive::Stopping | Receive::Ended => {}
-            Receive::Resting => armed.receive = Receive::Ended,
-            Receive::Running => {
-                armed.receive = Receive::Unwanted;
-                self.cancel(index);
-            }
-        }
-        true
-    }
-
-    /// A socket that was disarmed and whose last completion has come: nothing refers to it any more,
-    /// and this ring sends no longer on it.
-    pub fn take_disarmed(&mut self) -> Option<(ListenerId, ListenerSocket)> {
-        let ended = |armed: &Armed| armed.receive == Receive::Ended;
-        let index = self
-            .sockets
-            .iter()
-            .position(|armed| armed.as_ref().is_some_and(ended))?;
-        Some(self.give_up(index))
     }
 
     /// Offers what a turn wants sent. The sends are on their way after the next `enter`.
@@ -377,27 +287,6 @@ impl Ring {
         }
     }
 
-    /// Tries again what found no room: receives to be started, and others to be cancelled. With `all`
-    /// also those receives are started that kept failing.
-    pub fn retry(&mut self, all: bool) {
-        if !core::mem::take(&mut self.unfinished) && !all {
-            return;
-        }
-        for index in 0..self.sockets.len() {
-            let Some(armed) = &self.sockets[index] else {
-                continue;
-            };
-            match armed.receive {
-                Receive::Running | Receive::Stopping | Receive::Ended => {}
-                Receive::Unwanted => self.cancel(index),
-                Receive::Resting if all || armed.failures < FAILURES_IN_A_ROW_MAX => {
-                    self.start_receive(index);
-                }
-                Receive::Resting => {}
-            }
-        }
-    }
-
     /// Ends everything that the kernel still does for this ring, and closes its sockets. Datagrams
     /// that arrive meanwhile are lost, as they are in the socket of a process that ends.
     pub fn shut(&mut self) -> io::Result<()> {
@@ -500,62 +389,6 @@ impl Ring {
         Ok(true)
     }
 
-    fn start_receive(&mut self, index: usize) {
-        let Some(armed) = &mut self.sockets[index] else {
-            return;
-        };
-        let header = if armed.socket.is_wildcard() {
-            &raw const self.templates.wildcard
-        } else {
-            &raw const self.templates.plain
-        };
-        let entry = opcode::RecvMsgMulti::new(Fixed(index as u32), header, self.buffers.group())
-            .build()
-            .user_data(RECEIVE | index as u64);
-        // SAFETY: the header is one of the boxed templates; the buffers outlive the ring.
-        let queued = unsafe { self.push(&entry) };
-        // Should the ring be unusable, the turn's own call says so.
-        match (queued, &mut self.sockets[index]) {
-            (Ok(true), Some(armed)) => armed.receive = Receive::Running,
-            (Ok(_) | Err(_), _) => self.unfinished = true,
-        }
-    }
-
-    fn cancel(&mut self, index: usize) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(RECEIVE | index as u64))
-            .build()
-            .flags(Flags::SKIP_SUCCESS)
-            .user_data(CANCEL);
-        // SAFETY: the entry points nowhere.
-        let queued = unsafe { self.push(&entry) };
-        match (queued, &mut self.sockets[index]) {
-            (Ok(true), Some(armed)) => armed.receive = Receive::Stopping,
-            (Ok(_) | Err(_), _) => self.unfinished = true,
-        }
-    }
-
-    /// Takes a socket out of the file table.
-    fn give_up(&mut self, index: usize) -> (ListenerId, ListenerSocket) {
-        let armed = self.sockets[index].take().expect("an armed socket");
-        let removed = self
-            .ring
-            .submitter()
-            .register_files_update(index as u32, &[-1]);
-        assert!(
-            removed.is_ok(),
-            "a place of our own file table: {removed:?}"
-        );
-        (armed.listener, armed.socket)
-    }
-
-    fn find(&self, listener: ListenerId) -> Option<usize> {
-        self.sockets.iter().position(|armed| {
-            armed
-                .as_ref()
-                .is_some_and(|armed| armed.listener == listener)
-        })
-    }
-
     fn complete(
         &mut self,
         entry: &cqueue::Entry,
@@ -583,86 +416,6 @@ impl Ring {
             // completion of what it was meant for tells the rest.
             CANCEL | ALARM_MOVED => ControlFlow::Continue(()),
             _ => panic!("a completion of nothing that was submitted: {data:#x}"),
-        }
-    }
-
-    fn received(
-        &mut self,
-        index: usize,
-        entry: &cqueue::Entry,
-        handle: &mut impl FnMut(Input<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let mut flow = ControlFlow::Continue(());
-        if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
-            if let Ok(length) = usize::try_from(entry.result()) {
-                flow = self.datagram(index, buffer, length, handle);
-            }
-            self.buffers.give_back(buffer);
-        }
-        if !cqueue::more(entry.flags()) {
-            self.receive_ended(index, entry.result());
-        }
-        flow
-    }
-
-    fn datagram(
-        &mut self,
-        index: usize,
-        buffer: u16,
-        length: usize,
-        handle: &mut impl FnMut(Input<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let armed = self.sockets[index]
-            .as_mut()
-            .expect("a receive has a socket");
-        armed.failures = 0;
-        let header = if armed.socket.is_wildcard() {
-            &self.templates.wildcard
-        } else {
-            &self.templates.plain
-        };
-        let message = RecvMsgOut::parse(self.buffers.bytes(buffer, length), header)
-            .expect("a buffer has room for more than the headers");
-        let Some(peer) = address::read_name(message.name_data()) else {
-            self.counters.datagrams_without_peer += 1;
-            return ControlFlow::Continue(());
-        };
-        let payload = message.payload_data();
-        let size_max = self.options.datagram_size_max;
-        let truncated = message.is_payload_truncated() || payload.len() > size_max;
-        self.counters.datagrams_truncated += u64::from(truncated);
-        handle(Input::Datagram {
-            flow: Flow {
-                listener: armed.listener,
-                local: address::read_local(message.control_data()),
-                peer,
-            },
-            bytes: &payload[..payload.len().min(size_max)],
-            truncated,
-            forwarded: false,
-        })
-    }
-
-    /// The kernel has let go of a receive: after an error, an empty datagram, or because it was cancelled.
-    fn receive_ended(&mut self, index: usize, result: i32) {
-        let armed = self.sockets[index]
-            .as_mut()
-            .expect("a receive has a socket");
-        match armed.receive {
-            Receive::Unwanted | Receive::Stopping | Receive::Ended => {
-                armed.receive = Receive::Ended;
-                return;
-            }
-            Receive::Running | Receive::Resting => armed.receive = Receive::Resting,
-        }
-        if result == -libc::ENOBUFS {
-            self.counters.receives_without_buffer += 1;
-        } else if result < 0 {
-            self.counters.receives_failed += 1;
-            armed.failures += 1;
-        }
-        if armed.failures < FAILURES_IN_A_ROW_MAX {
-            self.start_receive(index);
         }
     }
 }
