@@ -16,7 +16,7 @@ use crate::admin::problem::Problem;
 use crate::admin::{Admin, ask::AskError};
 use crate::config::limits;
 use crate::hint::ResourceKey;
-use crate::shard::control::{Answer, Ask, HintChange, HintOutcome, HintRow, Rows};
+use crate::shard::control::{Answer, Ask, HintChange, HintOutcome, ResourceRow, Rows};
 
 /// Sets what one source says of one resource.
 pub async fn put(
@@ -81,7 +81,7 @@ pub async fn get(
 pub(super) async fn find(
     admin: &Admin,
     resource: &ResourceKey,
-) -> Result<Option<Box<HintRow>>, Problem> {
+) -> Result<Option<Box<ResourceRow>>, Problem> {
     let home = admin.shards.home(resource);
     let ask = Ask::ShowHint(Arc::clone(resource));
     let answer = admin.shards.ask(home, ask).await?;

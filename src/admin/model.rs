@@ -10,7 +10,7 @@ use crate::hint::{
     Call, CallState, Direction, HintState, HintUpdate, Mailbox, MessageClass, MessageCount, Note,
     Order, Party, Presence, ResourceKey, Snapshot,
 };
-use crate::shard::control::{HintRow, SourceRow};
+use crate::shard::control::{ResourceRow, SourceRow};
 
 /// The source of a hint that names none.
 pub const DEFAULT_SOURCE: &str = "http";
@@ -283,13 +283,13 @@ impl CountBody {
 }
 
 /// One resource as its home shard knows it.
-pub fn hint_json(row: &HintRow) -> Value {
+pub fn hint_json(row: &ResourceRow) -> Value {
     let mut object = snapshot_json(&row.resource, &row.snapshot);
     let members = object.as_object_mut().expect("it is an object");
     let sources: Vec<Value> = row.sources.iter().map(source_json).collect();
     members.insert("sources".into(), sources.into());
     members.insert("publications".into(), row.publications.into());
-    members.insert("watching_shards".into(), row.watching_shards.into());
+    members.insert("watching_shards".into(), row.watchers.len().into());
     object
 }
 

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::control::{
-    Answer, Ask, HintChange, HintOutcome, HintRow, Page, Reply, Request, Rows, SourceRow,
-    SubscriptionRow,
+    Answer, Ask, HintChange, HintOutcome, Page, Reply, Request, Rows, SubscriptionRow,
 };
 use super::effects::Effects;
 use super::filter::{SubscriptionFilter, SubscriptionView};
 use super::mail::Mail;
 use crate::config::limits;
 use crate::sip::{NameAddr, Uri};
-use crate::state::{Refused, ResourceRow};
+use crate::state::Refused;
 use crate::stats::Counter;
 use crate::subscription::package::Package;
 use crate::subscription::record::{Owed, Subscription};
@@ -29,18 +28,13 @@ impl Shard {
                     .collect();
                 Answer::HintsChanged(outcomes)
             }
-            Ask::ShowHint(resource) => Answer::Hint(
-                self.compositor
-                    .row(now, &resource)
-                    .map(|row| Box::new(hint_row(row))),
-            ),
+            Ask::ShowHint(resource) => {
+                Answer::Hint(self.compositor.row(now, &resource).map(Box::new))
+            }
             Ask::ListHints(page) => {
                 let rows_max = (page.rows_max as usize).min(limits::LIST_LOOKS_PER_PAGE);
                 let (rows, next) = self.compositor.rows(now, page.from.unwrap_or(0), rows_max);
-                Answer::Hints(Rows {
-                    rows: rows.into_iter().map(hint_row).collect(),
-                    next,
-                })
+                Answer::Hints(Rows { rows, next })
             }
             Ask::ListSubscriptions { filter, page } => {
                 Answer::Subscriptions(self.list(now, &filter, page))
@@ -163,20 +157,4 @@ fn watcher(remote: &[u8]) -> &str {
     let rest = &uri.raw[start..];
     let end = memchr::memchr2(b';', b'?', rest).unwrap_or(rest.len());
     core::str::from_utf8(&rest[..end]).unwrap_or("?")
-}
-
-fn hint_row(row: ResourceRow) -> HintRow {
-    let source = |source: crate::state::SourceRow| SourceRow {
-        source: source.source,
-        state: source.state,
-        order: source.order,
-        expires_in: source.expires_in,
-    };
-    HintRow {
-        resource: row.resource,
-        snapshot: row.snapshot,
-        sources: row.sources.into_iter().map(source).collect(),
-        publications: row.publications,
-        watching_shards: row.watchers.iter().count() as u32,
-    }
 }

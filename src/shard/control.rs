@@ -8,9 +8,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::hint::{HintState, HintUpdate, Order, ResourceKey, Snapshot};
+use crate::hint::{HintUpdate, Order, ResourceKey, Snapshot};
 use crate::shard::effects::ShardId;
 use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
+pub use crate::state::{ResourceRow, SourceRow};
 use crate::stats::{Gauges, Stats};
 
 /// A question from the control thread.
@@ -58,8 +59,8 @@ pub enum Answer {
     Done,
     /// One outcome per change, in their order.
     HintsChanged(Vec<HintOutcome>),
-    Hint(Option<Box<HintRow>>),
-    Hints(Rows<HintRow>),
+    Hint(Option<Box<ResourceRow>>),
+    Hints(Rows<ResourceRow>),
     Subscriptions(Rows<SubscriptionRow>),
     Figures(Box<Figures>),
     /// `notified`: subscriptions that were told; `left`: those for which the time was too short.
@@ -119,27 +120,6 @@ pub enum HintOutcome {
     Stale { standing: Order },
     /// A limit of `config::limits`, by its name.
     Refused { limit: &'static str },
-}
-
-/// One resource as its home shard knows it.
-#[derive(Clone, Debug)]
-pub struct HintRow {
-    pub resource: ResourceKey,
-    pub snapshot: Arc<Snapshot>,
-    /// What each source says, in the order in which they first spoke.
-    pub sources: Vec<SourceRow>,
-    pub publications: u32,
-    /// How many shards have watchers of it.
-    pub watching_shards: u32,
-}
-
-/// What one source says of a resource.
-#[derive(Clone, Debug)]
-pub struct SourceRow {
-    pub source: Arc<str>,
-    pub state: Option<HintState>,
-    pub order: Option<Order>,
-    pub expires_in: Option<Duration>,
 }
 
 /// A resource whose composed state is new, reported while [`Ask::ReportChanges`] is on.
