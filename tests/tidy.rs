@@ -16,6 +16,8 @@ mod layers;
 mod size;
 #[path = "tidy/text.rs"]
 mod text;
+#[path = "tidy/used.rs"]
+mod used;
 
 /// One place where a rule is broken.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,6 +93,28 @@ fn the_pure_build_has_no_kernel_or_network_dependency() {
     assert_eq!(bans::kernel_dependencies(&tree), Vec::<String>::new());
 }
 
+#[test]
+fn limits_and_metrics_that_nothing_uses_are_listed() {
+    let sources: Vec<(String, String)> = files(&root(), is_rust)
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("src/") && !text::is_test_file(path))
+        .map(|(path, source)| (path, text::before_tests(&text::code(&source)).to_owned()))
+        .collect();
+    let limits = "src/config/limits.rs";
+    let others = sources
+        .iter()
+        .filter(|(path, _)| path != limits)
+        .map(|(_, code)| code.as_str());
+    let mut found = used::unused_limits(&read(limits), others);
+    found.extend(used::unused_metrics(
+        &read("src/stats.rs"),
+        sources.iter().map(|(_, code)| code.as_str()),
+    ));
+    for finding in found {
+        println!("{}", finding.message);
+    }
+}
+
 /// Fails never: a long file or function tells its reader something, and only a reader can judge what.
 #[test]
 fn long_files_and_functions_are_listed() {
@@ -99,6 +123,10 @@ fn long_files_and_functions_are_listed() {
             println!("{path}:{}: {}", finding.line, finding.message);
         }
     }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).expect("a readable file")
 }
 
 fn is_rust(path: &str) -> bool {

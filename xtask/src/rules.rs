@@ -1,5 +1,6 @@
 //! `cargo xtask rules`: which rules of RFCs the code names, where, and which of them no test names.
-//! A rule is a line `//= RFC 6665 4.2.2` above the code, its test has the same line with `type=test`.
+//! A rule is a line `//= RFC 6665 4.2.2` above the code, its test has the same line with `type=test`. A scenario names a
+//! row of `docs/conformance.md` instead, and that row names the rule.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,10 @@ pub fn report() -> bool {
             eprintln!("xtask: {folder}: {error}");
             return false;
         }
+    }
+    if let Err(error) = scenarios(&mut rules) {
+        eprintln!("xtask: {error}");
+        return false;
     }
     println!("rules that code names and no test does:");
     let untested: Vec<_> = rules
@@ -67,6 +72,45 @@ fn walk(root: &Path, folder: &Path, rules: &mut BTreeMap<Rule, Places>) -> std::
         }
     }
     Ok(())
+}
+
+/// The rules of those rows that a scenario shows to hold.
+fn scenarios(rules: &mut BTreeMap<Rule, Places>) -> std::io::Result<()> {
+    let table = fs::read_to_string(root().join("docs/conformance.md"))?;
+    let rows = rows(&table);
+    for entry in fs::read_dir(root().join("tests/scenarios"))? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        let numbers = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#="))
+            .flat_map(str::split_whitespace);
+        for rule in numbers.filter_map(|number| rows.get(number)).flatten() {
+            rules
+                .entry(rule.clone())
+                .or_default()
+                .tests
+                .push(name.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The rules of each row of the table, by its number.
+fn rows(table: &str) -> BTreeMap<&str, Vec<Rule>> {
+    let mut rows = BTreeMap::new();
+    for line in table.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let [_, number, _, documents, ..] = cells[..] {
+            let rules = documents
+                .split(',')
+                .filter_map(|rule| Some(parse(rule)?.0))
+                .collect();
+            rows.insert(number, rules);
+        }
+    }
+    rows
 }
 
 fn collect(path: &str, text: &str, rules: &mut BTreeMap<Rule, Places>) {
@@ -126,5 +170,7 @@ mod tests {
         );
         assert!(rules[&(3261, vec![8, 1])].tests.is_empty());
         assert_eq!(parse("6665 about"), None);
+        let rows = rows("| 7 | a rule | 3261 8.1, 6665 4 | works | here |\n");
+        assert_eq!(rows["7"], [(3261, vec![8, 1]), (6665, vec![4])]);
     }
 }
