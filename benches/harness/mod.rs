@@ -130,6 +130,7 @@ impl Bench {
     }
 
     /// The To tag that the last subscriber was given.
+    #[allow(dead_code, reason = "the benches include this file and do not ask")]
     pub fn last_to_tag(&self) -> String {
         let text = std::str::from_utf8(&self.accepted).expect("an answer to plain text");
         let to = text.split("\r\n").find(|line| line.starts_with("To:"));
