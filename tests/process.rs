@@ -216,6 +216,47 @@ fn an_older_change_is_refused_with_the_values_that_stand() {
 }
 
 #[test]
+fn a_feed_that_comes_back_clears_what_it_does_not_name_on_every_shard() {
+    let server = Server::start(&[]);
+    let said = |numbers: core::ops::Range<u64>, epoch: u64| {
+        let items: Vec<Value> = numbers
+            .map(|number| {
+                json!({ "resource": format!("{number}"), "state": "busy", "source": "pbx",
+                    "epoch": epoch, "seq": number })
+            })
+            .collect();
+        json!(items).to_string()
+    };
+    let (status, _) = send(&server, "POST", "/v1/hints", &said(1000..1040, 1));
+    assert_eq!(status, 200);
+    let phones: Vec<Phone> = [1000, 1001, 1002, 1003]
+        .into_iter()
+        .map(|number| {
+            let phone = Phone::new(server.sip[0], "200");
+            phone.subscribe(&format!("{number}"), "dialog", 600);
+            phone.notified(|notify| notify.has("confirmed"));
+            phone
+        })
+        .collect();
+    let path = "/v1/hints?source=pbx&epoch=2&snapshot=whole";
+    let (status, answer) = send(&server, "POST", path, &said(1004..1040, 2));
+    assert_eq!((status, &answer["accepted"]), (200, &json!(36)));
+    for phone in phones {
+        phone.notified(|notify| notify.has("terminated"));
+    }
+    let (status, problem) = send(
+        &server,
+        "POST",
+        "/v1/hints?source=pbx&epoch=1&snapshot=begin",
+        "[]",
+    );
+    assert_eq!(status, 409);
+    assert_eq!(problem["standing"]["epoch"], 2);
+    let (status, _) = send(&server, "POST", "/v1/hints?snapshot=whole", "[]");
+    assert_eq!(status, 400);
+}
+
+#[test]
 fn many_hints_have_a_result_each() {
     let server = Server::start(&[]);
     let mut items: Vec<Value> = (0..10_000)

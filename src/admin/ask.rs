@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::admin::changes::Changes;
+use crate::admin::epochs::Epochs;
 use crate::config::limits;
 use crate::partition::{Owners, Secrets, ShardId};
 use crate::shard::control::{Answer, Ask, HintChange, HintOutcome, Reply, Request};
@@ -29,6 +30,7 @@ struct Inner {
     post: Post,
     open: Mutex<Open>,
     changes: Arc<Changes>,
+    epochs: Epochs,
 }
 
 #[derive(Default)]
@@ -90,6 +92,7 @@ impl Shards {
             post,
             open: Mutex::default(),
             changes: Arc::default(),
+            epochs: Epochs::default(),
         }))
     }
 
@@ -195,6 +198,10 @@ impl Shards {
         &self,
         changes: Vec<HintChange>,
     ) -> Vec<Result<HintOutcome, AskError>> {
+        for (source, epoch) in self.0.epochs.new_in(&changes) {
+            // Whoever could not be told learns it from a change, or when this is tried again.
+            let _ = self.begin_epoch(source, epoch).await;
+        }
         let count = changes.len();
         let mut by_shard: Vec<(Vec<usize>, Vec<HintChange>)> = Vec::new();
         by_shard.resize_with(usize::from(self.count()), Default::default);
@@ -229,6 +236,48 @@ impl Shards {
             }
         }
         outcomes
+    }
+
+    /// Tells every shard that a source begins anew.
+    pub async fn begin_epoch(&self, source: Arc<str>, epoch: u64) -> Result<HintOutcome, AskError> {
+        let ask = || Ask::BeginEpoch {
+            source: Arc::clone(&source),
+            epoch,
+        };
+        let outcome = self.outcome_of_all(ask).await?;
+        if matches!(outcome, HintOutcome::Accepted { .. }) {
+            self.0.epochs.told(source, epoch);
+        }
+        Ok(outcome)
+    }
+
+    /// Tells every shard that a source has told all it knows.
+    pub async fn end_snapshot(
+        &self,
+        source: Arc<str>,
+        epoch: u64,
+    ) -> Result<HintOutcome, AskError> {
+        let ask = || Ask::EndSnapshot {
+            source: Arc::clone(&source),
+            epoch,
+        };
+        self.outcome_of_all(ask).await
+    }
+
+    /// The first outcome that is a refusal, else that of the last shard.
+    async fn outcome_of_all(&self, ask: impl Fn() -> Ask) -> Result<HintOutcome, AskError> {
+        let mut last = HintOutcome::Absent;
+        for (shard, answer) in self.ids().zip(self.ask_all(ask).await?) {
+            last = match answer {
+                Answer::HintsChanged(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
+                _ => return Err(AskError::Silent(shard)),
+            };
+            match last {
+                HintOutcome::Accepted { .. } | HintOutcome::Absent => {}
+                HintOutcome::Stale { .. } | HintOutcome::Refused { .. } => break,
+            }
+        }
+        Ok(last)
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

@@ -117,24 +117,70 @@ pub async fn list(
     Ok(axum::Json(json!({ "hints": rows, "next": next })).into_response())
 }
 
+/// Which part of a snapshot a request is: all that a source knows, told anew.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum SnapshotPart {
+    Begin,
+    End,
+    Whole,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotQuery {
+    snapshot: Option<SnapshotPart>,
+    source: Option<String>,
+    epoch: Option<u64>,
+}
+
+impl SnapshotQuery {
+    /// Whose snapshot begins or ends with this request, and in which epoch.
+    fn begins_or_ends(&self) -> Result<Option<(SnapshotPart, Arc<str>, u64)>, Problem> {
+        match (self.snapshot, self.epoch) {
+            (Some(part), Some(epoch)) => Ok(Some((part, source(self.source.as_deref()), epoch))),
+            (None, None) if self.source.is_none() => Ok(None),
+            (Some(_), None) | (None, _) => Err(Problem::invalid(
+                "snapshot, epoch: a snapshot is of a `source` in an `epoch`, and neither stands alone",
+            )),
+        }
+    }
+}
+
 /// Sets and removes many at once. The body is understood whole or refused whole;
 /// then each hint has a result of its own.
 pub async fn bulk(
     State(admin): State<Admin>,
+    snapshot: QueryResult<SnapshotQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    let Query(snapshot) = query(snapshot)?;
+    let snapshot = snapshot.begins_or_ends()?;
     let items: Vec<HintBody> = json_body(&headers, &body)?;
     if items.len() > limits::BULK_HINTS {
         let detail = format!("at most {} hints in one request", limits::BULK_HINTS);
         return Err(Problem::too_large(detail));
     }
+    if let Some((SnapshotPart::Begin | SnapshotPart::Whole, source, epoch)) = &snapshot {
+        let outcome = admin.shards.begin_epoch(Arc::clone(source), *epoch).await;
+        judge(source, false, outcome)?;
+    }
+    let answer = change_many(&admin, items).await;
+    if let Some((SnapshotPart::End | SnapshotPart::Whole, source, epoch)) = &snapshot {
+        let outcome = admin.shards.end_snapshot(Arc::clone(source), *epoch).await;
+        judge(source, false, outcome)?;
+    }
+    Ok(axum::Json(answer).into_response())
+}
+
+async fn change_many(admin: &Admin, items: Vec<HintBody>) -> Value {
     let mut results: Vec<Value> = Vec::with_capacity(items.len());
     let mut places = Vec::with_capacity(items.len());
     let mut changes = Vec::with_capacity(items.len());
     for (place, item) in items.into_iter().enumerate() {
         let name = item.resource.clone().unwrap_or_default();
-        match bulk_change(&admin, item) {
+        match bulk_change(admin, item) {
             Ok(change) => {
                 results.push(json!({ "resource": &**change.resource() }));
                 places.push(place);
@@ -160,8 +206,7 @@ pub async fn bulk(
         };
     }
     let refused = results.len() - accepted;
-    let answer = json!({ "accepted": accepted, "refused": refused, "results": results });
-    Ok(axum::Json(answer).into_response())
+    json!({ "accepted": accepted, "refused": refused, "results": results })
 }
 
 fn result_json(name: &str, problem: Value) -> Value {

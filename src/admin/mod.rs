@@ -5,6 +5,7 @@ mod ask;
 mod body;
 mod changes;
 mod connections;
+mod epochs;
 mod events;
 mod hints;
 mod metrics;

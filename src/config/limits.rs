@@ -38,6 +38,8 @@ pub const SOURCES_PER_RESOURCE: usize = 32;
 pub const CALLS_PER_RESOURCE: usize = 64;
 /// Outcome: what comes later is left out of documents. Tuples, and persons, devices, notes, of one resource.
 pub const PRESENCE_PARTS_PER_RESOURCE: usize = 64;
+/// Outcome: 507 in HTTP. Sources that number what they say, each with an epoch that is remembered.
+pub const NUMBERED_SOURCES: usize = 256;
 /// Outcome: 507 in HTTP. All text that one source says of one resource.
 pub const HINT_BYTES: usize = 16_384;
 /// Outcome: 503. Subscriptions of one phone (From address-of-record and source): a large operator panel has 1,000.

@@ -28,6 +28,16 @@ impl Shard {
                     .collect();
                 Answer::HintsChanged(outcomes)
             }
+            Ask::BeginEpoch { source, epoch } => {
+                let state = &mut self.compositor;
+                let begun = state.begin_epoch(now, &source, epoch, &mut self.wheel);
+                Answer::HintsChanged(vec![self.outcome(begun.map(|()| Some(false)))])
+            }
+            Ask::EndSnapshot { source, epoch } => {
+                let state = &mut self.compositor;
+                let ended = state.end_snapshot(now, &source, epoch, &mut self.wheel);
+                Answer::HintsChanged(vec![self.outcome(ended.map(|()| Some(false)))])
+            }
             Ask::ShowHint(resource) => {
                 Answer::Hint(self.compositor.row(now, &resource).map(Box::new))
             }
@@ -76,15 +86,19 @@ impl Shard {
                     .withdraw(now, &resource, &source, order, &mut self.wheel)
             }
         };
+        if let Ok(Some(changed)) = taken {
+            self.stats.record(if changed {
+                Counter::HintSet
+            } else {
+                Counter::HintUnchanged
+            });
+        }
+        self.outcome(taken)
+    }
+
+    fn outcome(&mut self, taken: Result<Option<bool>, Refused>) -> HintOutcome {
         match taken {
-            Ok(Some(changed)) => {
-                self.stats.record(if changed {
-                    Counter::HintSet
-                } else {
-                    Counter::HintUnchanged
-                });
-                HintOutcome::Accepted { changed }
-            }
+            Ok(Some(changed)) => HintOutcome::Accepted { changed },
             Ok(None) => HintOutcome::Absent,
             Err(Refused::Stale { standing }) => {
                 self.stats.record(Counter::HintStale);

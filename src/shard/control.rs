@@ -35,6 +35,12 @@ pub struct Reply {
 pub enum Ask {
     /// Sets and removes hints of resources whose home this shard is, in order: [`Answer::HintsChanged`].
     ChangeHints(Vec<HintChange>),
+    /// A source begins anew: what it numbers with lower epochs is refused from now on. Asked of every
+    /// shard: [`Answer::HintsChanged`] with one outcome.
+    BeginEpoch { source: Arc<str>, epoch: u64 },
+    /// A source has told all it knows in this epoch: what is left of lower ones goes. Asked of every
+    /// shard: [`Answer::HintsChanged`] with one outcome.
+    EndSnapshot { source: Arc<str>, epoch: u64 },
     /// One resource of this shard: [`Answer::Hint`].
     ShowHint(ResourceKey),
     /// The resources of this shard: [`Answer::Hints`].

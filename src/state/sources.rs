@@ -8,6 +8,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use crate::config::limits;
 use crate::hint::{Aspect, Order};
 use crate::time::Time;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
@@ -15,8 +16,6 @@ use crate::wheel::{Owner, TimerId, Token, Wheel};
 use super::hints::TOMBSTONE;
 use super::{Compositor, Refused};
 
-/// The most sources that number their words.
-const NUMBERED_SOURCES_MAX: usize = 256;
 /// How long a source may take to tell all it knows after it began anew.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(30);
 /// How many hints are looked at in one go when a source's old epoch is cleared.
@@ -103,7 +102,7 @@ impl Compositor {
             Ok(place) => return Ok(place),
             Err(place) => place,
         };
-        if self.sources.len() >= NUMBERED_SOURCES_MAX {
+        if self.sources.len() >= limits::NUMBERED_SOURCES {
             return Err(Refused::Full {
                 limit: "numbered_sources",
             });
