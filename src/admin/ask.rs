@@ -284,3 +284,115 @@ impl Shards {
         self.0.open.lock().expect("nobody panics while holding it")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hint::{HintState, HintUpdate};
+
+    /// Shards that answer at once through `answer`, or not at all where it says nothing.
+    fn shards(
+        count: u16,
+        answer: impl Fn(ShardId, Ask) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Shards {
+        let (sender, mut mail) = tokio::sync::mpsc::unbounded_channel();
+        let shards = Shards::new(
+            Owners::new(count),
+            Secrets::new([1; 32]),
+            Box::new(move |shard, mail| {
+                sender.send((shard, mail)).expect("the fake shards live");
+                Ok(())
+            }),
+        );
+        let delivered = shards.clone();
+        tokio::spawn(async move {
+            while let Some((shard, mail)) = mail.recv().await {
+                let Mail::Request(Request { id, ask }) = mail else {
+                    panic!("only requests are sent");
+                };
+                if let Some(answer) = answer(shard, ask) {
+                    delivered.deliver(Mail::Reply(Reply { id, shard, answer }));
+                }
+            }
+        });
+        shards
+    }
+
+    fn set(number: usize) -> HintChange {
+        let resource = format!("{number}@d").into();
+        HintChange::Set(HintUpdate::new(resource, "s".into(), HintState::Busy))
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn outcomes_come_in_the_order_of_the_changes_whichever_shard_made_them() {
+        // Says of each change whether its number is even.
+        let shards = shards(3, |_, ask| {
+            let Ask::ChangeHints(changes) = ask else {
+                panic!("only changes are asked for");
+            };
+            let even = |change: &HintChange| {
+                let (number, _) = change.resource().split_once('@').expect("a user");
+                let number: usize = number.parse().expect("a number");
+                HintOutcome::Accepted {
+                    changed: number % 2 == 0,
+                }
+            };
+            Some(Answer::HintsChanged(changes.iter().map(even).collect()))
+        });
+        let homes: std::collections::BTreeSet<u16> = (0..50)
+            .map(|number| shards.home(&format!("{number}@d")).0)
+            .collect();
+        assert_eq!(homes.len(), 3, "the changes go to every shard");
+        let outcomes = shards.change_hints((0..50).map(set).collect()).await;
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            let changed = number % 2 == 0;
+            assert_eq!(outcome, Ok(HintOutcome::Accepted { changed }), "{number}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_silent_shard_costs_only_its_own_changes_and_leaves_nothing_behind() {
+        let shards = shards(2, |shard, _| (shard.0 == 0).then_some(Answer::Done));
+        let patience = Duration::from_millis(10);
+        let answer = shards
+            .ask_within(ShardId(0), Ask::ReadFigures, patience)
+            .await;
+        assert!(matches!(answer, Ok(Answer::Done)));
+        let answer = shards
+            .ask_within(ShardId(1), Ask::ReadFigures, patience)
+            .await;
+        assert_eq!(answer.err(), Some(AskError::Silent(ShardId(1))));
+        assert!(shards.open().waiting.is_empty());
+        // The answer that comes too late finds nobody, and does no harm.
+        shards.deliver(Mail::Reply(Reply {
+            id: 2,
+            shard: ShardId(1),
+            answer: Answer::Done,
+        }));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_full_mailbox_and_too_many_questions_are_told_apart() {
+        let full = Shards::new(
+            Owners::new(1),
+            Secrets::new([1; 32]),
+            Box::new(|_, mail| Err(mail)),
+        );
+        let answer = full.ask(ShardId(0), Ask::ReadFigures).await;
+        assert_eq!(answer.err(), Some(AskError::Full(ShardId(0))));
+        assert!(full.open().waiting.is_empty());
+
+        let silent = shards(1, |_, _| None);
+        let questions: Vec<Question> = (0..limits::CONTROL_REQUESTS_OPEN)
+            .map(|_| {
+                silent
+                    .send(ShardId(0), Ask::ReadFigures)
+                    .expect("there is room")
+            })
+            .collect();
+        let answer = silent.ask(ShardId(0), Ask::ReadFigures).await;
+        assert_eq!(answer.err(), Some(AskError::Busy));
+        drop(questions);
+        assert!(silent.send(ShardId(0), Ask::ReadFigures).is_ok());
+    }
+}

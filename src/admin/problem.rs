@@ -92,6 +92,16 @@ impl Problem {
         )
     }
 
+    /// The request is for a host of another name.
+    pub fn other_host() -> Self {
+        Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "other-host",
+            "This is another host",
+            "without a token the server must be named by its address, or as localhost",
+        )
+    }
+
     /// A limit of the server.
     pub fn no_room(detail: impl Into<String>) -> Self {
         let status = StatusCode::INSUFFICIENT_STORAGE;

@@ -62,6 +62,5 @@ fn row_json(row: &SubscriptionRow) -> Value {
         "dirty": row.dirty,
         "in_flight": row.in_flight,
         "call_id": &*row.call_id,
-        "user_agent": &*row.user_agent,
     })
 }

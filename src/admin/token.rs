@@ -1,4 +1,5 @@
-//! Who may use the admin port: whoever brings the token, compared in a time that tells nothing about it.
+//! Who may use the admin port: whoever brings the token, compared in a time that tells nothing about it;
+//! where there is none, whoever can reach it, but for web pages.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -17,8 +18,26 @@ pub async fn demand(State(admin): State<Admin>, request: Request, next: Next) ->
         Some(token) if !open && !carries(request.headers(), token) => {
             Problem::unauthorized().into_response()
         }
+        None if !open && !names_us(request.headers()) => Problem::other_host().into_response(),
         Some(_) | None => next.run(request).await,
     }
+}
+
+/// Whether `Host` is an address or `localhost`. Without a token this is what keeps web pages away: a page whose
+/// name its owner has let point to this machine says that name.
+fn names_us(headers: &HeaderMap) -> bool {
+    let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<core::net::IpAddr>().is_ok()
 }
 
 fn carries(headers: &HeaderMap, token: &str) -> bool {
@@ -34,6 +53,33 @@ fn carries(headers: &HeaderMap, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_token_only_addresses_and_localhost_are_us() {
+        let names_us = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a header"));
+            super::names_us(&headers)
+        };
+        for host in [
+            "127.0.0.1:8060",
+            "localhost",
+            "LocalHost:8060",
+            "[::1]:8060",
+            "[::1]",
+        ] {
+            assert!(names_us(host), "{host}");
+        }
+        for host in [
+            "lamps.example.com",
+            "evil.example:8060",
+            "localhost.evil.example",
+            "",
+        ] {
+            assert!(!names_us(host), "{host}");
+        }
+        assert!(!super::names_us(&HeaderMap::new()));
+    }
 
     #[test]
     fn only_the_whole_token_opens() {

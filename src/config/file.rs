@@ -88,7 +88,8 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let shards = root
         .number("shards", 1..=limits::SHARDS_MAX as u64)
         .map(|shards| shards.value as u16);
-    let pin = read_pin(&mut root, flags, notes);
+    let shards = flags.shards.or(shards);
+    let pin = read_pin(&mut root, flags, shards, notes);
     let data_dir = root.text("data_dir").map(|text| PathBuf::from(text.value));
     let log = read_log(&mut root, notes);
     let (admin, admin_span) = read_admin(&mut root, path, flags);
@@ -102,7 +103,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     refuse_open_admin(&admin, admin_span, notes);
     Config {
         listeners: listeners.into_iter().map(|each| each.listener).collect(),
-        shards: flags.shards.or(shards),
+        shards,
         pin,
         data_dir: flags.data_dir.clone().or(data_dir),
         admin,
@@ -235,7 +236,7 @@ fn choose_listeners(in_file: Vec<Written>, flags: &Flags, notes: &Notes) -> Vec<
         .collect()
 }
 
-fn read_pin(root: &mut Section<'_>, flags: &Flags, notes: &Notes) -> Pin {
+fn read_pin(root: &mut Section<'_>, flags: &Flags, shards: Option<u16>, notes: &Notes) -> Pin {
     let (text, span) = match (&flags.pin, root.text("pin")) {
         (Some(flag), _) => (flag.as_str(), None),
         (None, Some(text)) => (text.value, Some(text.span)),
@@ -244,20 +245,29 @@ fn read_pin(root: &mut Section<'_>, flags: &Flags, notes: &Notes) -> Pin {
     match text {
         "auto" => Pin::Auto,
         "off" => Pin::Off,
-        list => match list.split(',').map(|cpu| cpu.trim().parse()).collect() {
-            Ok(cpus) => Pin::List(cpus),
-            Err(_) => {
-                let what = format!("`{list}` is no list of CPUs");
-                let problem = match span {
-                    Some(span) => Problem::at(span, what),
-                    None => Problem::nowhere(what),
-                };
-                notes.push(
-                    problem.help("write \"auto\", \"off\", or one CPU per shard: \"0,2,4,6\""),
-                );
-                Pin::Auto
+        list => {
+            let wrong = |what: String| match span {
+                Some(span) => Problem::at(span, what),
+                None => Problem::nowhere(what),
+            };
+            let cpus: Result<Vec<usize>, _> =
+                list.split(',').map(|cpu| cpu.trim().parse()).collect();
+            match (cpus, shards) {
+                (Ok(cpus), Some(shards)) if cpus.len() != usize::from(shards) => notes.push(
+                    wrong(format!(
+                        "{} CPUs are listed for {shards} shards",
+                        cpus.len()
+                    ))
+                    .help("list one CPU for each shard"),
+                ),
+                (Ok(cpus), _) => return Pin::List(cpus),
+                (Err(_), _) => notes.push(
+                    wrong(format!("`{list}` is no list of CPUs"))
+                        .help("write \"auto\", \"off\", or one CPU per shard: \"0,2,4,6\""),
+                ),
             }
-        },
+            Pin::Auto
+        }
     }
 }
 

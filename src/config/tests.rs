@@ -283,6 +283,12 @@ fn every_mistake_has_its_place_and_a_remedy() {
             "unknown key `dialogs`",
             "`dialog`",
         ),
+        (
+            "shards = 2\npin = \"0\"\n",
+            "2:7",
+            "1 CPUs are listed for 2 shards",
+            "one CPU for each",
+        ),
         ("log = \"=,=\"\n", "1:7", "no log filter", "debug"),
         (
             "[notify]\non_timeout = \"keep\"\n",

@@ -156,7 +156,6 @@ impl Shard {
             dirty: subscription.owed != Owed::Nothing,
             in_flight: subscription.in_flight.is_some(),
             call_id: text(Part::CallId),
-            user_agent: "",
         }
     }
 }

@@ -149,7 +149,6 @@ pub struct SubscriptionRow {
     pub dirty: bool,
     pub in_flight: bool,
     pub call_id: Box<str>,
-    pub user_agent: Box<str>,
 }
 
 impl From<&SubscriptionView<'_>> for SubscriptionRow {
@@ -166,7 +165,6 @@ impl From<&SubscriptionView<'_>> for SubscriptionRow {
             dirty: view.dirty,
             in_flight: view.in_flight,
             call_id: view.call_id.into(),
-            user_agent: view.user_agent.into(),
         }
     }
 }

@@ -25,8 +25,6 @@ pub struct SubscriptionView<'a> {
     /// A NOTIFY is waiting for its answer.
     pub in_flight: bool,
     pub call_id: &'a str,
-    /// Empty where the watcher did not say.
-    pub user_agent: &'a str,
 }
 
 /// Conditions that must all hold; none holds for everything.
@@ -55,10 +53,9 @@ enum Field {
     Dirty,
     InFlight,
     CallId,
-    UserAgent,
 }
 
-const FIELDS: [(&str, Field); 12] = [
+const FIELDS: [(&str, Field); 11] = [
     ("watcher", Field::Watcher),
     ("resource", Field::Resource),
     ("package", Field::Package),
@@ -70,7 +67,6 @@ const FIELDS: [(&str, Field); 12] = [
     ("dirty", Field::Dirty),
     ("in_flight", Field::InFlight),
     ("call_id", Field::CallId),
-    ("user_agent", Field::UserAgent),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,8 +177,7 @@ fn parse_value(field: Field, name: &str, text: &str) -> Result<Value, FilterErro
         | Field::Package
         | Field::State
         | Field::Peer
-        | Field::CallId
-        | Field::UserAgent => Ok(Value::Text(text.into())),
+        | Field::CallId => Ok(Value::Text(text.into())),
     }
 }
 
@@ -194,7 +189,6 @@ impl Condition {
             Field::Package => self.text_holds(view.package),
             Field::State => self.text_holds(view.state),
             Field::CallId => self.text_holds(view.call_id),
-            Field::UserAgent => self.text_holds(view.user_agent),
             Field::Peer => self.peer_holds(view.peer),
             Field::Expiry => self.number_holds(view.expires_in_seconds),
             Field::Cseq => self.number_holds(u64::from(view.cseq)),
@@ -286,7 +280,6 @@ mod tests {
             dirty: false,
             in_flight: true,
             call_id: "a@b",
-            user_agent: "Yealink SIP-T46U",
         }
     }
 
@@ -313,7 +306,7 @@ mod tests {
         assert!(matches("resource=1001"));
         assert!(matches("resource=1001@EXAMPLE.com"));
         assert!(matches("resource=10*"));
-        assert!(matches("user_agent=*t46*"));
+        assert!(matches("call_id=*@B"));
         assert!(!matches("resource=100"));
         assert!(matches("watcher!=1001"));
         assert!(matches("peer=192.0.2.7"));
