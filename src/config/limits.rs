@@ -61,7 +61,7 @@ pub const VIAS: usize = 70;
 pub const ROUTES: usize = 16;
 /// Outcome: 400. Bytes of the route set that a dialog keeps.
 pub const ROUTE_SET_BYTES: usize = 4_096;
-/// Outcome: 414. A Request-URI or a Contact.
+/// Outcome: 414 for a Request-URI, 400 for a Contact.
 pub const URI_BYTES: usize = 1_024;
 /// Outcome: 400. Call-ID, and each tag: they are kept in the dialog.
 pub const CALL_ID_BYTES: usize = 512;

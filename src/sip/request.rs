@@ -209,6 +209,9 @@ fn contact<'a>(message: &'a Message<'a>) -> Result<Option<Contact<'a>>, Refusal>
     let mut first = None;
     for raw in message.values(Name::Contact) {
         let contact = Contact::parse(raw).map_err(|_| Refusal::new(400, "Malformed Contact"))?;
+        if matches!(contact, Contact::Address(address) if address.uri.len() > limits::URI_BYTES) {
+            return Err(Refusal::new(400, "Contact Too Long"));
+        }
         first.get_or_insert(contact);
     }
     Ok(first)
@@ -389,6 +392,11 @@ mod tests {
         );
         assert_eq!(refusal("z9hG4bK77", "77"), None, "a branch of RFC 2543");
         assert_eq!(refusal(";tag=a1", ""), None, "RFC 2543 knows no tags");
+        let long = format!("<sip:{}@h>", "a".repeat(limits::URI_BYTES));
+        assert_eq!(
+            refusal("<sip:a@192.0.2.9>", &long).unwrap().reason,
+            "Contact Too Long"
+        );
         assert_eq!(
             refusal("c3@", &"c".repeat(limits::CALL_ID_BYTES))
                 .unwrap()

@@ -1,17 +1,31 @@
-//! Runs mutations through every body: `cargo run --release -p lampfield-fuzz -- [SEED] [COUNT]`.
-//! A message that breaks a body is written to `crash.sip` in the current directory.
+//! `cargo run --release -p lampfield-fuzz -- run [SEED] [COUNT]` sends mutations through every body; a message that
+//! breaks one is written to `crash.sip`. `… -- seeds DIRECTORY` writes the seeds for a coverage-guided fuzzer to start from.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use lampfield_fuzz::{BODIES, mutate::Mutator, seeds};
 
 fn main() -> ExitCode {
-    let numbers: Vec<u64> = std::env::args()
-        .skip(1)
-        .map(|argument| argument.parse().expect("SEED and COUNT are numbers"))
-        .collect();
-    let seed = numbers.first().copied().unwrap_or(1);
-    let count = numbers.get(1).copied().unwrap_or(1_000_000);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["run"] => run("1", "1000000"),
+        ["run", seed] => run(seed, "1000000"),
+        ["run", seed, count] => run(seed, count),
+        ["seeds", directory] => write_seeds(Path::new(directory)),
+        _ => {
+            eprintln!("usage: lampfield-fuzz run [SEED] [COUNT] | seeds DIRECTORY");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(seed: &str, count: &str) -> ExitCode {
+    let (Ok(seed), Ok(count)) = (seed.parse::<u64>(), count.parse::<u64>()) else {
+        eprintln!("SEED and COUNT are numbers");
+        return ExitCode::from(2);
+    };
     println!("seed {seed}, {count} messages");
     let mut mutator = Mutator::new(seed, seeds::messages());
     for number in 0..count {
@@ -22,6 +36,15 @@ fn main() -> ExitCode {
             println!("message {number} breaks a body; it is in crash.sip");
             return ExitCode::FAILURE;
         }
+    }
+    ExitCode::SUCCESS
+}
+
+fn write_seeds(directory: &Path) -> ExitCode {
+    std::fs::create_dir_all(directory).expect("the directory can be made");
+    for (number, message) in seeds::messages().iter().enumerate() {
+        let file = directory.join(format!("seed-{number:03}"));
+        std::fs::write(file, message).expect("the file can be written");
     }
     ExitCode::SUCCESS
 }
