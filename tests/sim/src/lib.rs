@@ -1,14 +1,17 @@
 //! The world around a shard, simulated: its edge, the network, the phones, and those who judge.
 //!
 //! ```text
-//! script/   scenario files: a language for conversations, and the stage on which they run
-//! edge      what uring/ does for real shards, with a simulated clock
+//! edge      what uring/ does for real shards, with a clock that others turn
 //! message   SIP as the other side reads it       lamp   documents as a phone reads them
+//! witness/  what must hold of every datagram, whatever happens
+//! script/   scenario files: a language for conversations, and the stage on which they run
+//! world/    the simulator: phones, publishers, feeds and a bad network, by seed
 //! ```
-//! The simulator itself (`main.rs`) plays many phones on the same edge.
 
 pub mod edge;
 pub mod lamp;
 pub mod message;
+mod random;
 pub mod script;
 pub mod witness;
+pub mod world;

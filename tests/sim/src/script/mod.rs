@@ -10,7 +10,7 @@ mod expect;
 mod hints;
 pub mod language;
 mod send;
-mod settings;
+pub mod settings;
 mod stage;
 
 use language::{Action, Case, Step};

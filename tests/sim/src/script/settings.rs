@@ -37,6 +37,8 @@ pub struct Settings {
     publish_expiry: Expiry,
     policy: PolicySettings,
     all_dialogs: bool,
+    /// What the shards' own chance is made of.
+    pub seed: u64,
 }
 
 impl Default for Settings {
@@ -72,6 +74,7 @@ impl Default for Settings {
                 ..PolicySettings::default()
             },
             all_dialogs: false,
+            seed: 0,
         }
     }
 }
@@ -190,7 +193,7 @@ impl Settings {
                     ShardId(number),
                     count,
                     secrets(),
-                    [number as u8; 16],
+                    seed_of(self.seed, number),
                     listeners.clone(),
                     Arc::clone(&policy),
                 );
@@ -213,6 +216,12 @@ fn listener_of(listener: &Listener) -> transport::Listener {
     let mut made = transport::Listener::new(listener.id, listener.address, 0);
     made.advertise = listener.advertise.clone();
     made
+}
+
+fn seed_of(seed: u64, shard: u16) -> [u8; 16] {
+    let mut bytes = [shard as u8; 16];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes
 }
 
 fn secrets() -> Secrets {

@@ -1,5 +1,7 @@
 //! What must hold of every answer that a server sends.
 
+use std::collections::BTreeMap;
+
 use lampfield::time::Time;
 
 use super::{Dialog, DialogName, Heard, Said, Witness, request_key, same, uri_of};
@@ -144,6 +146,7 @@ fn subscribed(now: Time, request: &Message, answer: &Message) -> (DialogName, Di
         deadline: now + std::time::Duration::from_secs(granted),
         owed_since: Some(now),
         last: None,
+        open: BTreeMap::new(),
         version: None,
         ended: false,
         dead: None,

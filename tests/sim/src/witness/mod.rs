@@ -38,6 +38,8 @@ pub struct Dialog {
     pub owed_since: Option<Time>,
     /// The NOTIFY with the highest CSeq.
     pub last: Option<Notify>,
+    /// NOTIFYs that no final answer has come to, and when each was sent first.
+    open: BTreeMap<u32, Time>,
     version: Option<u32>,
     /// The terminated NOTIFY has been sent.
     pub ended: bool,
@@ -57,6 +59,8 @@ pub struct Notify {
     provisional: bool,
     /// When the final answer came, and which.
     pub answered: Option<(Time, u16)>,
+    /// The final answer says that the subscription is over.
+    refused: bool,
 }
 
 /// A request as it reached the server.
@@ -139,7 +143,12 @@ impl Witness {
         let Some(last) = &mut dialog.last else {
             return;
         };
-        if status == 481 && message.cseq().is_some_and(|cseq| cseq <= last.cseq) {
+        // Only the first final answer counts, and only while the transaction lives.
+        let begun = message.cseq().and_then(|cseq| match status {
+            ..200 => None,
+            _ => dialog.open.remove(&cseq),
+        });
+        if status == 481 && begun.is_some_and(|begun| now.since(begun) < T64) {
             dialog
                 .dead
                 .get_or_insert((now, "its NOTIFY was answered 481"));
@@ -151,6 +160,7 @@ impl Witness {
             last.provisional = true;
         } else if last.answered.is_none() {
             last.answered = Some((now, status));
+            last.refused = status >= 300 && message.header("Retry-After").is_none();
         }
     }
 
@@ -171,7 +181,11 @@ impl Witness {
         let Some(dialog) = self.dialogs.get(name) else {
             return true;
         };
-        dialog.ended || dialog.dead.is_some() || now >= dialog.deadline || dialog.unanswered_at(now)
+        dialog.ended
+            || dialog.dead.is_some()
+            || now >= dialog.deadline
+            || dialog.last.as_ref().is_some_and(|last| last.refused)
+            || dialog.unanswered_at(now)
     }
 
     /// A NOTIFY is owed after each 2xx to SUBSCRIBE: the dialogs that have waited longer than `patience`.

@@ -40,6 +40,7 @@ impl Witness {
             states_the_subscription(dialog, now, &message)?;
             numbers_its_document(dialog, &document)?;
             dialog.owed_since = None;
+            dialog.open.insert(cseq, now);
             dialog.last = Some(Notify {
                 cseq,
                 bytes: message.bytes,
@@ -48,6 +49,7 @@ impl Witness {
                 sends: 1,
                 provisional: false,
                 answered: None,
+                refused: false,
             });
         }
         Ok(Said::Notify {

@@ -1,0 +1,288 @@
+//! What goes on in a simulated day: who is there, and what goes wrong while it storms.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::shard::control::Ask;
+use lampfield::time::T64;
+
+use super::feed::PLAIN;
+use super::hostile::Hostile;
+use super::network::Weather;
+use super::phone::{Mood, Phone};
+use super::publisher::Publisher;
+use super::{World, key_of};
+use crate::lamp::Lamp;
+
+/// The longest time that a subscription of these phones is granted.
+const EXPIRES_MAX: u64 = 180;
+/// How long calm must last until every lamp is right that the server knows of.
+const HEALED: Duration = Duration::from_millis(32_000 + 2 * 20 + 2_000);
+/// How long until also those are right that the server has given up: phones notice at their refresh.
+const ALL_RIGHT: Duration = Duration::from_secs(EXPIRES_MAX + 20);
+
+impl World {
+    pub(super) fn populate(&mut self) {
+        let resources = self.random.between(1, 8) as usize;
+        for number in 0..resources {
+            self.resources.push(format!("sip:r{number}@example.com"));
+            self.truth.push(super::Truth::default());
+        }
+        let phones = self.random.between(1, 24);
+        for number in 0..phones {
+            let phone = self.new_phone(number as u8);
+            self.phones.push(phone);
+        }
+        for number in 0..self.random.between(0, 3) as u8 {
+            let resource = self.random.below(resources as u64) as usize;
+            let address = SocketAddr::from(([10, 2, 0, number + 1], 5060));
+            let name = format!("publisher{number}");
+            self.publishers
+                .push(Publisher::new(name, address, resource));
+        }
+        if self.random.per_mille(300) {
+            self.hostile = Some(Hostile::new(SocketAddr::from(([10, 66, 6, 6], 5060))));
+        }
+    }
+
+    fn new_phone(&mut self, number: u8) -> Phone {
+        let count = self.random.between(1, 4);
+        let resources: Vec<usize> = (0..count)
+            .map(|_| self.random.below(self.resources.len() as u64) as usize)
+            .collect();
+        let (address, contact, edge) = match self.random.below(3) {
+            0 => {
+                let address = SocketAddr::from(([10, 1, 0, number + 1], 5060));
+                (address, address.to_string(), None)
+            }
+            1 => {
+                let address = SocketAddr::from(([198, 51, 100, number + 1], 40_000));
+                (address, format!("192.168.1.{}:5060", number + 1), None)
+            }
+            _ => (
+                self.sbc,
+                format!("192.168.2.{}:5060", number + 1),
+                Some(self.sbc),
+            ),
+        };
+        let expires = *self.random.pick(&[60, 90, 120, EXPIRES_MAX]);
+        let first = self.now + self.random.millis(0, 3_000);
+        let name = format!("phone{number}");
+        Phone::new(name, address, contact, edge, &resources, expires, first)
+    }
+
+    /// One whole run.
+    pub fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.between(1, 3) {
+            self.storm()?;
+            self.calm()?;
+        }
+        self.end()
+    }
+
+    fn storm(&mut self) -> Result<(), String> {
+        self.weather = Weather::stormy(&mut self.random);
+        self.trace
+            .note(self.now, format!("a storm: {:?}", self.weather));
+        for index in 0..self.phones.len() {
+            let mood = self.mood();
+            self.phones[index].mood = mood;
+        }
+        self.next_action = Some(self.now);
+        let end = self.now + self.random.millis(5_000, 120_000);
+        self.run_until(end)
+    }
+
+    fn mood(&mut self) -> Mood {
+        Mood {
+            answer_ms: *self.random.pick(&[0, 5, 50, 600, 3_000]),
+            silent_per_mille: *self.random.pick(&[0, 0, 100, 500, 1000]),
+            gone_per_mille: *self.random.pick(&[0, 0, 5, 50]),
+            busy_per_mille: *self.random.pick(&[0, 0, 20, 200]),
+            trying_per_mille: *self.random.pick(&[0, 0, 50, 500]),
+        }
+    }
+
+    fn calm(&mut self) -> Result<(), String> {
+        self.trace.note(self.now, "it is calm".to_string());
+        self.weather = Weather::calm();
+        self.next_action = None;
+        for phone in &mut self.phones {
+            phone.mood = Mood {
+                answer_ms: 5,
+                ..Mood::default()
+            };
+            if phone.is_off(self.now) {
+                phone.off_until = Some(self.now);
+            }
+        }
+        let healed = self.now + HEALED;
+        let all_right = self.now + ALL_RIGHT + T64;
+        self.run_until(healed)?;
+        self.healed()?;
+        self.run_until(all_right)?;
+        self.healed()?;
+        self.all_right()
+    }
+
+    /// Something happens to somebody.
+    pub(super) fn act(&mut self) -> Result<(), String> {
+        match self.random.below(100) {
+            0..50 => self.change_a_hint(),
+            50..65 => self.change_a_publisher(),
+            65..70 => self.reboot_a_phone(),
+            70..76 => self.switch_a_phone_off(),
+            76..82 => self.move_a_phone(),
+            82..90 => self.send_garbage(),
+            90..92 => self.spread = self.random.next(),
+            92..97 => self.unsubscribe_a_key(),
+            _ => {
+                let weather = Weather::stormy(&mut self.random);
+                self.trace.note(self.now, format!("{weather:?}"));
+                self.weather = weather;
+            }
+        }
+        Ok(())
+    }
+
+    fn change_a_hint(&mut self) {
+        let index = self.random.below(self.resources.len() as u64) as usize;
+        let key = key_of(&self.resources[index]).to_string();
+        let change = self.truth[index].change(&key, &mut self.random);
+        let numbered = !format!("{change:?}").contains(&format!("{PLAIN:?}"));
+        if !numbered {
+            // In order: the control thread has one way to each shard.
+            return self.change_hint(change, Duration::from_millis(3));
+        }
+        if self.random.per_mille(200) {
+            let again = self.random.millis(0, 400);
+            self.change_hint(change.clone(), again);
+        }
+        let after = self.random.millis(0, 200);
+        self.change_hint(change, after);
+    }
+
+    fn change_a_publisher(&mut self) {
+        if self.publishers.is_empty() {
+            return;
+        }
+        let index = self.random.below(self.publishers.len() as u64) as usize;
+        let states = [
+            None,
+            Some(Lamp::Trying),
+            Some(Lamp::Blinking),
+            Some(Lamp::Lit),
+            Some(Lamp::Dark),
+        ];
+        self.publishers[index].wants = *self.random.pick(&states);
+    }
+
+    fn some_phone(&mut self) -> usize {
+        self.random.below(self.phones.len() as u64) as usize
+    }
+
+    fn reboot_a_phone(&mut self) {
+        let index = self.some_phone();
+        let off = self.random.millis(0, 20_000);
+        self.trace.note(
+            self.now,
+            format!("{} reboots for {off:?}", self.phones[index].name),
+        );
+        self.phones[index].reboot(self.now, off);
+    }
+
+    fn switch_a_phone_off(&mut self) {
+        let index = self.some_phone();
+        let until = self.now + self.random.millis(100, 60_000);
+        self.trace.note(
+            self.now,
+            format!("{} is off until {until:?}", self.phones[index].name),
+        );
+        self.phones[index].off_until = Some(until);
+    }
+
+    /// Its NAT gives a phone another port.
+    fn move_a_phone(&mut self) {
+        let index = self.some_phone();
+        let phone = &mut self.phones[index];
+        if phone.address.port() < 40_000 {
+            return;
+        }
+        self.former.insert(phone.address);
+        let port = phone.address.port() + 1;
+        phone.address.set_port(port);
+        self.trace.note(
+            self.now,
+            format!("{} is at port {port} now", self.phones[index].name),
+        );
+    }
+
+    fn send_garbage(&mut self) {
+        let Some(hostile) = &mut self.hostile else {
+            return;
+        };
+        let bytes = hostile.datagram(&mut self.random);
+        let source = hostile.address;
+        self.send(source, bytes, Duration::ZERO);
+    }
+
+    fn unsubscribe_a_key(&mut self) {
+        let index = self.some_phone();
+        let phone = &mut self.phones[index];
+        let key = self.random.below(phone.keys.len() as u64) as usize;
+        let retired = !phone.keys[key].retired;
+        phone.keys[key].retired = retired;
+        phone.keys[key].wakes = Some(self.now);
+    }
+
+    /// Everybody leaves, one way or another, and nothing may be left.
+    fn end(&mut self) -> Result<(), String> {
+        let way = self.random.below(3);
+        self.trace.note(self.now, format!("the end, way {way}"));
+        for publisher in &mut self.publishers {
+            publisher.wants = None;
+        }
+        for index in 0..self.resources.len() {
+            let key = key_of(&self.resources[index]).to_string();
+            for change in self.truth[index].clear(&key) {
+                self.change_hint(change, Duration::from_millis(3));
+            }
+        }
+        match way {
+            0 => {
+                for phone in &mut self.phones {
+                    phone.retire(self.now);
+                }
+            }
+            1 => {
+                for phone in &mut self.phones {
+                    for key in &mut phone.keys {
+                        key.retired = true;
+                        key.wakes = None;
+                    }
+                    phone.off_until = Some(self.now + Duration::from_secs(100_000));
+                }
+            }
+            _ => self.drain()?,
+        }
+        self.run_until(self.now + Duration::from_secs(EXPIRES_MAX) + 4 * T64)?;
+        self.run_until(self.now + Duration::from_secs(3_700))?;
+        self.nothing_left()
+    }
+
+    /// A planned stop: every subscription is told that it ends, within the given time.
+    fn drain(&mut self) -> Result<(), String> {
+        for phone in &mut self.phones {
+            for key in &mut phone.keys {
+                key.retired = true;
+                key.wakes = None;
+            }
+        }
+        let within = Duration::from_secs(2);
+        for shard in self.edge.ids() {
+            self.ask_later(shard, Ask::Drain { within }, Duration::ZERO);
+        }
+        self.run_until(self.now + within + Duration::from_millis(100))?;
+        self.all_told_that_it_ends()
+    }
+}

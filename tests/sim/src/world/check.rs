@@ -1,0 +1,175 @@
+//! What must hold, asked of the shards and of the phones.
+
+use std::time::Duration;
+
+use lampfield::shard::census::Census;
+use lampfield::shard::control::{Answer, Ask, Request};
+use lampfield::shard::mail::Mail;
+use lampfield::stats::Counter;
+use lampfield::time::T64;
+
+use super::World;
+use crate::edge::Parcel;
+use crate::lamp::Lamp;
+use crate::witness::DialogName;
+
+/// How long the NOTIFY after a 2xx may take: the state is asked of another shard, and asked again after T1.
+const PATIENCE: Duration = Duration::from_millis(1_200);
+
+impl World {
+    /// Once in a second.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        if let Some(name) = self.witness.overdue(self.now, PATIENCE) {
+            return Err(format!("no NOTIFY has followed the 2xx of {name:?}"));
+        }
+        let alive = self
+            .witness
+            .dialogs
+            .values()
+            .filter(|dialog| self.now <= dialog.deadline + T64 + Duration::from_secs(1))
+            .count();
+        let mut subscriptions = 0;
+        for shard in self.edge.ids() {
+            subscriptions += self.edge.shard(shard).census().subscriptions;
+        }
+        if subscriptions > alive && self.hostile.is_none() {
+            return Err(format!(
+                "{subscriptions} subscriptions, and only {alive} can be alive"
+            ));
+        }
+        self.no_bug_was_counted()
+    }
+
+    fn no_bug_was_counted(&mut self) -> Result<(), String> {
+        for shard in self.edge.ids() {
+            let ask = Ask::ReadFigures;
+            self.edge.deliver(
+                shard,
+                self.now,
+                Parcel::Mail(Mail::Request(Request { id: 0, ask })),
+            );
+            self.answers.clear();
+            self.flush(shard)?;
+            let figures = self.answers.iter().find_map(|answer| match answer {
+                Answer::Figures(figures) => Some(figures),
+                _ => None,
+            });
+            let figures = figures.ok_or("no figures")?;
+            for counter in [Counter::Bug, Counter::DatagramForwardedTwice] {
+                if figures.stats.get(counter) != 0 {
+                    return Err(format!("{shard:?} has counted {counter:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a lamp of that resource should show.
+    fn truth_of(&self, resource: usize) -> Lamp {
+        let published = self
+            .publishers
+            .iter()
+            .filter(|publisher| publisher.resource == resource)
+            .filter_map(|publisher| publisher.wants);
+        self.truth[resource].lamp(published)
+    }
+
+    /// Publications that nobody knows of any more may stand until they expire.
+    fn only_hinted(&self, resource: usize) -> bool {
+        self.publishers
+            .iter()
+            .all(|publisher| publisher.resource != resource)
+    }
+
+    fn dialog_of(&self, phone: usize, key: usize) -> Option<DialogName> {
+        let dialog = self.phones[phone].keys[key].dialog.as_ref()?;
+        Some(DialogName {
+            call_id: dialog.call_id.clone(),
+            phone_tag: dialog.tag.clone(),
+            server_tag: dialog.server_tag.clone()?,
+        })
+    }
+
+    /// Every subscription that the server has not given up shows what is so.
+    pub(super) fn healed(&self) -> Result<(), String> {
+        for (index, phone) in self.phones.iter().enumerate() {
+            for (number, key) in phone.keys.iter().enumerate() {
+                let Some(name) = self.dialog_of(index, number) else {
+                    continue;
+                };
+                let moved = key
+                    .dialog
+                    .as_ref()
+                    .is_some_and(|dialog| dialog.known_at != phone.address);
+                if moved
+                    || key.retired
+                    || self.witness.gone(self.now, &name)
+                    || !self.only_hinted(key.resource)
+                {
+                    continue;
+                }
+                let truth = self.truth_of(key.resource);
+                if key.shown != Some(truth) {
+                    return Err(format!(
+                        "{} shows {:?} for {}, and it is {truth:?}: {name:?}, parks: {}",
+                        phone.name, key.shown, self.resources[key.resource], self.parks
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every key of every phone has a living subscription, and shows what is so.
+    pub(super) fn all_right(&self) -> Result<(), String> {
+        for (index, phone) in self.phones.iter().enumerate() {
+            for (number, key) in phone
+                .keys
+                .iter()
+                .enumerate()
+                .filter(|(_, key)| !key.retired)
+            {
+                let name = self.dialog_of(index, number);
+                let resource = &self.resources[key.resource];
+                let Some(name) = name.filter(|name| !self.witness.gone(self.now, name)) else {
+                    return Err(format!(
+                        "{} has no subscription to {resource}: {key:?}",
+                        phone.name
+                    ));
+                };
+                let truth = self.truth_of(key.resource);
+                if key.shown != Some(truth) {
+                    return Err(format!(
+                        "{} shows {:?} for {resource}, and it is {truth:?}: {name:?}",
+                        phone.name, key.shown
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A planned stop has told every subscription that it ends.
+    pub(super) fn all_told_that_it_ends(&self) -> Result<(), String> {
+        let untold = self
+            .witness
+            .dialogs
+            .iter()
+            .find(|(name, dialog)| !dialog.ended && !self.witness.gone(self.now, name));
+        match untold {
+            None => Ok(()),
+            Some((name, _)) => Err(format!("not told that it ends: {name:?}")),
+        }
+    }
+
+    /// Everything has ended: every table, wheel, lease and slot is empty.
+    pub(super) fn nothing_left(&mut self) -> Result<(), String> {
+        for shard in self.edge.ids() {
+            let census = self.edge.shard(shard).census();
+            if census != Census::default() {
+                return Err(format!("{shard:?} is not empty: {census:?}"));
+            }
+        }
+        Ok(())
+    }
+}

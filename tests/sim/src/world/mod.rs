@@ -1,0 +1,445 @@
+//! One simulated day: shards, a network with weather, phones, publishers, feeds, and a clock.
+//! Storms and calms take turns; what must hold is checked all along, and what must have healed
+//! is checked at the end of each calm.
+
+mod actions;
+mod check;
+mod feed;
+mod hostile;
+mod network;
+mod phone;
+mod publisher;
+mod trace;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::partition::ShardId;
+use lampfield::shard::control::{Answer, Ask, HintChange, Request};
+use lampfield::shard::mail::Mail;
+use lampfield::time::{Time, WallOffset};
+use lampfield::transport::{Flow, ListenerId};
+
+use crate::edge::{Datagram, Edge, Parcel, Turn};
+use crate::message::Message;
+use crate::random::Random;
+use crate::script::settings::Settings;
+use crate::witness::{Said, Witness};
+
+use feed::Truth;
+use hostile::Hostile;
+use network::Weather;
+use phone::Phone;
+use publisher::Publisher;
+use trace::Trace;
+
+/// Datagrams that phones want to send: from where, and what.
+pub type Outbox = Vec<(SocketAddr, Vec<u8>)>;
+
+/// The longest way of mail between two shards.
+const MAIL_MS: u64 = 20;
+/// A shard may get its tick so much too late.
+const LATE_MS: u64 = 5;
+/// More events than this without time passing is a loop.
+const EVENTS_MAX: u32 = 50_000;
+const LISTENER: ListenerId = ListenerId(0);
+/// What the kernel may say of a send, each of which may be well the next time.
+const ERRNOS: [i32; 4] = [1, 11, 101, 105];
+
+/// What will happen at some time.
+enum Event {
+    ToServer { source: SocketAddr, bytes: Vec<u8> },
+    ToPeer { peer: SocketAddr, bytes: Vec<u8> },
+    Parcel { shard: ShardId, parcel: Parcel },
+}
+
+/// Everything.
+pub struct World {
+    random: Random,
+    now: Time,
+    weather: Weather,
+    edge: Edge,
+    settings: Settings,
+    shards: u16,
+    /// Shards whose turn has not been flushed.
+    open_turns: BTreeSet<u16>,
+    witness: Witness,
+    phones: Vec<Phone>,
+    publishers: Vec<Publisher>,
+    hostile: Option<Hostile>,
+    resources: Vec<String>,
+    truth: Vec<Truth>,
+    events: BTreeMap<(Time, u64), Event>,
+    serial: u64,
+    /// When the last mail from one shard to another arrives: mail keeps its order.
+    mail_arrives: BTreeMap<(u16, u16), Time>,
+    /// Changes how sources are spread over the shards' sockets.
+    spread: u64,
+    sbc: SocketAddr,
+    /// Addresses that phones had once.
+    former: BTreeSet<SocketAddr>,
+    /// When the next thing goes wrong; `None` while it is calm.
+    next_action: Option<Time>,
+    next_check: Time,
+    answers: Vec<Answer>,
+    parks: bool,
+    pub trace: Trace,
+    /// Datagrams of either direction.
+    pub datagrams: u64,
+}
+
+impl World {
+    /// The world of one seed.
+    pub fn new(seed: u64) -> Result<Self, String> {
+        let mut random = Random::new(seed);
+        let now = Time::from_millis(1_000_000 + random.below(1_000_000));
+        let shards = random.between(1, 4) as u16;
+        let parks = random.per_mille(500);
+        let mut settings = Settings::default();
+        settings.seed = random.next();
+        settings.set("on_timeout", if parks { "park" } else { "remove" })?;
+        settings.set("nat", "auto")?;
+        settings.set("edge", "203.0.113.9/32")?;
+        let wall = WallOffset(1_790_000_000_000_000_000);
+        let mut world = World {
+            edge: Edge::new(settings.shards(shards)?, now, wall),
+            now,
+            weather: Weather::calm(),
+            settings,
+            shards,
+            open_turns: BTreeSet::new(),
+            witness: Witness::new(Duration::from_millis(MAIL_MS + LATE_MS + 5)),
+            phones: Vec::new(),
+            publishers: Vec::new(),
+            hostile: None,
+            resources: Vec::new(),
+            truth: Vec::new(),
+            events: BTreeMap::new(),
+            serial: 0,
+            mail_arrives: BTreeMap::new(),
+            spread: random.next(),
+            sbc: SocketAddr::from(([203, 0, 113, 9], 5060)),
+            former: BTreeSet::new(),
+            next_action: None,
+            next_check: now,
+            answers: Vec::new(),
+            parks,
+            trace: Trace::default(),
+            datagrams: 0,
+            random,
+        };
+        world.populate();
+        Ok(world)
+    }
+
+    /// Lets everything happen until then.
+    fn run_until(&mut self, end: Time) -> Result<(), String> {
+        let mut without_time = 0;
+        loop {
+            let next = self.next_time();
+            if next > self.now {
+                if !self.open_turns.is_empty() {
+                    self.flush_all()?;
+                    continue;
+                }
+                if next > end {
+                    self.now = end;
+                    return Ok(());
+                }
+                self.now = next;
+                without_time = 0;
+            }
+            without_time += 1;
+            if without_time > EVENTS_MAX {
+                return Err("time stands still".to_string());
+            }
+            self.happen()?;
+        }
+    }
+
+    fn next_time(&self) -> Time {
+        let first_event = self.events.keys().next().map(|(when, _)| *when);
+        let phones = self.phones.iter().filter_map(Phone::next_wake);
+        let publishers = self
+            .publishers
+            .iter()
+            .filter_map(|one| one.next_wake(self.now));
+        let shards = self
+            .edge
+            .ids()
+            .filter_map(|shard| self.edge.next_deadline(shard));
+        [first_event, self.next_action, Some(self.next_check)]
+            .into_iter()
+            .flatten()
+            .chain(phones)
+            .chain(publishers)
+            .chain(shards)
+            .min()
+            .expect("there is always a next check")
+    }
+
+    /// Everything that is due now.
+    fn happen(&mut self) -> Result<(), String> {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let event = entry.remove();
+            self.take(event)?;
+        }
+        for shard in self.edge.ids() {
+            if self
+                .edge
+                .next_deadline(shard)
+                .is_some_and(|when| when <= self.now)
+            {
+                self.edge.tick(shard, self.now);
+                self.turn(shard)?;
+            }
+        }
+        self.wake_all()?;
+        if self.next_action.is_some_and(|when| when <= self.now) {
+            self.act()?;
+            let wait = self.random.millis(5, 400);
+            self.next_action = Some(self.now + wait);
+        }
+        if self.next_check <= self.now {
+            self.next_check = self.now + Duration::from_secs(1);
+            self.flush_all()?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::ToServer { source, bytes } => self.reach_server(source, &bytes),
+            Event::ToPeer { peer, bytes } => self.reach_peer(peer, &bytes),
+            Event::Parcel { shard, parcel } => {
+                // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
+                if matches!(parcel, Parcel::Block(_)) {
+                    self.flush(shard)?;
+                }
+                self.edge.deliver(shard, self.now, parcel);
+                self.turn(shard)
+            }
+        }
+    }
+
+    fn wake_all(&mut self) -> Result<(), String> {
+        let mut out = Outbox::new();
+        let now = self.now;
+        for phone in &mut self.phones {
+            if phone.next_wake().is_some_and(|when| when <= now) {
+                phone.wake(now, &self.resources, &mut self.random, &mut out);
+            }
+        }
+        for publisher in &mut self.publishers {
+            if publisher.next_wake(now).is_some_and(|when| when <= now) {
+                publisher.wake(now, &self.resources, &mut self.random, &mut out);
+            }
+        }
+        for (source, bytes) in out {
+            self.send(source, bytes, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// A datagram leaves a phone.
+    fn send(&mut self, source: SocketAddr, bytes: Vec<u8>, after: Duration) {
+        for way in self.weather.arrivals(&mut self.random) {
+            let bytes = bytes.clone();
+            self.schedule(self.now + after + way, Event::ToServer { source, bytes });
+        }
+    }
+
+    fn schedule(&mut self, when: Time, event: Event) {
+        self.serial += 1;
+        self.events.insert((when, self.serial), event);
+    }
+
+    fn reach_server(&mut self, source: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+        self.datagrams += 1;
+        if !self.is_hostile(source) {
+            self.witness.heard(self.now, bytes);
+        }
+        self.trace.message(self.now, ">", source, bytes);
+        let flow = Flow {
+            listener: LISTENER,
+            local: None,
+            peer: source,
+        };
+        let mut mixed = Random::new(self.spread ^ u64::from(source.port()) << 32 ^ hash(source));
+        let shard = ShardId((mixed.next() % u64::from(self.shards)) as u16);
+        let cut_at = self.settings.receive_buffer;
+        self.edge.receive(shard, self.now, flow, bytes, cut_at);
+        self.turn(shard)
+    }
+
+    /// A turn goes on for a while, or ends here.
+    fn turn(&mut self, shard: ShardId) -> Result<(), String> {
+        self.open_turns.insert(shard.0);
+        match self.random.per_mille(700) {
+            true => self.flush(shard),
+            false => Ok(()),
+        }
+    }
+
+    fn flush_all(&mut self) -> Result<(), String> {
+        while let Some(&shard) = self.open_turns.first() {
+            self.flush(ShardId(shard))?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, shard: ShardId) -> Result<(), String> {
+        self.open_turns.remove(&shard.0);
+        let turn = self.edge.flush(shard)?;
+        let census = self.edge.shard(shard).census();
+        if census.slots_leased != census.slots_of_transactions {
+            return Err(format!("{shard:?} leases more than it should: {census:?}"));
+        }
+        self.carry_out(shard, turn)
+    }
+
+    fn carry_out(&mut self, shard: ShardId, turn: Turn) -> Result<(), String> {
+        if let Some(event) = turn.events.first() {
+            return Err(format!("{shard:?} reports {event:?}"));
+        }
+        for mail in turn.replies {
+            match mail {
+                Mail::Reply(reply) => self.answers.push(reply.answer),
+                other => return Err(format!("mail to the control thread: {other:?}")),
+            }
+        }
+        for (to, parcel) in turn.parcels {
+            self.mail(shard, to, parcel);
+        }
+        for datagram in turn.datagrams {
+            self.leave(datagram)?;
+        }
+        Ok(())
+    }
+
+    /// Mail takes its time, and keeps its order.
+    fn mail(&mut self, from: ShardId, to: ShardId, parcel: Parcel) {
+        let when = self.now + self.random.millis(0, MAIL_MS);
+        let last = self.mail_arrives.entry((from.0, to.0)).or_default();
+        let when = when.max(*last);
+        *last = when;
+        self.schedule(when, Event::Parcel { shard: to, parcel });
+    }
+
+    /// A datagram leaves the server, unless the kernel refuses it.
+    fn leave(&mut self, datagram: Datagram) -> Result<(), String> {
+        self.datagrams += 1;
+        let peer = datagram.peer;
+        self.trace.message(self.now, "<", peer, &datagram.bytes);
+        if !self.is_hostile(peer) {
+            let said = self.witness.said(self.now, &datagram.bytes);
+            self.judge(said, &datagram)?;
+        }
+        if self.random.per_mille(self.weather.refused_per_mille) {
+            self.witness.sends_fail = true;
+            let errno = *self.random.pick(&ERRNOS);
+            self.trace
+                .note(self.now, format!("refused by the kernel: errno {errno}"));
+            self.edge
+                .send_failed(datagram.shard, self.now, datagram.tag, errno);
+            return self.turn(datagram.shard);
+        }
+        for way in self.weather.arrivals(&mut self.random) {
+            let bytes = datagram.bytes.clone();
+            self.schedule(self.now + way, Event::ToPeer { peer, bytes });
+        }
+        Ok(())
+    }
+
+    fn judge(&self, said: Result<Said, String>, datagram: &Datagram) -> Result<(), String> {
+        let text = String::from_utf8_lossy(&datagram.bytes);
+        match said {
+            Ok(Said::Answer { .. } | Said::Notify { .. }) => Ok(()),
+            // A mangled request may well have named somebody else in its Via or Contact.
+            Ok(Said::AnswerToUnread) | Err(_) if self.hostile.is_some() && !text.contains("@p") => {
+                Ok(())
+            }
+            Ok(Said::AnswerToUnread) => Err(format!("an answer to nothing:\n{text}")),
+            Err(error) => Err(format!("{error}\n{text}")),
+        }
+    }
+
+    fn is_hostile(&self, address: SocketAddr) -> bool {
+        self.hostile
+            .as_ref()
+            .is_some_and(|hostile| hostile.address == address)
+    }
+
+    /// A datagram reaches whoever is at that address now.
+    fn reach_peer(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+        if self.is_hostile(peer) {
+            return Ok(());
+        }
+        let message = Message::read(bytes)?;
+        if let Some(publisher) = self.publishers.iter_mut().find(|one| one.address == peer) {
+            return publisher.receive(self.now, &message, &mut self.random);
+        }
+        let call_id = message.header("Call-ID").unwrap_or_default();
+        let found = match peer == self.sbc {
+            true => self
+                .phones
+                .iter()
+                .position(|phone| call_id.ends_with(&format!("@{}", phone.name))),
+            false => self.phones.iter().position(|phone| phone.address == peer),
+        };
+        let Some(index) = found else {
+            return match self.former.contains(&peer) || self.hostile.is_some() {
+                true => Ok(()),
+                false => Err(format!(
+                    "sent to {peer}, where nobody ever was:\n{}",
+                    message.start
+                )),
+            };
+        };
+        if self.phones[index].is_off(self.now) {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        self.phones[index].receive(self.now, &message, &mut self.random, &mut out)?;
+        for (after, bytes) in out {
+            self.send(peer, bytes, after);
+        }
+        Ok(())
+    }
+
+    /// Control mail to one shard; it arrives in order, or as a feed that numbers its changes pleases.
+    fn ask_later(&mut self, shard: ShardId, ask: Ask, after: Duration) {
+        self.serial += 1;
+        let id = self.serial;
+        let parcel = Parcel::Mail(Mail::Request(Request { id, ask }));
+        self.schedule(self.now + after, Event::Parcel { shard, parcel });
+    }
+
+    fn home(&self, key: &str) -> ShardId {
+        self.settings.home(key, self.shards)
+    }
+
+    fn change_hint(&mut self, change: HintChange, after: Duration) {
+        let home = self.home(change.resource());
+        self.trace
+            .note(self.now, format!("{change:?} after {after:?}"));
+        self.ask_later(home, Ask::ChangeHints(vec![change]), after);
+    }
+}
+
+fn hash(address: SocketAddr) -> u64 {
+    address
+        .to_string()
+        .bytes()
+        .fold(7u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte))
+}
+
+/// What `sip:r1@example.com` is to the shards.
+fn key_of(uri: &str) -> &str {
+    uri.trim_start_matches("sip:")
+}

@@ -1,0 +1,407 @@
+//! A phone with lamps: it subscribes, refreshes, answers as its mood is, reboots, moves, goes silent.
+//! It believes only what reaches it, and what it shows is held against the truth when all is calm.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::time::{T1, T2, T64, Time};
+
+use super::Outbox;
+use crate::lamp::{Document, Lamp};
+use crate::message::{Message, address};
+use crate::random::Random;
+
+/// How a phone behaves while it storms.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mood {
+    /// It answers after so long at most.
+    pub answer_ms: u64,
+    pub silent_per_mille: u64,
+    pub gone_per_mille: u64,
+    pub busy_per_mille: u64,
+    pub trying_per_mille: u64,
+}
+
+/// One lamp.
+#[derive(Debug)]
+pub struct Key {
+    pub resource: usize,
+    pub dialog: Option<Dialog>,
+    transaction: Option<Transaction>,
+    /// When it acts next without being asked.
+    pub wakes: Option<Time>,
+    expires: u64,
+    /// What the lamp shows; `None` until the first NOTIFY.
+    pub shown: Option<Lamp>,
+    /// It does not want to watch any more.
+    pub retired: bool,
+}
+
+/// What a phone knows of its dialog.
+#[derive(Debug)]
+pub struct Dialog {
+    pub call_id: String,
+    pub tag: String,
+    pub server_tag: Option<String>,
+    /// Where its last request came from: the server knows no other address.
+    pub known_at: SocketAddr,
+    target: Option<String>,
+    cseq: u32,
+    /// Of the newest NOTIFY that came, and its document.
+    newest: Option<(u32, u32)>,
+    /// What was answered to which NOTIFY.
+    answered: BTreeMap<u32, u16>,
+}
+
+/// A SUBSCRIBE that waits for its answer.
+#[derive(Debug)]
+struct Transaction {
+    bytes: Vec<u8>,
+    cseq: u32,
+    began: Time,
+    interval: Duration,
+    next: Time,
+    ends: bool,
+}
+
+/// A phone.
+#[derive(Debug)]
+pub struct Phone {
+    pub name: String,
+    /// Where its datagrams come from, as the server sees it.
+    pub address: SocketAddr,
+    /// What it believes to be its own address.
+    contact: String,
+    /// Behind an SBC: requests come from the SBC, with its Via and Record-Route.
+    edge: Option<SocketAddr>,
+    pub keys: Vec<Key>,
+    pub mood: Mood,
+    /// Nothing reaches it, and it sends nothing.
+    pub off_until: Option<Time>,
+    serial: u32,
+}
+
+impl Phone {
+    pub fn new(
+        name: String,
+        address: SocketAddr,
+        contact: String,
+        edge: Option<SocketAddr>,
+        resources: &[usize],
+        expires: u64,
+        first: Time,
+    ) -> Self {
+        let keys = resources.iter().enumerate().map(|(index, &resource)| Key {
+            resource,
+            dialog: None,
+            transaction: None,
+            wakes: Some(first + Duration::from_millis(7 * index as u64)),
+            expires,
+            shown: None,
+            retired: false,
+        });
+        Phone {
+            keys: keys.collect(),
+            name,
+            address,
+            contact,
+            edge,
+            mood: Mood::default(),
+            off_until: None,
+            serial: 0,
+        }
+    }
+
+    pub fn is_off(&self, now: Time) -> bool {
+        self.off_until.is_some_and(|until| now < until)
+    }
+
+    /// When the phone acts next by itself.
+    pub fn next_wake(&self) -> Option<Time> {
+        let wakes = self.keys.iter().filter_map(|key| match &key.transaction {
+            Some(transaction) => Some(transaction.next),
+            None => key.wakes,
+        });
+        let first = wakes.min()?;
+        Some(self.off_until.map_or(first, |until| first.max(until)))
+    }
+
+    /// Its power was cut: it forgets its dialogs and subscribes anew.
+    pub fn reboot(&mut self, now: Time, off: Duration) {
+        self.off_until = Some(now + off);
+        for key in &mut self.keys {
+            key.dialog = None;
+            key.transaction = None;
+            key.shown = None;
+            key.wakes = (!key.retired).then_some(now + off);
+        }
+    }
+
+    /// The lamps are not wanted any more: unsubscribe, where there is something to unsubscribe from.
+    pub fn retire(&mut self, now: Time) {
+        for key in &mut self.keys {
+            key.retired = true;
+            key.wakes = key.dialog.is_some().then_some(now);
+        }
+    }
+
+    /// Does what is due: retransmissions, refreshes, new subscriptions.
+    pub fn wake(&mut self, now: Time, resources: &[String], random: &mut Random, out: &mut Outbox) {
+        if self.is_off(now) {
+            return;
+        }
+        for index in 0..self.keys.len() {
+            let again = self.retransmission(now, index, random);
+            if let Some(bytes) = again {
+                self.send(out, bytes);
+            }
+            let key = &self.keys[index];
+            if key.transaction.is_none() && key.wakes.is_some_and(|when| when <= now) {
+                self.keys[index].wakes = None;
+                let uri = resources[self.keys[index].resource].clone();
+                self.subscribe(now, index, &uri, random, out);
+            }
+        }
+    }
+
+    fn retransmission(&mut self, now: Time, index: usize, random: &mut Random) -> Option<Vec<u8>> {
+        let key = &mut self.keys[index];
+        let transaction = key.transaction.as_mut()?;
+        if transaction.next > now {
+            return None;
+        }
+        if now.since(transaction.began) >= T64 {
+            // Timer F: nobody is there. Begin again after a while, with a new dialog.
+            key.transaction = None;
+            key.dialog = None;
+            key.shown = None;
+            key.wakes = (!key.retired).then(|| now + random.millis(500, 5_000));
+            return None;
+        }
+        transaction.interval = (transaction.interval * 2).min(T2);
+        transaction.next = now + transaction.interval;
+        Some(transaction.bytes.clone())
+    }
+
+    fn subscribe(
+        &mut self,
+        now: Time,
+        index: usize,
+        uri: &str,
+        random: &mut Random,
+        out: &mut Outbox,
+    ) {
+        self.serial += 1;
+        let serial = self.serial;
+        let name = self.name.clone();
+        let ends = self.keys[index].retired;
+        let expires = if ends { 0 } else { self.keys[index].expires };
+        let key = &mut self.keys[index];
+        let salt = random.next();
+        let address = self.address;
+        let dialog = key.dialog.get_or_insert_with(|| Dialog {
+            call_id: format!("{salt:016x}@{name}"),
+            tag: format!("{name}-{serial}"),
+            server_tag: None,
+            known_at: address,
+            target: None,
+            cseq: 0,
+            newest: None,
+            answered: BTreeMap::new(),
+        });
+        dialog.known_at = address;
+        dialog.cseq += 1;
+        let cseq = dialog.cseq;
+        let to_tag = match &dialog.server_tag {
+            Some(tag) => format!(";tag={tag}"),
+            None => String::new(),
+        };
+        let target = dialog.target.as_deref().unwrap_or(uri);
+        let own_via = format!(
+            "Via: SIP/2.0/UDP {};branch=z9hG4bK-{name}-{serial};rport\r\n",
+            self.contact
+        );
+        let vias = match self.edge {
+            Some(edge) => format!(
+                "Via: SIP/2.0/UDP {edge};branch=z9hG4bK-e-{name}-{serial}\r\n{own_via}\
+                 Record-Route: <sip:{edge};lr>\r\n"
+            ),
+            None => own_via,
+        };
+        let bytes = format!(
+            "SUBSCRIBE {target} SIP/2.0\r\n{vias}Max-Forwards: 70\r\n\
+             From: <sip:{name}@example.com>;tag={}\r\nTo: <{uri}>{to_tag}\r\nCall-ID: {}\r\n\
+             CSeq: {cseq} SUBSCRIBE\r\nContact: <sip:{name}@{}>\r\nEvent: dialog\r\n\
+             Accept: application/dialog-info+xml\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n",
+            dialog.tag, dialog.call_id, self.contact,
+        )
+        .into_bytes();
+        key.transaction = Some(Transaction {
+            bytes: bytes.clone(),
+            cseq,
+            began: now,
+            interval: T1,
+            next: now + T1,
+            ends,
+        });
+        self.send(out, bytes);
+    }
+
+    fn send(&self, out: &mut Outbox, bytes: Vec<u8>) {
+        out.push((self.edge.unwrap_or(self.address), bytes));
+    }
+
+    /// A datagram has reached the phone. An `Err` is something that a server must not do.
+    pub fn receive(
+        &mut self,
+        now: Time,
+        message: &Message,
+        random: &mut Random,
+        out: &mut Vec<(Duration, Vec<u8>)>,
+    ) -> Result<(), String> {
+        match message.status() {
+            Some(status) => {
+                self.on_answer(now, message, status, random);
+                Ok(())
+            }
+            None => self.on_notify(now, message, random, out),
+        }
+    }
+
+    fn key_of(&self, call_id: &str, tag: &str) -> Option<usize> {
+        self.keys.iter().position(|key| {
+            key.dialog
+                .as_ref()
+                .is_some_and(|dialog| dialog.call_id == call_id && dialog.tag == tag)
+        })
+    }
+
+    fn on_answer(&mut self, now: Time, message: &Message, status: u16, random: &mut Random) {
+        let call_id = message.header("Call-ID").unwrap_or_default();
+        let tag = message.tag("From").unwrap_or_default();
+        let Some(index) = self.key_of(call_id, tag) else {
+            return;
+        };
+        let key = &mut self.keys[index];
+        let expected = key.transaction.as_ref().map(|transaction| transaction.cseq);
+        if status < 200 || message.cseq() != expected {
+            return;
+        }
+        let Some(transaction) = key.transaction.take() else {
+            return;
+        };
+        if !(200..300).contains(&status) {
+            // The dialog is gone, or was never made.
+            key.dialog = None;
+            key.shown = None;
+            key.wakes = (!key.retired).then(|| now + random.millis(10, 2_000));
+            return;
+        }
+        let Some(dialog) = &mut key.dialog else {
+            return;
+        };
+        dialog.server_tag = message.tag("To").map(str::to_string);
+        dialog.target = message
+            .header("Contact")
+            .map(|contact| address(contact).to_string());
+        if transaction.ends {
+            // The last NOTIFY may still come, and is answered; then the dialog is forgotten.
+            return;
+        }
+        let granted: u64 = message
+            .header("Expires")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        let share = random.between(500, 950);
+        key.wakes = Some(now + Duration::from_millis(granted * share));
+    }
+
+    fn on_notify(
+        &mut self,
+        now: Time,
+        message: &Message,
+        random: &mut Random,
+        out: &mut Vec<(Duration, Vec<u8>)>,
+    ) -> Result<(), String> {
+        let call_id = message.header("Call-ID").unwrap_or_default();
+        let tag = message.tag("To").unwrap_or_default();
+        let cseq = message.cseq().ok_or("a NOTIFY without CSeq")?;
+        let delay = random.millis(0, self.mood.answer_ms);
+        let Some(index) = self.key_of(call_id, tag) else {
+            out.push((delay, reply(message, 481, None)));
+            return Ok(());
+        };
+        let mood = self.mood;
+        let key = &mut self.keys[index];
+        let dialog = key.dialog.as_mut().expect("found by it");
+        if let Some(&status) = dialog.answered.get(&cseq) {
+            out.push((delay, reply(message, status, None)));
+            return Ok(());
+        }
+        if dialog.newest.is_some_and(|(newest, _)| cseq < newest) {
+            // Overtaken on the way: a phone refuses what is older than what it knows.
+            dialog.answered.insert(cseq, 500);
+            out.push((delay, reply(message, 500, None)));
+            return Ok(());
+        }
+        if random.per_mille(mood.silent_per_mille) {
+            return Ok(());
+        }
+        if random.per_mille(mood.trying_per_mille) {
+            out.push((delay, reply(message, 100, None)));
+            return Ok(());
+        }
+        if random.per_mille(mood.busy_per_mille) {
+            dialog.answered.insert(cseq, 503);
+            out.push((delay, reply(message, 503, Some(random.between(1, 8)))));
+            return Ok(());
+        }
+        if random.per_mille(mood.gone_per_mille) {
+            out.push((delay, reply(message, 481, None)));
+            key.dialog = None;
+            key.transaction = None;
+            key.shown = None;
+            key.wakes = (!key.retired).then(|| now + random.millis(10, 3_000));
+            return Ok(());
+        }
+        dialog.answered.insert(cseq, 200);
+        out.push((delay, reply(message, 200, None)));
+        dialog
+            .server_tag
+            .get_or_insert(message.tag("From").unwrap_or_default().to_string());
+        let document = Document::read(message)?;
+        if let Document::Dialog { version, .. } = document {
+            if let Some((_, before)) = dialog.newest
+                && version <= before
+            {
+                return Err(format!("{}: version {version} after {before}", self.name));
+            }
+            dialog.newest = Some((cseq, version));
+        }
+        key.shown = Some(document.lamp());
+        let state = message.header("Subscription-State").unwrap_or_default();
+        if state.starts_with("terminated") {
+            key.dialog = None;
+            key.transaction = None;
+            key.shown = None;
+            key.wakes = (!key.retired).then(|| now + random.millis(10, 2_000));
+        }
+        Ok(())
+    }
+}
+
+/// An answer to a NOTIFY.
+fn reply(request: &Message, status: u16, retry_after: Option<u64>) -> Vec<u8> {
+    let mut text = format!("SIP/2.0 {status} Whatever\r\n");
+    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        for value in request.all(name) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    if let Some(seconds) = retry_after {
+        text.push_str(&format!("Retry-After: {seconds}\r\n"));
+    }
+    text.push_str("Content-Length: 0\r\n\r\n");
+    text.into_bytes()
+}
