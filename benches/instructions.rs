@@ -1,12 +1,17 @@
 //! Bodies whose instructions are counted: `instructions NAME RUNS` runs one so many times, and `cargo xtask bench` does
 //! that under callgrind. What a body sets up before its runs must not depend on their number.
 
+mod harness;
+
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use harness::{Bench, subscribe};
 use lampfield::arena::{Arena, SlotSize};
+use lampfield::hint::HintState;
 use lampfield::rng::Rng;
+use lampfield::sip::{Message, quick_answer};
 use lampfield::slab::Slab;
 use lampfield::table::Table;
 use lampfield::time::Time;
@@ -22,6 +27,16 @@ const BODIES: &[(&str, Body)] = &[
     ("table: insert, find and remove among 10,000", table_cycle),
     ("arena: take and release a slot", arena_take_and_release),
     ("rng: 64 bits", rng_next),
+    ("sip: scan and check a SUBSCRIBE", sip_request),
+    ("sip: the branch of an answer", sip_quick_answer),
+    (
+        "shard: a change to 100 watchers, each NOTIFY answered",
+        shard_fan_out,
+    ),
+    (
+        "shard: a new subscription and its NOTIFY, answered",
+        shard_subscribe,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -143,4 +158,45 @@ fn rng_next(runs: u64) {
     for _ in 0..runs {
         black_box(rng.next_u64());
     }
+}
+
+fn sip_request(runs: u64) {
+    let text = subscribe(1, 1001);
+    for _ in 0..runs {
+        let message = Message::scan(black_box(text.as_bytes())).expect("it is sound");
+        black_box(message.request().expect("it is sound"));
+    }
+}
+
+fn sip_quick_answer(runs: u64) {
+    let answer = b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKeb500000000fb9b6f28376c8b4e;rport\r\n\r\n";
+    for _ in 0..runs {
+        black_box(quick_answer(black_box(answer)));
+    }
+}
+
+/// The phones' answers are written here too: a tenth of it.
+fn shard_fan_out(runs: u64) {
+    let mut bench = Bench::new();
+    for phone in 0..100 {
+        bench.subscribe(phone, 1001);
+    }
+    for round in 0..runs {
+        let state = if round % 2 == 0 {
+            HintState::InUse
+        } else {
+            HintState::Idle
+        };
+        bench.set(1001, state);
+        bench.settle();
+    }
+    assert_eq!(bench.notifies as u64, 100 + 100 * runs);
+}
+
+fn shard_subscribe(runs: u64) {
+    let mut bench = Bench::new();
+    for phone in 0..runs as usize {
+        bench.subscribe(phone, phone % 100);
+    }
+    assert_eq!(bench.notifies as u64, runs);
 }
