@@ -149,13 +149,42 @@ impl Owners {
     }
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Each byte as two digits.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// Each digit's value; `NO_DIGIT` for every other byte.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+const NO_DIGIT: u8 = 0x80;
+
 /// Writes `value` as `out.len()` lower-case hexadecimal digits.
 pub fn write_hex(value: u64, out: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut rest = value;
-    for digit in out.iter_mut().rev() {
+    let mut pairs = out.rchunks_exact_mut(2);
+    for pair in &mut pairs {
+        pair.copy_from_slice(&PAIRS[(rest & 0xff) as usize]);
+        rest >>= 8;
+    }
+    if let [digit] = pairs.into_remainder() {
         *digit = DIGITS[(rest & 15) as usize];
-        rest >>= 4;
     }
 }
 
@@ -164,14 +193,14 @@ pub fn read_hex(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 16 {
         return None;
     }
-    text.iter().try_fold(0u64, |value, &byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(value << 4 | u64::from(digit))
-    })
+    let mut value = 0;
+    let mut seen = 0;
+    for &byte in text {
+        let digit = VALUES[usize::from(byte)];
+        seen |= digit;
+        value = value << 4 | u64::from(digit & 15);
+    }
+    (seen & NO_DIGIT == 0).then_some(value)
 }
 
 /// A name that we wrote into a message and find again: partition, slot and check value in hexadecimal.

@@ -1,12 +1,15 @@
 //! SUBSCRIBE: a new subscription, a fetch, a refresh, an end (RFC 6665 4.2.1).
 
+use core::time::Duration;
+use std::borrow::Cow;
+
 use super::Shard;
 use super::answer::{Refused, With, given_in_dialog};
 use super::effects::Effects;
 use crate::config::limits;
 use crate::partition::{Mark, Partition};
 use crate::policy::{Action, Identity, Key};
-use crate::sip::{NameAddr, Request, Uri};
+use crate::sip::{Name, NameAddr, Request, Uri, Writer};
 use crate::stats::Counter;
 use crate::subscription::package::Package;
 use crate::subscription::phones::Link;
@@ -17,7 +20,6 @@ use crate::time::{T64, Time};
 use crate::transaction::server::Given;
 use crate::transport::{self, Flow, Own, Path};
 use crate::wheel::{Owner, Token};
-use core::time::Duration;
 
 impl Shard {
     pub(super) fn on_subscribe(
@@ -281,20 +283,22 @@ impl Shard {
         {
             return Err(Refused::because(400, "Dialog Identifier Too Long"));
         }
-        let mut lines = [0; limits::ROUTE_SET_BYTES];
-        let routing = read::routing(request, contact.raw, &mut lines).map_err(refusal)?;
+        // Most phones have no route set, and memory is cleared only for those that have one.
+        let mut room = Vec::new();
+        if request.message.has(Name::RecordRoute) {
+            room.resize(limits::ROUTE_SET_BYTES, 0);
+        }
+        let routing = read::routing(request, contact.raw, &mut room).map_err(refusal)?;
         let peer = self.next_hop(request, flow, routing.first, contact)?;
-        let mut remote = [0; limits::RECEIVE_BUFFER_BYTES];
-        let mut local = [0; limits::RECEIVE_BUFFER_BYTES];
         let too_long = Refused::plain(513);
         let text = Text::new([
             request.call_id,
-            unfold(request.from.raw, &mut remote).ok_or(too_long)?,
-            unfold(request.to.raw, &mut local).ok_or(too_long)?,
+            &unfold(request.from.raw),
+            &unfold(request.to.raw),
             request.uri,
             wanted.event_id,
             routing.target,
-            &lines[..routing.lines],
+            &room[..routing.lines],
         ]);
         Ok((text.ok_or(too_long)?, peer))
     }
@@ -313,11 +317,7 @@ impl Shard {
         let path = Path {
             route,
             contact: *contact,
-            vias: request
-                .message
-                .values(crate::sip::Name::Via)
-                .take(2)
-                .count(),
+            vias: request.message.values(Name::Via).take(2).count(),
             nat: self.settings.policy.nat(gate),
         };
         let own = Own {
@@ -349,7 +349,7 @@ impl Shard {
 
     /// No room. A 503 through a proxy would take the whole server out of its rotation.
     pub(super) fn busy(&mut self, request: &Request<'_>, flow: &Flow) -> Refused {
-        let vias = request.message.values(crate::sip::Name::Via);
+        let vias = request.message.values(Name::Via);
         let behind_edge = vias.take(2).count() > 1 || self.settings.policy.is_edge(flow.peer.ip());
         let seconds = 5 + self.rng.below(26) as u32;
         Refused::with(
@@ -397,12 +397,14 @@ fn first_route<'a>(routes: &'a [u8], target: &'a [u8]) -> Option<Uri<'a>> {
 }
 
 /// One line without folds; borrowed as it is where there are none.
-fn unfold<'a>(raw: &'a [u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+fn unfold(raw: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr2(b'\r', b'\n', raw).is_none() {
-        return Some(raw);
+        return Cow::Borrowed(raw);
     }
-    let mut writer = crate::sip::Writer::new(buffer);
+    let mut line = vec![0; raw.len()];
+    let mut writer = Writer::new(&mut line);
     writer.unfolded(raw);
-    let length = writer.finish()?;
-    Some(&buffer[..length])
+    let length = writer.len();
+    line.truncate(length);
+    Cow::Owned(line)
 }
