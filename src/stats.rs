@@ -223,6 +223,7 @@ metrics! {
         KernelEnter { event = "enter" }
         KernelReceiveWithoutBuffer { event = "receive_without_buffer" }
         KernelReceiveFailed { event = "receive_failed" }
+        KernelDatagramDropped { event = "datagram_dropped" }
         KernelSendFailed { event = "send_failed" }
         KernelSendDeferred { event = "send_deferred" }
     }

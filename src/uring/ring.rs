@@ -60,6 +60,8 @@ pub struct RingCounters {
     pub receives_without_buffer: u64,
     /// A receive stopped with another error, and was started again.
     pub receives_failed: u64,
+    /// Datagrams that the kernel threw away because a socket's buffer was full, as of the last look.
+    pub datagrams_dropped: u64,
     /// Datagrams longer than `datagram_size_max`.
     pub datagrams_truncated: u64,
     /// Datagrams whose sender's address made no sense.

@@ -4,9 +4,9 @@
 use core::fmt;
 use core::net::SocketAddr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// How a listener's sockets are set up.
 #[derive(Clone, Debug)]
@@ -47,6 +47,35 @@ impl ListenerSocket {
     pub fn is_wildcard(&self) -> bool {
         self.address.ip().is_unspecified()
     }
+
+    /// How many datagrams the kernel has thrown away since the socket was made, because its buffer was
+    /// full. It wraps.
+    pub fn drops(&self) -> u32 {
+        const DROPS: usize = 8;
+        let mut figures = [0_u32; DROPS + 1];
+        let mut length = size_of_val(&figures) as libc::socklen_t;
+        // SAFETY: both pointers are to live values, of the length given.
+        let result = unsafe {
+            libc::getsockopt(
+                self.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_MEMINFO,
+                (&raw mut figures).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(result, 0, "every kernel that has io_uring has SO_MEMINFO");
+        figures[DROPS]
+    }
+}
+
+/// Not named by the libc crate for all of its targets; it is the same on all that io_uring is used on.
+const SO_MEMINFO: libc::c_int = 55;
+
+impl AsFd for ListenerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
 }
 
 impl AsRawFd for ListenerSocket {
@@ -66,6 +95,9 @@ pub fn open(
     for shard in 0..shards {
         let socket = open_one(address, shard == 0, options)?;
         address = socket.address;
+        if shard == 0 {
+            warn_of_small_buffer(&socket, options);
+        }
         sockets.push(socket);
     }
     Ok(sockets)
@@ -133,6 +165,19 @@ fn set_up(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> io::
         }
     }
     Ok(())
+}
+
+fn warn_of_small_buffer(socket: &ListenerSocket, options: &SocketOptions) {
+    let asked = options.receive_buffer;
+    // The kernel counts its own share as well, and doubles for that.
+    let given = SockRef::from(socket).recv_buffer_size().unwrap_or(0) / 2;
+    if given < asked {
+        tracing::warn!(
+            "udp:{}: the receive buffer is {given} bytes instead of {asked}: a burst may be lost; \
+             raise net.core.rmem_max, or grant CAP_NET_ADMIN",
+            socket.address
+        );
+    }
 }
 
 #[derive(Clone, Copy)]

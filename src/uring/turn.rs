@@ -191,6 +191,7 @@ impl Turns {
 
     /// What only the edge sees stands among the shard's counters too.
     fn count(&mut self) {
+        self.ring.look_for_drops();
         let (ring, mail) = (self.ring.counters(), self.mailbox.counters());
         let stats = self.shard.stats();
         let counts = [
@@ -200,6 +201,7 @@ impl Turns {
                 ring.receives_without_buffer,
             ),
             (Counter::KernelReceiveFailed, ring.receives_failed),
+            (Counter::KernelDatagramDropped, ring.datagrams_dropped),
             (Counter::KernelSendFailed, ring.sends_failed),
             (Counter::KernelSendDeferred, ring.sends_deferred),
             (Counter::MailWake, mail.wakes),

@@ -7,6 +7,8 @@ use lampfield::shard::effects::SendTag;
 use lampfield::transport::{Flow, ListenerId};
 use lampfield::uring::clock;
 use lampfield::uring::ring::RingOptions;
+use lampfield::uring::socket::{self, SocketOptions};
+use socket2::SockRef;
 
 use crate::bench::{
     Bench, LISTENER, Told, alone, count_up, descriptors, open, peer, receive, shared,
@@ -128,6 +130,70 @@ fn receiving_goes_on_after_every_buffer_was_full() {
     assert_eq!(told.len(), 200);
     assert!(bench.ring.counters().receives_without_buffer > 0);
     assert_eq!(bench.ring.counters().receives_failed, 0);
+}
+
+#[test]
+fn what_the_kernel_drops_because_the_buffer_is_full_is_counted() {
+    let _shared = shared();
+    let mut bench = Bench::new(&small());
+    let options = SocketOptions {
+        receive_buffer: 4096,
+        ..SocketOptions::default()
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let socket = socket::open(any, 1, &options).unwrap().pop().unwrap();
+    let peer = peer("127.0.0.1:0", socket.address());
+    for _ in 0..50 {
+        peer.send(&[0; 400]).unwrap();
+    }
+    // What was dropped before it was ours is not for us to count.
+    let before = socket.drops();
+    assert!(before > 0);
+    bench.ring.arm(LISTENER, socket).unwrap();
+    for _ in 0..50 {
+        peer.send(&[0; 400]).unwrap();
+    }
+    bench.ring.look_for_drops();
+    let dropped = bench.ring.counters().datagrams_dropped;
+    assert!(dropped > 0);
+    let told = bench.turn_until(1).len() + bench.turn().len();
+    assert_eq!(u64::from(before) + dropped + told as u64, 100);
+    bench.ring.look_for_drops();
+    assert_eq!(bench.ring.counters().datagrams_dropped, dropped);
+}
+
+#[test]
+fn a_receive_that_fails_is_started_again_and_rests_where_it_keeps_failing() {
+    let _shared = shared();
+    let socket = open("127.0.0.1:0");
+    let address = socket.address();
+    let closed = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    // Only a connected socket hears that nobody listens at the other end.
+    SockRef::from(&socket).connect(&closed.into()).unwrap();
+    let mut bench = Bench::new(&small());
+    bench.ring.arm(LISTENER, socket).unwrap();
+    let flow = Flow {
+        listener: LISTENER,
+        local: None,
+        peer: closed,
+    };
+    let mut sent = 0;
+    while bench.ring.counters().receives_failed < 8 {
+        bench.send(&flow, b"anybody there", SendTag::NONE);
+        bench.turn();
+        sent += 1;
+        assert!(sent < 10_000, "nobody says that nobody listens");
+    }
+    let peer = UdpSocket::bind(closed).unwrap();
+    peer.connect(address).unwrap();
+    peer.send(b"now there is").unwrap();
+    assert_eq!(bench.turn(), [], "the receive rests");
+    bench.ring.retry(true);
+    let told = bench.turn_until(1);
+    assert_eq!(payload(&told[0]), b"now there is");
 }
 
 #[test]

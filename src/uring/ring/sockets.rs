@@ -23,6 +23,8 @@ pub(super) struct Armed {
     pub(super) socket: ListenerSocket,
     pub(super) receive: Receive,
     pub(super) failures: u32,
+    /// What its kernel counter stood at when it was last looked at.
+    drops: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +65,13 @@ impl Ring {
         {
             return Err((socket, error));
         }
+        let drops = socket.drops();
         let armed = Some(Armed {
             listener,
             socket,
             receive: Receive::Resting,
             failures: 0,
+            drops,
         });
         if index == self.sockets.len() {
             self.sockets.push(armed);
@@ -106,6 +110,15 @@ impl Ring {
             .iter()
             .position(|armed| armed.as_ref().is_some_and(ended))?;
         Some(self.give_up(index))
+    }
+
+    /// Looks how many datagrams the kernel has thrown away: one call for each socket.
+    pub fn look_for_drops(&mut self) {
+        for armed in self.sockets.iter_mut().flatten() {
+            let drops = armed.socket.drops();
+            self.counters.datagrams_dropped += u64::from(drops.wrapping_sub(armed.drops));
+            armed.drops = drops;
+        }
     }
 
     /// Tries again what found no room: receives to be started, and others to be cancelled. With `all`
