@@ -190,34 +190,35 @@ impl Shard {
             .as_ref()
             .expect("nobody is told of what is not known");
         let package = Package::from_id(subscription.package);
-        let key = TailKey {
-            identity: copy.identity,
-            version: snapshot.version(package.aspect),
-            package: subscription.package.0,
-            content_type: subscription.content_type.0,
-            profile: 0,
-        };
-        let stats = &mut self.stats;
-        let tail = self.tails.tail(key, || {
-            stats.record(Counter::DocumentRendered);
-            package.tail(
-                subscription.content_type,
-                &copy.resource,
-                snapshot,
-                &self.settings.render,
-            )
-        });
         let listener = self.settings.listener(subscription.flow.listener)?;
         let notice = Notice {
             subscription,
             tag: subscription.tag(index),
             branch,
             package,
-            tail,
             listener,
             seconds_left: seconds_left(subscription, now),
         };
-        notice::write(&notice, self.arena.buffer(slot))
+        let (tails, stats, settings) = (&mut self.tails, &mut self.stats, &self.settings);
+        notice::write(&notice, self.arena.buffer(slot), |room| {
+            let (profile, options) = settings.render.within(room);
+            let key = TailKey {
+                identity: copy.identity,
+                version: snapshot.version(package.aspect),
+                package: subscription.package.0,
+                content_type: subscription.content_type.0,
+                profile,
+            };
+            tails.tail(key, || {
+                stats.record(Counter::DocumentRendered);
+                package.tail(
+                    subscription.content_type,
+                    &copy.resource,
+                    snapshot,
+                    &options,
+                )
+            })
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writes one NOTIFY: the dialog's own text, a document's head for this watcher, and the tail that all share.
 
+use crate::config::limits;
 use crate::partition::Mark;
 use crate::shard::settings::Local;
 use crate::sip::{Name, Writer};
@@ -15,7 +16,6 @@ pub struct Notice<'a> {
     pub tag: Mark,
     pub branch: Mark,
     pub package: &'a Package,
-    pub tail: &'a [u8],
     pub listener: &'a Local,
     pub seconds_left: u32,
 }
@@ -24,8 +24,13 @@ pub struct Notice<'a> {
 const LENGTH_ROOM: &[u8; 5] = b"     ";
 
 /// Writes the next NOTIFY of the subscription and returns its length; None: it does not fit.
+/// `tail` is told how many bytes are left for it in a datagram that arrives in one piece.
 //= RFC 6665 4.2.2
-pub fn write(notice: &Notice<'_>, out: &mut [u8]) -> Option<usize> {
+pub fn write<'t>(
+    notice: &Notice<'_>,
+    out: &mut [u8],
+    tail: impl FnOnce(usize) -> &'t [u8],
+) -> Option<usize> {
     let cseq = notice.subscription.cseq + 1;
     let mut writer = Writer::new(out);
     write_head(notice, cseq, &mut writer);
@@ -36,9 +41,10 @@ pub fn write(notice: &Notice<'_>, out: &mut [u8]) -> Option<usize> {
     let root = notice
         .package
         .head(content_type, version, entity, &mut out[head..])?;
-    let tail = head + root;
-    let end = tail + notice.tail.len();
-    out.get_mut(tail..end)?.copy_from_slice(notice.tail);
+    let start = head + root;
+    let tail = tail(limits::NOTIFY_BYTES.saturating_sub(start));
+    let end = start + tail.len();
+    out.get_mut(start..end)?.copy_from_slice(tail);
     let digits_end = head - b"\r\n\r\n".len();
     write_length(
         end - head,

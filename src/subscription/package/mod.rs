@@ -63,8 +63,25 @@ impl Default for RenderOptions {
             all_dialogs: false,
             withhold_details: false,
             message_counts: true,
-            tail_size_max: 640,
+            tail_size_max: ROOMS[0],
         }
+    }
+}
+
+/// The steps in which tails are made to fit.
+const ROOMS: [usize; 6] = [1_024, 768, 640, 512, 384, 256];
+
+impl RenderOptions {
+    /// These options for a document whose tail may have `room` bytes, and the number of the step that this
+    /// is. Rooms are taken in steps, so that watchers whose heads differ a little still share a tail.
+    pub fn within(&self, room: usize) -> (u8, RenderOptions) {
+        let step = ROOMS.iter().take_while(|step| **step > room).count();
+        let fits = ROOMS.get(step).copied().unwrap_or(0);
+        let options = RenderOptions {
+            tail_size_max: self.tail_size_max.min(fits),
+            ..*self
+        };
+        (step as u8, options)
     }
 }
 

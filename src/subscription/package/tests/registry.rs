@@ -99,3 +99,16 @@ fn only_types_of_the_package_may_be_published() {
         None
     );
 }
+
+#[test]
+fn documents_are_made_to_fit_in_steps() {
+    let options = RenderOptions::default();
+    let mut before = (u8::MAX, 0);
+    for room in 0..2_000 {
+        let (step, fitted) = options.within(room);
+        assert!(fitted.tail_size_max <= room);
+        assert!(step <= before.0 && fitted.tail_size_max >= before.1);
+        before = (step, fitted.tail_size_max);
+    }
+    assert_eq!(before, (0, options.tail_size_max));
+}
