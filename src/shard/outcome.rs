@@ -83,6 +83,8 @@ impl Shard {
         }
         match outcome {
             Outcome::Provisional => {}
+            // It has asked since that NOTIFY was sent, and what it asked for is owed at once.
+            Outcome::Retry(_) if subscription.owed == Owed::Prompt => {}
             Outcome::Delivered => {
                 if subscription.owed != Owed::Nothing
                     && !subscription.queued
@@ -153,6 +155,10 @@ impl Shard {
             if subscription.owed == Owed::Nothing {
                 self.end(index, out);
             }
+            return;
+        }
+        if subscription.owed == Owed::Prompt {
+            // Its phone was heard after all, and waits for a newer NOTIFY.
             return;
         }
         match self.settings.on_timeout {

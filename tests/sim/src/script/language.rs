@@ -32,11 +32,20 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// `set key value`
-    Set { key: String, value: String },
+    Set {
+        key: String,
+        value: String,
+    },
     /// `phone alice 10.0.0.9:5060`
-    Phone { name: String, address: String },
+    Phone {
+        name: String,
+        address: String,
+    },
     /// `alice answers 200`: from now on every NOTIFY is answered so; `alice answers nothing` ends it.
-    Answers { phone: String, status: Option<u16> },
+    Answers {
+        phone: String,
+        status: Option<u16>,
+    },
     /// `alice> SUBSCRIBE 1001 expires=60`, `> 200`, `> again`, `> raw`
     Send {
         phone: String,
@@ -50,15 +59,28 @@ pub enum Action {
         lines: Vec<Line>,
     },
     /// `hint 1001 ringing source=pbx`
-    Hint { resource: String, words: Vec<Word> },
+    Hint {
+        resource: String,
+        words: Vec<Word>,
+    },
     /// `+ 32s`
     Advance(Duration),
     /// `lose next`, `lose 3`, `alice lose all`: of what the server sends.
-    Lose { phone: String, count: u32 },
+    Lose {
+        phone: String,
+        count: u32,
+    },
     /// `refuse next`: the kernel refuses the next send.
-    Refuse { count: u32 },
+    Refuse {
+        count: u32,
+    },
+    /// `hold`: what comes from now on comes in one turn of the shard, until `go`.
+    Hold,
+    Go,
     /// `ignore`, `alice ignore`: what has come unread is thrown away.
-    Ignore { phone: String },
+    Ignore {
+        phone: String,
+    },
 }
 
 /// `expires=60`, `expires<=60`, or a plain word.
@@ -248,6 +270,8 @@ fn action(text: &str) -> Result<Action, String> {
         }),
         ["lose", count] => lose("phone", count),
         [phone, "lose", count] => lose(phone, count),
+        ["hold"] => Ok(Action::Hold),
+        ["go"] => Ok(Action::Go),
         ["ignore"] => Ok(Action::Ignore {
             phone: "phone".to_string(),
         }),

@@ -70,6 +70,11 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
             stage.refuse = *count;
             Ok(())
         }
+        Action::Hold => {
+            stage.held = true;
+            Ok(())
+        }
+        Action::Go => stage.go(),
         Action::Ignore { phone } => {
             stage.phone(phone).inbox.clear();
             Ok(())

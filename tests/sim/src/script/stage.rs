@@ -75,6 +75,8 @@ pub struct Stage {
     pub variables: BTreeMap<String, String>,
     pub kept: BTreeMap<String, Arrival>,
     pub refuse: u32,
+    /// Inputs gather in one turn.
+    pub held: bool,
     /// Everything that got a number so far.
     serial: u32,
     answers: Vec<Answer>,
@@ -97,6 +99,7 @@ impl Stage {
             variables: BTreeMap::new(),
             kept: BTreeMap::new(),
             refuse: 0,
+            held: false,
             serial: 0,
             answers: Vec::new(),
             hinted: Vec::new(),
@@ -157,6 +160,15 @@ impl Stage {
         bytes: &[u8],
     ) -> Result<(), String> {
         self.reach_server(listener, source, bytes);
+        match self.held {
+            true => Ok(()),
+            false => self.settle(),
+        }
+    }
+
+    /// The turn that gathered inputs ends.
+    pub fn go(&mut self) -> Result<(), String> {
+        self.held = false;
         self.settle()
     }
 

@@ -35,7 +35,9 @@ impl Witness {
     fn granted(&mut self, now: Time, name: DialogName, fresh: Dialog) {
         match self.dialogs.get_mut(&name) {
             Some(dialog) => {
-                dialog.target = fresh.target;
+                if !fresh.target.is_empty() {
+                    dialog.target = fresh.target;
+                }
                 dialog.deadline = fresh.deadline;
                 dialog.owed_since = Some(now);
             }
