@@ -106,6 +106,67 @@ fn a_lamp_lights_and_goes_dark_again_and_the_counters_say_so() {
 }
 
 #[test]
+fn a_publication_lights_a_lamp() {
+    let server = Server::start(&[]);
+    let phone = Phone::new(server.sip[0], "100");
+    phone.subscribe("1001", "dialog", 600);
+    phone.notified(|_| true);
+    let publisher = Phone::new(server.sip[0], "1001");
+    let document = "<?xml version=\"1.0\"?>\r\n\
+        <dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"0\" state=\"full\" \
+        entity=\"sip:1001@example.com\"><dialog id=\"d1\" direction=\"recipient\">\
+        <state>early</state></dialog></dialog-info>";
+    publisher.publish("1001", "dialog", "application/dialog-info+xml", document);
+    let answer = publisher.receive();
+    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+    assert_ne!(answer.header("SIP-ETag"), "");
+    phone.notified(|notify| notify.has("early"));
+}
+
+#[test]
+fn a_phone_that_must_authenticate_is_challenged_and_let_in() {
+    let scratch = Scratch::new("digest");
+    let file = scratch.file(
+        "lampfield.toml",
+        "[auth]\nrealm = \"here\"\nalgorithms = [\"SHA-256\"]\n[auth.users]\n100 = \"open sesame\"\n\
+         [[listener]]\naddress = \"udp:127.0.0.1:0\"\nauth = true\n",
+    );
+    let server = Server::start_with(&["--config", &file]);
+    let phone = Phone::new(server.sip[0], "100");
+    phone.subscribe("1001", "dialog", 600);
+    let challenge = phone.receive();
+    assert!(challenge.0.starts_with("SIP/2.0 401 "), "{challenge:?}");
+    let demand = challenge.header("WWW-Authenticate");
+    let nonce = demand
+        .split("nonce=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let nonce = nonce.expect("a nonce");
+    let authorization = |password: &str| {
+        let secret = sha256(&format!("100:here:{password}"));
+        let request = sha256("SUBSCRIBE:sip:1001@here");
+        let response = sha256(&format!("{secret}:{nonce}:00000001:c:auth:{request}"));
+        format!(
+            "Authorization: Digest username=\"100\", realm=\"here\", nonce=\"{nonce}\", \
+             uri=\"sip:1001@here\", response=\"{response}\", algorithm=SHA-256, qop=auth, \
+             nc=00000001, cnonce=\"c\"\r\n"
+        )
+    };
+    phone.subscribe_with("1001", "dialog", 600, 2, &authorization("close sesame"));
+    assert!(phone.receive().0.starts_with("SIP/2.0 401 "));
+    phone.subscribe_with("1001", "dialog", 600, 3, &authorization("open sesame"));
+    let answer = phone.receive();
+    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+    phone.notified(|_| true);
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(text.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
 fn who_watches_what_is_listed_and_filtered() {
     let server = Server::start(&[]);
     for name in ["100", "101", "102"] {
@@ -362,7 +423,7 @@ fn sigterm_tells_the_phones_and_ends_with_0() {
     let (code, log) = server.ended();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("needs a restart"), "{log}");
-    assert!(log.contains("told=1 untold=0"), "{log}");
+    assert!(log.contains("told=1 unanswered=0"), "{log}");
 }
 
 #[test]

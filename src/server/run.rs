@@ -144,17 +144,17 @@ async fn stop(
             })
         })
         .collect();
-    let (mut told, mut untold) = (0, 0);
+    let (mut told, mut unanswered) = (0, 0);
     for drain in drains {
         match drain.await {
             Ok(Ok(Answer::Drained { notified, left })) => {
                 told += notified;
-                untold += left;
+                unanswered += left;
             }
             other => tracing::warn!(?other, "a shard did not say that it is empty"),
         }
     }
-    tracing::info!(told, untold, "stopping: sockets are closed");
+    tracing::info!(told, unanswered, "stopping: sockets are closed");
     let _ = stop_admin.send(());
     if tokio::time::timeout(ADMIN_GRACE, serving).await.is_err() {
         tracing::debug!("a request to the admin port was cut off");

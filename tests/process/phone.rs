@@ -30,26 +30,37 @@ impl Phone {
 
     /// Sends a SUBSCRIBE outside of any dialog.
     pub fn subscribe(&self, user: &str, package: &str, expires: u32) {
+        self.subscribe_with(user, package, expires, 1, "");
+    }
+
+    /// The same as a later attempt, with header fields of its own, each with its line end.
+    pub fn subscribe_with(&self, user: &str, package: &str, expires: u32, cseq: u32, extra: &str) {
+        let fields = format!("{extra}Event: {package}\r\nExpires: {expires}\r\n");
+        self.request("SUBSCRIBE", user, cseq, &fields, "");
+    }
+
+    /// Publishes a document.
+    pub fn publish(&self, user: &str, package: &str, kind: &str, document: &str) {
+        let fields = format!("Event: {package}\r\nExpires: 600\r\nContent-Type: {kind}\r\n");
+        self.request("PUBLISH", user, 1, &fields, document);
+    }
+
+    fn request(&self, method: &str, user: &str, cseq: u32, fields: &str, body: &str) {
         let own = self.socket.local_addr().expect("an address");
         let (name, server) = (&self.name, self.server);
-        let request = [
-            &format!("SUBSCRIBE sip:{user}@{server} SIP/2.0"),
-            &format!("Via: SIP/2.0/UDP {own};branch=z9hG4bK-{name}-{user}-{package};rport"),
+        let head = [
+            &format!("{method} sip:{user}@{server} SIP/2.0"),
+            &format!("Via: SIP/2.0/UDP {own};branch=z9hG4bK-{method}-{name}-{user}-{cseq};rport"),
             "Max-Forwards: 70",
             &format!("From: <sip:{name}@{server}>;tag={name}-{user}"),
             &format!("To: <sip:{user}@{server}>"),
-            &format!("Call-ID: {name}-{user}-{package}@{own}"),
-            "CSeq: 1 SUBSCRIBE",
+            &format!("Call-ID: {method}-{name}-{user}@{own}"),
+            &format!("CSeq: {cseq} {method}"),
             &format!("Contact: <sip:{name}@{own}>"),
-            &format!("Event: {package}"),
-            &format!("Expires: {expires}"),
-            "Content-Length: 0",
-            "",
-            "",
+            &format!("Content-Length: {}", body.len()),
         ]
         .join("\r\n");
-        let sent = self.socket.send_to(request.as_bytes(), self.server);
-        sent.expect("it is sent");
+        self.send(format!("{head}\r\n{fields}\r\n{body}").as_bytes());
     }
 
     /// Sends bytes.

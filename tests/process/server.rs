@@ -38,16 +38,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// On free ports, with two shards that stay nowhere in particular.
+    /// On a free loopback port.
     pub fn start(arguments: &[&str]) -> Server {
+        Server::start_with(&[&["--listen", "udp:127.0.0.1:0"], arguments].concat())
+    }
+
+    /// On the listeners that the arguments name, with two shards that stay nowhere in particular.
+    pub fn start_with(arguments: &[&str]) -> Server {
         let mut child = lampfield()
-            .args([
-                "serve",
-                "--listen",
-                "udp:127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-            ])
+            .args(["serve", "--admin", "127.0.0.1:0"])
             .args(["--shards", "2", "--pin", "off"])
             .args(arguments)
             .stdout(Stdio::piped())
