@@ -93,7 +93,12 @@ pub fn open(
     let mut sockets = Vec::with_capacity(usize::from(shards));
     let mut address = address;
     for shard in 0..shards {
-        let socket = open_one(address, shard == 0, options)?;
+        let place = match shard {
+            0 if shards == 1 => Place::Alone,
+            0 => Place::First,
+            _ => Place::Further,
+        };
+        let socket = open_one(address, place, options)?;
         address = socket.address;
         if shard == 0 {
             warn_of_small_buffer(&socket, options);
@@ -105,9 +110,16 @@ pub fn open(
 
 /// The first socket of a group is bound alone, so that it is refused where any other socket has the
 /// address, also one of a process that would share it. Only then does it let others in: ours.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Alone,
+    First,
+    Further,
+}
+
 fn open_one(
     address: SocketAddr,
-    first: bool,
+    place: Place,
     options: &SocketOptions,
 ) -> Result<ListenerSocket, OpenError> {
     let failed = |step| move |error| OpenError::new(address, step, error);
@@ -117,7 +129,7 @@ fn open_one(
         Some(Protocol::UDP),
     )
     .map_err(failed(Step::Create))?;
-    if !first {
+    if place == Place::Further {
         socket.set_reuse_port(true).map_err(failed(Step::Share))?;
     }
     if address.is_ipv6() {
@@ -127,7 +139,7 @@ fn open_one(
     socket
         .bind(&SockAddr::from(address))
         .map_err(failed(Step::Bind))?;
-    if first {
+    if place == Place::First {
         socket.set_reuse_port(true).map_err(failed(Step::Share))?;
     }
     let bound = socket.local_addr().map_err(failed(Step::Bind))?;

@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use lampfield::uring::probe::probe;
+use lampfield::uring::ring::RingOptions;
 use lampfield::uring::socket::{self, SocketOptions};
 
-use crate::bench::{open, shared};
+use crate::bench::{Bench, LISTENER, open, peer, shared};
 
 fn refused(address: SocketAddr) -> socket::OpenError {
     socket::open(address, 2, &SocketOptions::default()).expect_err("it can not be opened")
@@ -31,6 +32,30 @@ fn the_shards_of_a_listener_share_one_address() {
             assert_eq!(socket.address(), sockets[0].address());
         }
     }
+}
+
+#[test]
+fn the_kernel_spreads_peers_over_the_sockets_of_a_listener() {
+    let _shared = shared();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let sockets = socket::open(any, 2, &SocketOptions::default()).unwrap();
+    let address = sockets[0].address();
+    let mut benches: Vec<Bench> = sockets
+        .into_iter()
+        .map(|socket| {
+            let mut bench = Bench::new(&RingOptions::default());
+            bench.ring.arm(LISTENER, socket).unwrap();
+            bench
+        })
+        .collect();
+    for _ in 0..64 {
+        peer("127.0.0.1:0", address).send(b"any of you").unwrap();
+    }
+    let told: Vec<usize> = benches
+        .iter_mut()
+        .map(|bench| bench.turn_until(1).len() + bench.turn().len())
+        .collect();
+    assert_eq!(told.iter().sum::<usize>(), 64, "{told:?}");
 }
 
 #[test]
