@@ -135,6 +135,17 @@ impl<'a> Uri<'a> {
         self.params().find(|param| param.is(name))
     }
 
+    /// As it may stand in a Request-URI: header fields have no place there.
+    //= RFC 3261 19.1.1
+    pub fn without_headers(self) -> Self {
+        let headers = self.headers.map_or(0, |headers| headers.len() + 1);
+        Uri {
+            raw: &self.raw[..self.raw.len() - headers],
+            headers: None,
+            ..self
+        }
+    }
+
     /// Whether the next hop routes loosely: `;lr`, with any value.
     pub fn is_loose(&self) -> bool {
         self.param("lr").is_some()
@@ -297,20 +308,26 @@ fn must_be_in_both(name: &[u8]) -> bool {
         .any(|must| same_ignoring_case(name, must.as_bytes()))
 }
 
+/// A name that stands twice, which is not allowed, matches by either.
 fn params_match(left: &Uri<'_>, right: &Uri<'_>) -> bool {
     left.params().all(|param| {
-        let twin = right
+        let mut twins = right
             .params()
-            .find(|other| same_ignoring_case(param.name, other.name));
-        match twin {
-            Some(twin) => match (param.value, twin.value) {
-                (Some(left), Some(right)) => same_ignoring_case(left, right),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            },
+            .filter(|other| same_ignoring_case(param.name, other.name))
+            .peekable();
+        match twins.peek() {
+            Some(_) => twins.any(|twin| same_value(param.value, twin.value)),
             None => !must_be_in_both(param.name),
         }
     })
+}
+
+fn same_value(left: Option<&[u8]>, right: Option<&[u8]>) -> bool {
+    match (left, right) {
+        (Some(left), Some(right)) => same_ignoring_case(left, right),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 fn headers_match(left: Option<&[u8]>, right: Option<&[u8]>) -> bool {
@@ -360,6 +377,18 @@ mod tests {
         assert!(uri.is_loose());
         assert_eq!(uri.headers, Some(&b"Subject=a%20b&x=y"[..]));
         assert!(uri.decoded_user().eq(b"alice;day=tue".iter().copied()));
+    }
+
+    //= RFC 3261 19.1.1 type=test
+    #[test]
+    fn a_uri_without_its_headers_is_the_rest_of_it() {
+        for (whole, rest) in [
+            ("sip:a@h;lr?x=y&z", "sip:a@h;lr"),
+            ("sip:a?b@h?", "sip:a?b@h"),
+            ("sip:a@h;lr", "sip:a@h;lr"),
+        ] {
+            assert_eq!(uri(whole).without_headers(), uri(rest), "{whole}");
+        }
     }
 
     #[test]
@@ -429,6 +458,7 @@ mod tests {
                 "sip:alice@a.example?priority=urgent&subject=project%20x",
             ),
             ("sip:a@[::1]:5060", "sip:a@[0:0:0::1]:5060"),
+            ("sip:a@h;x;x=1", "sip:a@h;x=1;x"),
         ] {
             assert!(uri(left).same(&uri(right)), "{left} = {right}");
             assert!(uri(right).same(&uri(left)), "{right} = {left}");

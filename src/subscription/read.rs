@@ -66,7 +66,8 @@ fn single<'a>(request: &Request<'a>, name: Name) -> Option<&'a [u8]> {
         .filter(|_| request.message.count(name) == 1)
 }
 
-/// The Contact of a request that makes or refreshes a dialog: exactly one, a SIP URI. None: there is none.
+/// The Contact of a request that makes or refreshes a dialog: exactly one, a SIP URI, without the header fields that
+/// it may hold, as it is going to be a Request-URI. None: there is none.
 //= RFC 3261 8.1.1.8
 pub fn contact<'a>(request: &Request<'a>) -> Result<Option<Uri<'a>>, Unwanted> {
     let mut contacts = request.message.values(Name::Contact);
@@ -84,7 +85,7 @@ pub fn contact<'a>(request: &Request<'a>) -> Result<Option<Uri<'a>>, Unwanted> {
     if uri.raw.len() > limits::URI_BYTES {
         return Err(Unwanted::Malformed("Contact Too Long"));
     }
-    Ok(Some(uri))
+    Ok(Some(uri.without_headers()))
 }
 
 /// The route set of a dialog as its requests carry it.
@@ -134,7 +135,7 @@ pub fn routing<'a>(
     }
     let lines = writer.finish().ok_or(too_long)?;
     Ok(Routing {
-        target: strict.map_or(target, |uri| uri.raw),
+        target: strict.map_or(target, |uri| uri.without_headers().raw),
         lines,
         first,
     })

@@ -22,7 +22,7 @@ cargo xtask COMMAND
   bench [ARG…]  criterion benches, then instruction counts against those in the tree (`--bless` keeps the new ones,
                 `--instructions` leaves out criterion)
   load NAME …   a load from loadtest/ against a release build; `load` alone lists the names
-  fuzz [ARG…]   the fuzz bodies, e.g. `fuzz sip --seconds 60`
+  fuzz run [SEED] [COUNT]   mutated messages through every fuzz body
   rules         which rules of RFCs the code names, and which of them no test names
   packages      only installs the system packages that the tests need
 ";

@@ -6,22 +6,28 @@
 pub mod mutate;
 mod roundtrip;
 pub mod seeds;
+pub mod server;
 mod values;
 
 pub use roundtrip::{answer, rewrite, scan};
+pub use server::server;
 pub use values::{uri, value};
 
 /// What is done with one input; it panics if a law is broken.
 pub type Body = fn(&[u8]);
 
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, Body); 5] = [
+pub const BODIES: [(&str, Body); 6] = [
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
     ("uri", uri),
     ("value", value),
+    ("server", server),
 ];
+
+/// Those that look at one message and keep nothing: fast enough for a hundred thousand.
+pub const PARSERS: &[(&str, Body)] = BODIES.split_at(5).0;
 
 /// Whether `part` lies inside `whole`: what a zero-copy parser returns always does.
 pub fn is_inside(part: &[u8], whole: &[u8]) -> bool {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use lampfield_fuzz::{BODIES, mutate::Mutator, seeds};
+use lampfield_fuzz::{PARSERS, mutate::Mutator, seeds};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,7 +30,8 @@ fn run(seed: &str, count: &str) -> ExitCode {
     let mut mutator = Mutator::new(seed, seeds::messages());
     for number in 0..count {
         let message = mutator.next_message();
-        let sound = std::panic::catch_unwind(|| BODIES.iter().for_each(|(_, body)| body(&message)));
+        let sound =
+            std::panic::catch_unwind(|| PARSERS.iter().for_each(|(_, body)| body(&message)));
         if sound.is_err() {
             std::fs::write("crash.sip", &message).expect("crash.sip can be written");
             println!("message {number} breaks a body; it is in crash.sip");

@@ -191,7 +191,12 @@ impl Mutator {
     /// The next message: a seed with one to six things done to it.
     pub fn next_message(&mut self) -> Vec<u8> {
         let index = self.below(self.seeds.len());
-        let mut message = self.seeds[index].clone();
+        let message = self.seeds[index].clone();
+        self.damaged(message)
+    }
+
+    /// This message with one to six things done to it.
+    pub fn damaged(&mut self, mut message: Vec<u8>) -> Vec<u8> {
         for _ in 0..=self.below(6) {
             self.damage(&mut message);
         }

@@ -1,10 +1,12 @@
 //! Replays what fuzzing has found, the systematic anomalies, and a seeded stream of mutations.
 
 use std::path::Path;
+use std::time::Duration;
 
 use lampfield::sip::{Message, Start};
 use lampfield_fuzz::mutate::{Mutator, systematic};
-use lampfield_fuzz::{BODIES, seeds};
+use lampfield_fuzz::server::{self, Server};
+use lampfield_fuzz::{BODIES, PARSERS, seeds};
 
 /// Says which input broke the body before the panic goes on.
 fn run(name: &str, body: fn(&[u8]), data: &[u8], which: &str) {
@@ -43,8 +45,8 @@ fn one_anomaly_in_any_field_breaks_nothing() {
     assert!(messages.len() > 3_000, "only {}", messages.len());
     let mut refused = 0;
     for (number, message) in messages.iter().enumerate() {
-        for (name, body) in BODIES {
-            run(name, body, message, &format!("anomaly {number}"));
+        for (name, body) in PARSERS {
+            run(name, *body, message, &format!("anomaly {number}"));
         }
         refused +=
             u64::from(Message::scan(message).is_ok_and(|message| message.request().is_err()));
@@ -60,10 +62,10 @@ fn seeded_mutations_break_nothing() {
     let (mut sound, mut responses) = (0, 0);
     for number in 0..40_000 {
         let message = mutator.next_message();
-        for (name, body) in BODIES {
+        for (name, body) in PARSERS {
             run(
                 name,
-                body,
+                *body,
                 &message,
                 &format!("mutation {number} of seed {seed}"),
             );
@@ -86,4 +88,60 @@ fn the_same_seed_gives_the_same_messages() {
     };
     assert_eq!(stream(7), stream(7));
     assert_ne!(stream(7), stream(8));
+}
+
+#[test]
+fn a_server_outlives_every_anomaly_and_serves_who_comes_after() {
+    let seed = 5_118;
+    println!("seed {seed}");
+    let mut mutator = Mutator::new(seed, seeds::messages());
+    let mut server = Server::new();
+    server::subscribe(&mut server, 40_001, "before");
+    let anomalies = systematic(seeds::subscribe()).into_iter();
+    let mutations = std::iter::repeat_with(|| mutator.next_message()).take(10_000);
+    for (number, message) in anomalies.chain(mutations).enumerate() {
+        let port = 40_002 + (number % 1_000) as u16;
+        server.receive(port, &message, false);
+        if number % 64 == 0 {
+            server.pass(Duration::from_millis(100));
+        }
+    }
+    server::subscribe(&mut server, 40_001, "after");
+    server.assert_sound();
+    server.assert_forgotten();
+}
+
+/// The To tag of the 200 among these messages, as the next request carries it.
+fn to_tag(sent: &[Vec<u8>]) -> Option<String> {
+    sent.iter().find_map(|bytes| {
+        let message = Message::scan(bytes).ok()?;
+        let tag = message.response()?.to_tag?;
+        Some(format!(";tag={}", String::from_utf8_lossy(tag)))
+    })
+}
+
+#[test]
+fn damaged_refreshes_and_answers_inside_a_dialog_break_nothing() {
+    let seed = 6_665;
+    println!("seed {seed}");
+    let mut mutator = Mutator::new(seed, seeds::messages());
+    let mut server = Server::new();
+    for call in 0..600_u16 {
+        let port = 40_000 + call;
+        let name = format!("call{call}");
+        let first = server::subscribe_text(port, &name, 1, "");
+        let mut sent = server.receive(port, first.as_bytes(), false);
+        let tag = to_tag(&sent).expect("a 200 with a tag");
+        for cseq in 2..10 {
+            for notify in sent.iter().filter(|sent| sent.starts_with(b"NOTIFY ")) {
+                server.receive(port, &mutator.damaged(server::ok(notify)), false);
+            }
+            let refresh = server::subscribe_text(port, &name, cseq, &tag);
+            sent = server.receive(port, &mutator.damaged(refresh.into_bytes()), false);
+        }
+        server.pass(Duration::from_millis(700));
+    }
+    server::subscribe(&mut server, 39_999, "after");
+    server.assert_sound();
+    server.assert_forgotten();
 }
