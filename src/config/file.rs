@@ -375,7 +375,7 @@ fn read_packages(root: &mut Section<'_>) -> Vec<Expiry> {
 }
 
 fn read_publish(root: &mut Section<'_>) -> Expiry {
-    let standard = Expiry::default();
+    let standard = Expiry::of_publications();
     let section = root.section("publish");
     section.map_or(standard, |section| {
         read_expiry("publications", section, standard)

@@ -121,6 +121,7 @@ impl Compositor {
             .insert(publication)
             .unwrap_or_else(|_| unreachable!("there was room"));
         self.resources[index].publications.push(key);
+        self.end_elsewhere(index, key);
         self.keep_until(key, now + expires, wheel);
         self.recompose(now, index, &[aspect]);
         Ok(tag)
@@ -145,6 +146,7 @@ impl Compositor {
         publication.content = merged(Some(&publication.content), content);
         publication.tag = tag;
         publication.arrival = arrival;
+        self.end_elsewhere(index, key);
         self.keep_until(key, now + expires, wheel);
         self.recompose(now, index, &[aspect]);
         Ok(tag)
@@ -186,6 +188,31 @@ impl Compositor {
     pub(super) fn expire_publication(&mut self, now: Time, key: u32) {
         self.publications[key].timer = None;
         self.drop_publication(now, key);
+    }
+
+    /// A dialog that has ended in one publication has ended in all that speak of it. Kamailio publishes the
+    /// second state of a call before it knows the tag of the first: that one is never heard of again, and
+    /// would keep the lamp lit to its expiry.
+    fn end_elsewhere(&mut self, resource: u32, key: u32) {
+        let Published::Dialogs { calls, .. } = &self.publications[key].content else {
+            return;
+        };
+        let ended: Vec<Call> = calls
+            .iter()
+            .filter(|call| !call.is_live() && !call.call_id.is_empty())
+            .cloned()
+            .collect();
+        if ended.is_empty() {
+            return;
+        }
+        for other in &self.resources[resource].publications {
+            if *other == key {
+                continue;
+            }
+            if let Published::Dialogs { calls, .. } = &mut self.publications[*other].content {
+                calls.retain(|call| !ended.iter().any(|ended| is_same_dialog(call, ended)));
+            }
+        }
     }
 
     fn drop_publication(&mut self, now: Time, key: u32) {
@@ -240,6 +267,15 @@ impl Compositor {
             }
         }
     }
+}
+
+/// One dialog, as far as two documents let it be seen: an early one may not have its tags yet.
+fn is_same_dialog(one: &Call, other: &Call) -> bool {
+    let agree = |one: &str, other: &str| one.is_empty() || other.is_empty() || one == other;
+    one.id == other.id
+        && one.call_id == other.call_id
+        && agree(&one.local_tag, &other.local_tag)
+        && agree(&one.remote_tag, &other.remote_tag)
 }
 
 /// What a publication says after another document of its publisher. A partial list of dialogs changes

@@ -197,3 +197,31 @@ fn publishers_of_one_resource_are_bounded() {
         })
     );
 }
+
+//= RFC 4235 3.7.1 type=test
+#[test]
+fn a_dialog_that_ended_for_one_publication_has_ended_for_a_lost_one_too() {
+    let mut home = Home::new();
+    let of = |state, tag: &str| {
+        let mut call = call("7", state);
+        call.call_id = "7@pbx".into();
+        call.local_tag = tag.into();
+        dialogs(vec![call])
+    };
+    // Kamailio publishes ringing before it knows the tag of trying, and so never modifies that.
+    home.publishes(of(CallState::Trying, ""));
+    let known = home.publishes(of(CallState::Early, "a"));
+    // Another dialog of the same call lives on: it rings elsewhere.
+    home.publishes(of(CallState::Early, "b"));
+    assert_eq!(home.live().len(), 1);
+    let known = home
+        .modifies(known, of(CallState::Terminated, "a"))
+        .unwrap();
+    assert_eq!(home.live(), [CallState::Early]);
+    home.removes(known, Aspect::Dialogs).unwrap();
+    assert_eq!(home.live(), [CallState::Early]);
+    home.publishes(of(CallState::Terminated, "b"));
+    assert!(home.live().is_empty());
+    home.passes(HOUR / 2);
+    assert!(home.live().is_empty());
+}
