@@ -1,0 +1,203 @@
+//! Other people's software with the real server: Kamailio publishes calls, baresip watches presence.
+#![cfg(feature = "server")]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::{Program, Scratch, Server, await_that, free_udp, need};
+
+/// A file of this repository.
+fn ours(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A scenario that must end well, from `here` to `target`.
+fn sipp(
+    scratch: &Scratch,
+    scenario: &str,
+    here: SocketAddr,
+    target: Option<SocketAddr>,
+    more: &[&str],
+) -> Program {
+    need("sipp", "sip-tester");
+    let name = scenario.replace('/', "-");
+    let mut command = Command::new("sipp");
+    command
+        .arg("-sf")
+        .arg(ours(scenario))
+        .args(target.map(|target| target.to_string()))
+        .args(["-i", &here.ip().to_string(), "-p", &here.port().to_string()])
+        .args(["-s", "1001", "-m", "1", "-nostdin"])
+        .args(["-timeout", "28s", "-timeout_error", "-trace_err"])
+        .arg("-error_file")
+        .arg(scratch.path().join(format!("{name}.errors")))
+        .args(more)
+        .stdin(Stdio::null())
+        .current_dir(scratch.path());
+    Program::start(&mut command, scratch.path().join(format!("{name}.screen")))
+}
+
+fn watcher(scratch: &Scratch, server: &Server, word: &str) -> Program {
+    let directory = scratch.path().join(word);
+    fs::create_dir(&directory).expect("a scratch directory can be made");
+    need("sipp", "sip-tester");
+    let mut command = Command::new("sipp");
+    command
+        .arg("-sf")
+        .arg(ours("loadtest/watch.xml"))
+        .arg(server.v4.to_string())
+        .args(["-s", "1001", "-m", "1", "-nostdin"])
+        .args(["-timeout", "28s", "-timeout_error", "-trace_err"])
+        .args(["-key", "package", "dialog", "-key", "show", word])
+        .args(["-key", "accept", "application/dialog-info+xml"])
+        .stdin(Stdio::null())
+        .current_dir(&directory);
+    Program::start(&mut command, directory.join("screen"))
+}
+
+/// A copy of Kamailio's text tables: its publisher wants a database, if only to forget it.
+fn kamailio_database(scratch: &Scratch) -> PathBuf {
+    let tables = scratch.path().join("tables");
+    fs::create_dir(&tables).expect("a scratch directory can be made");
+    for table in ["pua", "version"] {
+        let from = Path::new("/usr/share/kamailio/dbtext/kamailio").join(table);
+        fs::copy(&from, tables.join(table)).unwrap_or_else(|error| {
+            panic!("{}: {error}: install kamailio 5.6", from.display());
+        });
+    }
+    tables
+}
+
+fn kamailio(scratch: &Scratch, here: SocketAddr, phone: SocketAddr, server: SocketAddr) -> Program {
+    need("kamailio", "kamailio kamailio-presence-modules");
+    let database = kamailio_database(scratch);
+    let modules = ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/kamailio/modules/"))
+        .into_iter()
+        .find(|directory| Path::new(directory).join("pua_dialoginfo.so").is_file())
+        .expect(
+            "Kamailio's module pua_dialoginfo: `apt-get install kamailio kamailio-presence-modules`",
+        );
+    let mut command = Command::new("kamailio");
+    command
+        .args(["-DD", "-E", "-m", "64", "-M", "8"])
+        .arg("-f")
+        .arg(ours("tests/interop/kamailio.cfg"))
+        .args(["-A", &format!("LISTEN=udp:{here}")])
+        .args(["-A", &format!("PHONE=\"sip:{phone}\"")])
+        .args(["-A", &format!("LAMPFIELD=\"sip:{server}\"")])
+        .args(["-A", &format!("DATABASE=\"text://{}\"", database.display())])
+        .args(["-A", &format!("MODULES=\"{modules}\"")])
+        .arg("-w")
+        .arg(scratch.path())
+        .arg("-Y")
+        .arg(scratch.path())
+        .env(
+            "PATH",
+            format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
+        )
+        .stdin(Stdio::null());
+    Program::start(&mut command, scratch.path().join("kamailio.output"))
+}
+
+#[test]
+fn a_call_through_kamailio_lights_a_lamp_and_its_end_darkens_it() {
+    let server = Server::start();
+    let scratch = Scratch::new("kamailio");
+    let [proxy, phone, caller] = [(); 3].map(|()| free_udp("127.0.0.1:0"));
+    let mut kamailio = kamailio(&scratch, proxy, phone, server.v4);
+    let mut answering = sipp(
+        &scratch,
+        "tests/interop/answer.xml",
+        phone,
+        None,
+        &["-d", "700"],
+    );
+    let words = ["early", "confirmed", "terminated"];
+    let mut watchers = words.map(|word| watcher(&scratch, &server, word));
+    server.await_metric("lampfield_subscriptions", &["active"], 3);
+    await_that("Kamailio listens", || {
+        kamailio.assert_running();
+        std::net::UdpSocket::bind(proxy).is_err()
+    });
+    let mut calling = sipp(
+        &scratch,
+        "tests/interop/call.xml",
+        caller,
+        Some(proxy),
+        &["-d", "1500"],
+    );
+    assert_eq!(calling.wait(), Some(0), "{}", calling.output());
+    assert_eq!(answering.wait(), Some(0), "{}", answering.output());
+    for (word, watcher) in words.iter().zip(&mut watchers) {
+        assert_eq!(watcher.wait(), Some(0), "{word}: {}", watcher.output());
+    }
+    kamailio.assert_running();
+    assert_eq!(server.metric("lampfield_bugs_total", &[]), 0);
+}
+
+#[test]
+fn baresip_shows_what_is_published() {
+    need("baresip", "baresip-core");
+    let server = Server::start();
+    let scratch = Scratch::new("baresip");
+    let [here, publisher] = [(); 2].map(|()| free_udp("127.0.0.1:0"));
+    let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"]
+        .into_iter()
+        .find(|directory| Path::new(directory).join("presence.so").is_file())
+        .expect("baresip's module presence: `apt-get install baresip-core`");
+    let configuration = [
+        (
+            "config",
+            format!(
+                "sip_listen {here}\nmodule_path {modules}\nmodule_app account.so\n\
+                 module_app contact.so\nmodule_app presence.so\nmodule_app menu.so\n"
+            ),
+        ),
+        (
+            "accounts",
+            format!("<sip:watcher@{}>;regint=0\n", server.v4),
+        ),
+        (
+            "contacts",
+            format!("\"Alice\" <sip:1001@{}>;presence=p2p\n", server.v4),
+        ),
+    ];
+    for (name, text) in configuration {
+        fs::write(scratch.path().join(name), text).expect("a configuration can be written");
+    }
+    // Its words go to a file, and must not wait there for more of them.
+    let mut command = Command::new("stdbuf");
+    command
+        .args(["-oL", "-eL", "baresip", "-f"])
+        .arg(scratch.path())
+        .current_dir(scratch.path())
+        .stdin(Stdio::null());
+    let mut baresip = Program::start(&mut command, scratch.path().join("output"));
+    server.await_metric("lampfield_subscriptions", &["active"], 1);
+    let mut publishing = sipp(
+        &scratch,
+        "loadtest/publish-presence.xml",
+        publisher,
+        Some(server.v4),
+        &["-d", "1500"],
+    );
+    // Published open, then removed: without a publication the resource is closed. Baresip tells changes only,
+    // and colours its words.
+    for word in ["Online", "Offline"] {
+        await_that(&format!("baresip says {word}"), || {
+            baresip.assert_running();
+            let output = baresip.output();
+            let last = output.lines().rfind(|line| line.contains("changed status"));
+            let shown = last.and_then(|line| line.rsplit(" to ").next());
+            shown.is_some_and(|shown| shown.contains(word))
+        });
+    }
+    assert_eq!(publishing.wait(), Some(0), "{}", publishing.output());
+    server.await_metric("lampfield_notifies_total", &["timed_out"], 0);
+    assert_eq!(server.metric("lampfield_bugs_total", &[]), 0);
+}
