@@ -173,6 +173,8 @@ pub struct Call {
     pub remote: Party,
     /// Why a terminated call ended: `cancelled`, `rejected`, `replaced`, … (RFC 4235 3.7.1).
     pub event: Box<str>,
+    /// What others have to say of it, such as the appearance that it holds (RFC 7463).
+    pub extensions: Vec<ForeignElement>,
 }
 
 impl Call {
@@ -188,6 +190,7 @@ impl Call {
             local: Party::default(),
             remote: Party::default(),
             event: Box::default(),
+            extensions: Vec::new(),
         }
     }
 
@@ -223,7 +226,7 @@ pub struct Note {
 
 /// One element of a namespace that we do not know, as XML text that is well formed by itself:
 /// it declares every namespace it uses and holds no reference to an entity but the five predefined ones.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ForeignElement(pub Box<str>);
 
 /// One way to reach a presentity (RFC 3863 4.1.2). Empty strings are absent.

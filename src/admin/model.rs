@@ -221,6 +221,7 @@ impl CallBody {
             local: self.local.into_party(),
             remote: self.remote.into_party(),
             event: self.event.into(),
+            extensions: Vec::new(),
         }
     }
 }

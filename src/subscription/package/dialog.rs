@@ -4,7 +4,7 @@
 //! each time, one dialog in it, and when nothing goes on, that dialog terminated rather than none.
 
 use crate::config::limits;
-use crate::hint::{Aspect, Call, CallState, Direction, Party, Published, Snapshot};
+use crate::hint::{Aspect, Call, CallState, Direction, ForeignElement, Party, Published, Snapshot};
 
 use super::xml_in::{self, Element};
 use super::xml_out::{self, Sink, Slice};
@@ -52,11 +52,13 @@ enum Detail {
     WithRemote,
     WithLocal,
     WithDisplayNames,
+    WithExtensions,
 }
 
 /// From everything to the least. The second: detail of dialogs after the first, if they are told at all.
-const STEPS: [(Detail, Option<Detail>); 8] = [
-    (Detail::WithDisplayNames, Some(Detail::WithDisplayNames)),
+const STEPS: [(Detail, Option<Detail>); 9] = [
+    (Detail::WithExtensions, Some(Detail::WithExtensions)),
+    (Detail::WithExtensions, Some(Detail::Bare)),
     (Detail::WithDisplayNames, Some(Detail::Bare)),
     (Detail::WithLocal, Some(Detail::Bare)),
     (Detail::WithRemote, Some(Detail::Bare)),
@@ -131,6 +133,12 @@ fn dialog(out: &mut Vec<u8>, resource: &str, number: usize, call: &Call, detail:
     out.extend_from_slice(b"</state>");
     if call.is_live() {
         parties(out, resource, call, detail);
+        if detail >= Detail::WithExtensions {
+            for ForeignElement(text) in &call.extensions {
+                out.extend_from_slice(b"\n");
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
     }
     out.extend_from_slice(b"\n</dialog>");
 }
@@ -269,6 +277,11 @@ fn parse_dialog(dialog: &Element) -> Result<Call, Malformed> {
         local: dialog.child("local").map(parse_party).unwrap_or_default(),
         remote: dialog.child("remote").map(parse_party).unwrap_or_default(),
         event: state.attribute("event").into(),
+        extensions: dialog
+            .children()
+            .filter(|child| *child.namespace != *NAMESPACE)
+            .map(Element::to_foreign)
+            .collect(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::hint::{Call, CallState, Direction, Party};
+use crate::hint::{Call, CallState, Direction, ForeignElement, Party};
 
 use super::*;
 
@@ -27,6 +27,7 @@ fn ringing() -> Call {
             held: false,
         },
         event: "".into(),
+        extensions: vec![],
     }
 }
 
@@ -236,6 +237,7 @@ fn a_publication_as_a_proxy_makes_it_is_understood() {
             held: true,
         },
         event: "cancelled".into(),
+        extensions: vec![ForeignElement(r#"<x:extra xmlns:x="urn:x"/>"#.into())],
     };
     assert_eq!(
         publish("dialog", body),
@@ -244,6 +246,30 @@ fn a_publication_as_a_proxy_makes_it_is_understood() {
             partial: true
         })
     );
+}
+
+//= RFC 7463 5 type=test
+#[test]
+fn the_appearance_of_a_shared_line_passes_through() {
+    let appearance =
+        r#"<sa:appearance xmlns:sa="urn:ietf:params:xml:ns:sa-dialog-info">2</sa:appearance>"#;
+    let mut call = Call::bare("1", CallState::Trying);
+    call.extensions = vec![ForeignElement(appearance.into())];
+    let snapshot = of_calls(vec![call.clone()]);
+    let text = document("dialog", 0, &snapshot, &RenderOptions::default());
+    assert!(text.contains(appearance));
+    assert_eq!(
+        read_back("dialog", &snapshot, &RenderOptions::default()),
+        Published::Dialogs {
+            calls: vec![call],
+            partial: false
+        }
+    );
+    let withheld = RenderOptions {
+        withhold_details: true,
+        ..RenderOptions::default()
+    };
+    assert!(!document("dialog", 0, &snapshot, &withheld).contains("appearance"));
 }
 
 #[test]
@@ -333,6 +359,7 @@ prop_compose! {
             local,
             remote,
             event: "".into(),
+        extensions: vec![],
         }
     }
 }

@@ -53,6 +53,7 @@ fn unlimited() -> RenderOptions {
 }
 
 //= RFC 3863 4.1 type=test
+//= RFC 3863 4.1.2 type=test
 //= RFC 4479 3 type=test
 //= RFC 4480 3.2 type=test
 #[test]
