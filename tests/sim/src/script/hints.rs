@@ -63,6 +63,19 @@ pub fn change(stage: &mut Stage, resource: &str, words: &[Word]) -> Result<(), S
     }
 }
 
+/// A source begins a snapshot of all it knows, or has told it: every shard hears of it.
+pub fn snapshot(stage: &mut Stage, begins: bool, source: &str, epoch: u64) -> Result<(), String> {
+    for shard in stage.edge.ids() {
+        let source = Arc::from(source);
+        let ask = match begins {
+            true => Ask::BeginEpoch { source, epoch },
+            false => Ask::EndSnapshot { source, epoch },
+        };
+        stage.ask(shard, ask)?;
+    }
+    Ok(())
+}
+
 /// Removes every hint that the scenario has set.
 pub fn remove_all(stage: &mut Stage) -> Result<(), String> {
     for (resource, source) in std::mem::take(&mut stage.hinted) {

@@ -74,6 +74,12 @@ pub enum Action {
     Refuse {
         count: u32,
     },
+    /// `snapshot begin pbx 2`, `snapshot end pbx 2`: a source tells all it knows, in a new epoch.
+    Snapshot {
+        begins: bool,
+        source: String,
+        epoch: u64,
+    },
     /// `hold`: what comes from now on comes in one turn of the shard, until `go`.
     Hold,
     Go,
@@ -270,6 +276,8 @@ fn action(text: &str) -> Result<Action, String> {
         }),
         ["lose", count] => lose("phone", count),
         [phone, "lose", count] => lose(phone, count),
+        ["snapshot", "begin", source, epoch] => snapshot(true, source, epoch),
+        ["snapshot", "end", source, epoch] => snapshot(false, source, epoch),
         ["hold"] => Ok(Action::Hold),
         ["go"] => Ok(Action::Go),
         ["ignore"] => Ok(Action::Ignore {
@@ -303,6 +311,14 @@ fn answers(phone: &str, status: &str) -> Result<Action, String> {
     Ok(Action::Answers {
         phone: phone.to_string(),
         status,
+    })
+}
+
+fn snapshot(begins: bool, source: &str, epoch: &str) -> Result<Action, String> {
+    Ok(Action::Snapshot {
+        begins,
+        source: source.to_string(),
+        epoch: epoch.parse().map_err(|_| format!("no epoch: {epoch}"))?,
     })
 }
 

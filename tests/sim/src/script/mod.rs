@@ -70,6 +70,11 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
             stage.refuse = *count;
             Ok(())
         }
+        Action::Snapshot {
+            begins,
+            source,
+            epoch,
+        } => hints::snapshot(stage, *begins, source, *epoch),
         Action::Hold => {
             stage.held = true;
             Ok(())

@@ -18,6 +18,8 @@ use crate::lamp::Lamp;
 const EXPIRES_MAX: u64 = 180;
 /// How long calm must last until every lamp is right that the server knows of.
 const HEALED: Duration = Duration::from_millis(32_000 + 2 * 20 + 2_000);
+/// The promise: a lamp is right within a second.
+const WITHIN: Duration = Duration::from_secs(1);
 /// How long until also those are right that the server has given up: phones notice at their refresh.
 const ALL_RIGHT: Duration = Duration::from_secs(EXPIRES_MAX + 20);
 
@@ -28,9 +30,13 @@ impl World {
             self.resources.push(format!("sip:r{number}@example.com"));
             self.truth.push(super::Truth::default());
         }
-        let phones = self.random.between(1, 24);
+        self.crowd = self.random.per_mille(30);
+        let phones = match self.crowd {
+            true => self.random.between(200, 400),
+            false => self.random.between(1, 24),
+        };
         for number in 0..phones {
-            let phone = self.new_phone(number as u8);
+            let phone = self.new_phone(number as u16);
             self.phones.push(phone);
         }
         for number in 0..self.random.between(0, 3) as u8 {
@@ -45,23 +51,28 @@ impl World {
         }
     }
 
-    fn new_phone(&mut self, number: u8) -> Phone {
-        let count = self.random.between(1, 4);
+    fn new_phone(&mut self, number: u16) -> Phone {
+        let count = if self.crowd {
+            2
+        } else {
+            self.random.between(1, 4)
+        };
+        let (high, low) = ((number / 250) as u8, (number % 250) as u8 + 1);
         let resources: Vec<usize> = (0..count)
             .map(|_| self.random.below(self.resources.len() as u64) as usize)
             .collect();
         let (address, contact, edge) = match self.random.below(3) {
             0 => {
-                let address = SocketAddr::from(([10, 1, 0, number + 1], 5060));
+                let address = SocketAddr::from(([10, 1, high, low], 5060));
                 (address, address.to_string(), None)
             }
             1 => {
-                let address = SocketAddr::from(([198, 51, 100, number + 1], 40_000));
-                (address, format!("192.168.1.{}:5060", number + 1), None)
+                let address = SocketAddr::from(([198, 51, high, low], 40_000));
+                (address, format!("192.168.{high}.{low}:5060"), None)
             }
             _ => (
                 self.sbc,
-                format!("192.168.2.{}:5060", number + 1),
+                format!("172.16.{high}.{low}:5060"),
                 Some(self.sbc),
             ),
         };
@@ -76,6 +87,7 @@ impl World {
         for _ in 0..self.random.between(1, 3) {
             self.storm()?;
             self.calm()?;
+            self.breeze()?;
         }
         self.end()
     }
@@ -89,7 +101,8 @@ impl World {
             self.phones[index].mood = mood;
         }
         self.next_action = Some(self.now);
-        let end = self.now + self.random.millis(5_000, 120_000);
+        let longest = if self.crowd { 20_000 } else { 120_000 };
+        let end = self.now + self.random.millis(5_000, longest);
         self.run_until(end)
     }
 
@@ -123,6 +136,21 @@ impl World {
         self.run_until(all_right)?;
         self.healed()?;
         self.all_right()
+    }
+
+    /// Good weather, and changes far enough apart: every lamp is right within a second of each.
+    fn breeze(&mut self) -> Result<(), String> {
+        self.trace.note(self.now, "a breeze".to_string());
+        for _ in 0..self.random.between(0, 8) {
+            self.change_a_hint();
+            let rest = self.random.millis(0, 4_000);
+            // A change may take 400 ms to the server where its source is late.
+            let within = if self.crowd { WITHIN * 3 } else { WITHIN };
+            self.run_until(self.now + Duration::from_millis(400) + within)?;
+            self.healed()?;
+            self.run_until(self.now + rest)?;
+        }
+        Ok(())
     }
 
     /// Something happens to somebody.

@@ -84,6 +84,8 @@ pub struct World {
     next_check: Time,
     answers: Vec<Answer>,
     parks: bool,
+    /// So many phones that queues and windows fill.
+    crowd: bool,
     pub trace: Trace,
     /// Datagrams of either direction.
     pub datagrams: u64,
@@ -125,6 +127,7 @@ impl World {
             next_check: now,
             answers: Vec::new(),
             parks,
+            crowd: false,
             trace: Trace::default(),
             datagrams: 0,
             random,
@@ -380,7 +383,12 @@ impl World {
         if self.is_hostile(peer) {
             return Ok(());
         }
-        let message = Message::read(bytes)?;
+        let message = match Message::read(bytes) {
+            Ok(message) => message,
+            // What was mangled may name any address, and be echoed to it.
+            Err(_) if self.hostile.is_some() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         if let Some(publisher) = self.publishers.iter_mut().find(|one| one.address == peer) {
             return publisher.receive(self.now, &message, &mut self.random);
         }

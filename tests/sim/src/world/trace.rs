@@ -76,14 +76,9 @@ fn summary(bytes: &[u8]) -> String {
             .find("<dialog-info")
             .and_then(|start| Some(start + text[start..].find(part)?))
         {
-            let end = (at + part.len() + 12).min(text.len());
-            line.push_str(&format!(
-                " | {}",
-                text[at..end]
-                    .split(['\r', '\n', '/'])
-                    .next()
-                    .unwrap_or_default()
-            ));
+            let shown: String = text[at..].chars().take(part.len() + 12).collect();
+            let shown = shown.split(['\r', '\n', '/']).next().unwrap_or_default();
+            line.push_str(&format!(" | {shown}"));
         }
     }
     line
