@@ -334,7 +334,7 @@ mod tests {
                 let (number, _) = change.resource().split_once('@').expect("a user");
                 let number: usize = number.parse().expect("a number");
                 HintOutcome::Accepted {
-                    changed: number % 2 == 0,
+                    changed: number.is_multiple_of(2),
                 }
             };
             Some(Answer::HintsChanged(changes.iter().map(even).collect()))
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(homes.len(), 3, "the changes go to every shard");
         let outcomes = shards.change_hints((0..50).map(set).collect()).await;
         for (number, outcome) in outcomes.into_iter().enumerate() {
-            let changed = number % 2 == 0;
+            let changed = number.is_multiple_of(2);
             assert_eq!(outcome, Ok(HintOutcome::Accepted { changed }), "{number}");
         }
     }

@@ -9,12 +9,9 @@ use crate::config::listen::{AddressError, parse_admin, parse_advertise, parse_li
 use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
+use crate::config::service::{read_hints, read_notify, read_packages, read_publish};
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::who;
-use crate::shard::settings::Expiry;
-use crate::state::{self, DndShows};
-use crate::subscription::outcome::OnTimeout;
-use crate::subscription::package::{PACKAGES, RenderOptions};
 use crate::transport::NatMode;
 
 /// Why there is no configuration.
@@ -347,109 +344,4 @@ fn read_token(section: &mut Section<'_>, path: &Path) -> Option<String> {
         );
     }
     Some(token)
-}
-
-/// By the number of the package.
-fn read_packages(root: &mut Section<'_>) -> Vec<Expiry> {
-    let mut section = root.section("packages");
-    let expiry = PACKAGES
-        .iter()
-        .zip(Expiry::of_packages())
-        .map(|(package, standard)| {
-            let table = section
-                .as_mut()
-                .and_then(|section| section.section(package.name));
-            table.map_or(standard, |table| {
-                read_expiry(
-                    &format!("subscriptions to {}", package.name),
-                    table,
-                    standard,
-                )
-            })
-        })
-        .collect();
-    if let Some(section) = section {
-        section.finish();
-    }
-    expiry
-}
-
-fn read_publish(root: &mut Section<'_>) -> Expiry {
-    let standard = Expiry::of_publications();
-    let section = root.section("publish");
-    section.map_or(standard, |section| {
-        read_expiry("publications", section, standard)
-    })
-}
-
-fn read_expiry(what: &str, mut section: Section<'_>, standard: Expiry) -> Expiry {
-    let notes = section.notes();
-    // An interval of an hour or more may not be refused as too short (RFC 6665 4.2.1.1).
-    let min = section.number("expires_min", 1..=3600);
-    let default = section.number("expires_default", 1..=u64::from(u32::MAX));
-    let max = section.number("expires_max", 1..=u64::from(u32::MAX));
-    section.finish();
-    let span = [&min, &default, &max]
-        .into_iter()
-        .flatten()
-        .map(|number| number.span.clone())
-        .next_back();
-    let seconds = |number: Option<Placed<u64>>, otherwise: u32| {
-        number.map_or(otherwise, |number| number.value as u32)
-    };
-    let min = seconds(min, standard.min_seconds);
-    let max = seconds(max, standard.max_seconds.max(min));
-    let default = seconds(default, standard.default_seconds.clamp(min, max.max(min)));
-    if let (false, Some(span)) = (min <= default && default <= max, span) {
-        let what = format!(
-            "{what} cannot last at least {min}, by default {default} and at most {max} seconds"
-        );
-        notes.push(
-            Problem::at(span, what)
-                .help("write numbers so that expires_min <= expires_default <= expires_max"),
-        );
-    }
-    Expiry {
-        default_seconds: default,
-        min_seconds: min,
-        max_seconds: max,
-    }
-}
-
-fn read_notify(root: &mut Section<'_>) -> (OnTimeout, RenderOptions) {
-    let mut render = RenderOptions::default();
-    let Some(mut section) = root.section("notify") else {
-        return (OnTimeout::default(), render);
-    };
-    let on_timeout = section.word(
-        "on_timeout",
-        &[("remove", OnTimeout::Remove), ("park", OnTimeout::Park)],
-    );
-    if let Some(shown) = section.flag("call_details") {
-        render.withhold_details = !shown;
-    }
-    if let Some(all) = section.flag("all_dialogs") {
-        render.all_dialogs = all;
-    }
-    if let Some(counts) = section.flag("message_counts") {
-        render.message_counts = counts;
-    }
-    section.finish();
-    (on_timeout.unwrap_or_default(), render)
-}
-
-fn read_hints(root: &mut Section<'_>) -> state::Settings {
-    let mut compose = state::Settings::default();
-    let Some(mut section) = root.section("hints") else {
-        return compose;
-    };
-    let shows = [
-        ("confirmed", DndShows::Confirmed),
-        ("terminated", DndShows::Terminated),
-    ];
-    compose.dnd_shows = section.word("dnd_shows", &shows).unwrap_or_default();
-    let source = section.text("mailbox_source");
-    compose.mailbox_source = source.map(|source| source.value.into());
-    section.finish();
-    compose
 }

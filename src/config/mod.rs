@@ -14,6 +14,8 @@ mod refuse;
 #[cfg(feature = "server")]
 mod section;
 #[cfg(feature = "server")]
+mod service;
+#[cfg(feature = "server")]
 mod settings;
 #[cfg(all(test, feature = "server"))]
 mod tests;
