@@ -122,6 +122,7 @@ fn thousandths(value: &[u8]) -> Result<u16, Malformed> {
 mod tests {
     use super::*;
 
+    //= RFC 3261 20.15 type=test
     #[test]
     fn a_media_type_is_compared_without_its_parameters() {
         let media = MediaType::parse(b"Application / PIDF+xml;charset=\"utf-8\"").unwrap();

@@ -122,6 +122,7 @@ mod tests {
         NameAddr::parse(text.as_bytes()).unwrap_or_else(|_| panic!("{text}"))
     }
 
+    //= RFC 3261 20 type=test
     #[test]
     fn display_names_are_kept_as_written() {
         for (text, display) in [
@@ -142,6 +143,7 @@ mod tests {
         }
     }
 
+    //= RFC 3261 20.10 type=test
     #[test]
     fn parameters_in_the_brackets_belong_to_the_uri_and_others_to_the_header() {
         let address = parse("<sip:a@h;tag=in?x=y>;p=1 ; TAG = out");
@@ -181,6 +183,7 @@ mod tests {
         }
     }
 
+    //= RFC 3261 20.10 type=test
     #[test]
     fn a_star_is_a_contact_of_its_own() {
         assert_eq!(Contact::parse(b" * "), Ok(Contact::Star));

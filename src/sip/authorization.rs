@@ -131,6 +131,7 @@ fn next<'a>(raw: &'a [u8], at: &mut usize) -> Result<Option<AuthParam<'a>>, Malf
 mod tests {
     use super::*;
 
+    //= RFC 3261 25.1 type=test
     #[test]
     fn digest_credentials_come_apart() {
         let raw = b"Digest username=\"b\\\"ob\", realm=\"a, b\",\r\n nc=00000001, qop=auth ,uri=\"sip:x;y=z\", response=\"\"";

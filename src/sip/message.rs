@@ -402,6 +402,7 @@ mod tests {
         scanned(text).flaw.map(|flaw| flaw.status)
     }
 
+    //= RFC 3261 7.5 type=test
     #[test]
     fn the_parts_of_a_request_are_found() {
         let text = format!("\r\n\r\nOPTIONS sip:h SIP/2.0\r\n{HEADERS}l: 4\r\n\r\nbodyrest");
@@ -449,6 +450,7 @@ mod tests {
         }
     }
 
+    //= RFC 5389 6 type=test
     #[test]
     fn what_is_no_sip_is_named() {
         let mut stun = [0_u8; 20];
@@ -499,6 +501,7 @@ mod tests {
         assert_eq!(message.body, b"b");
     }
 
+    //= RFC 3261 20.14 type=test
     //= RFC 3261 18.3 type=test
     #[test]
     fn the_body_follows_its_length() {
@@ -530,6 +533,8 @@ mod tests {
         assert_eq!(body("l: 1\r\nl: 2\r\n"), (3, Some(400)), "two that differ");
     }
 
+    //= RFC 3261 7.1 type=test
+    //= RFC 3261 21.5.6 type=test
     #[test]
     fn a_start_line_gone_wrong_can_still_be_answered() {
         let status = |line: &str| flaw(&format!("{line}\r\n{HEADERS}\r\n"));

@@ -370,6 +370,9 @@ mod tests {
         }
     }
 
+    //= RFC 3261 20.8 type=test
+    //= RFC 3261 20.17 type=test
+    //= RFC 3261 20.22 type=test
     #[test]
     fn broken_values_beside_the_mandatory_ones_are_400_too() {
         assert_eq!(
@@ -378,6 +381,12 @@ mod tests {
         );
         assert_eq!(refusal("70", "x").unwrap().reason, "Malformed Max-Forwards");
         assert_eq!(refusal("Max-Forwards: 70\r\n", ""), None);
+        let dated = |date: &str| refusal("Max", &format!("Date: {date}\r\nMax"));
+        assert_eq!(dated("Sat, 13 Nov 2010 23:29:00 GMT"), None);
+        assert_eq!(
+            dated("Sat, 13 Nov 2010 23:29:00 EST").unwrap().reason,
+            "Malformed Date"
+        );
         assert_eq!(refusal("70", "0068"), None);
         assert_eq!(
             refusal("Contact: <sip:a@192.0.2.9>", "Contact: <sip:a@>")

@@ -125,6 +125,7 @@ mod tests {
         }
     }
 
+    //= RFC 3261 20.33 type=test
     #[test]
     fn a_retry_after_that_is_no_number_is_none() {
         for (value, expected) in [

@@ -364,6 +364,7 @@ mod tests {
         Uri::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error:?}"))
     }
 
+    //= RFC 3261 19.1.1 type=test
     #[test]
     fn a_full_uri_comes_apart() {
         let uri =
@@ -422,6 +423,7 @@ mod tests {
         );
     }
 
+    //= RFC 3966 3 type=test
     #[test]
     fn a_telephone_number_is_kept_as_written() {
         assert_eq!(

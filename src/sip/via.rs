@@ -180,6 +180,8 @@ pub(super) fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), Malform
 mod tests {
     use super::*;
 
+    //= RFC 3261 20.42 type=test
+    //= RFC 3261 17.2.3 type=test
     #[test]
     fn a_usual_via_comes_apart() {
         let via = Via::parse(b"SIP/2.0/UDP 192.0.2.7:5062;rport;branch=z9hG4bK-1;alias").unwrap();
