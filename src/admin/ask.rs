@@ -126,7 +126,9 @@ impl Shards {
                 }
             }
             Mail::Changed(changed) => self.0.changes.tell(&changed),
-            other => tracing::warn!(?other, "mail that is not for the control thread"),
+            Mail::Watch { .. } | Mail::Unwatch { .. } | Mail::Hint { .. } | Mail::Request(_) => {
+                tracing::warn!(?mail, "mail that is not for the control thread");
+            }
         }
     }
 

@@ -49,6 +49,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_names_only_metrics_that_there_are() {
+        let manual = include_str!("../../docs/operating.md");
+        let mut named = 0;
+        for word in manual.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if !word.starts_with("lampfield_") {
+                continue;
+            }
+            named += 1;
+            let counted = Counter::ALL
+                .iter()
+                .any(|one| one.description().name == word);
+            let gauged = Gauge::ALL.iter().any(|one| one.description().name == word);
+            assert!(counted || gauged, "{word}");
+        }
+        assert!(named > 5);
+    }
+
+    #[test]
     fn every_shard_has_its_line_under_one_header() {
         let mut second = Box::<Figures>::default();
         second.stats.add(Counter::RequestSubscribe, 7);

@@ -146,12 +146,12 @@ async fn stop(
         .collect();
     let (mut told, mut unanswered) = (0, 0);
     for drain in drains {
-        match drain.await {
-            Ok(Ok(Answer::Drained { notified, left })) => {
-                told += notified;
-                unanswered += left;
-            }
-            other => tracing::warn!(?other, "a shard did not say that it is empty"),
+        let drained = drain.await;
+        if let Ok(Ok(Answer::Drained { notified, left })) = drained {
+            told += notified;
+            unanswered += left;
+        } else {
+            tracing::warn!(?drained, "a shard did not say that it is empty");
         }
     }
     tracing::info!(told, unanswered, "stopping: sockets are closed");
