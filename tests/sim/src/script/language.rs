@@ -80,6 +80,8 @@ pub enum Action {
         source: String,
         epoch: u64,
     },
+    /// `drain 2s`: a planned stop, within that time.
+    Drain(Duration),
     /// `hold`: what comes from now on comes in one turn of the shard, until `go`.
     Hold,
     Go,
@@ -278,6 +280,7 @@ fn action(text: &str) -> Result<Action, String> {
         [phone, "lose", count] => lose(phone, count),
         ["snapshot", "begin", source, epoch] => snapshot(true, source, epoch),
         ["snapshot", "end", source, epoch] => snapshot(false, source, epoch),
+        ["drain", time] => Ok(Action::Drain(duration(time)?)),
         ["hold"] => Ok(Action::Hold),
         ["go"] => Ok(Action::Go),
         ["ignore"] => Ok(Action::Ignore {

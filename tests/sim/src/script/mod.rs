@@ -75,6 +75,7 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
             source,
             epoch,
         } => hints::snapshot(stage, *begins, source, *epoch),
+        Action::Drain(within) => stage.drain(*within),
         Action::Hold => {
             stage.held = true;
             Ok(())

@@ -37,6 +37,7 @@ pub struct Settings {
     publish_expiry: Expiry,
     policy: PolicySettings,
     all_dialogs: bool,
+    subscriptions_max: Option<usize>,
     /// What the shards' own chance is made of.
     pub seed: u64,
 }
@@ -74,6 +75,7 @@ impl Default for Settings {
                 ..PolicySettings::default()
             },
             all_dialogs: false,
+            subscriptions_max: None,
             seed: 0,
         }
     }
@@ -99,6 +101,9 @@ impl Settings {
             }
             ("publish_expires_max", [seconds]) => {
                 self.publish_expiry.max_seconds = number(seconds)?
+            }
+            ("subscriptions_max", [count]) => {
+                self.subscriptions_max = Some(number(count)? as usize);
             }
             ("dialogs", ["all"]) => self.all_dialogs = true,
             ("nat", ["auto"]) => self.policy.gates[0].nat = NatMode::Auto,
@@ -201,6 +206,9 @@ impl Settings {
                 settings.publish_expiry = self.publish_expiry;
                 settings.on_timeout = self.on_timeout;
                 settings.render.all_dialogs = self.all_dialogs;
+                if let Some(count) = self.subscriptions_max {
+                    settings.subscriptions_max = count;
+                }
                 settings
             })
             .collect())

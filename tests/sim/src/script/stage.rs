@@ -198,6 +198,18 @@ impl Stage {
         self.ask(home, ask)
     }
 
+    /// A planned stop: the shards answer when they are done.
+    pub fn drain(&mut self, within: Duration) -> Result<(), String> {
+        for shard in self.edge.ids() {
+            let request = Mail::Request(Request {
+                id: 0,
+                ask: Ask::Drain { within },
+            });
+            self.edge.deliver(shard, self.now, Parcel::Mail(request));
+        }
+        self.settle()
+    }
+
     /// Asks one shard and waits for its answer.
     pub fn ask(&mut self, shard: ShardId, ask: Ask) -> Result<Answer, String> {
         let id = u64::from(self.serial());
