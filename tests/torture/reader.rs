@@ -1,5 +1,8 @@
 //! Reads the test messages of `tests/torture`: notes in lines that begin with `#`, an empty line, the message.
 //!
+//! `verdict` says what the parser makes of it, `server` what a server answers that has more to say than 200; the other
+//! notes are facts about the message.
+//!
 //! In the message a line end stands for CR LF; `\\` for a backslash, `\xNN` for an octet, `\{3:abc}` for `abc` three times.
 
 use std::path::Path;

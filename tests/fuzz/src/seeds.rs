@@ -5,6 +5,8 @@ use std::path::Path;
 #[path = "../../torture/reader.rs"]
 mod reader;
 
+pub use reader::TestMessage;
+
 /// What phones and servers send each other: long, short, folded, compact.
 const MESSAGES: [&str; 8] = [
     "SUBSCRIBE sip:1001@lamp.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.51:5060;branch=z9hG4bK-1;rport\r\nMax-Forwards: 70\r\nFrom: \"Desk, 2\" <sip:2000@lamp.example>;tag=f1\r\nTo: <sip:1001@lamp.example>\r\nCall-ID: s1@192.0.2.51\r\nCSeq: 1 SUBSCRIBE\r\nContact: <sip:2000@192.0.2.51:5060>;+sip.instance=\"<urn:uuid:0>\"\r\nEvent: dialog;id=3\r\nAccept: application/dialog-info+xml;q=0.8, */*;q=0.1\r\nExpires: 600\r\nContent-Length: 0\r\n\r\n",
@@ -19,14 +21,14 @@ const MESSAGES: [&str; 8] = [
 
 /// The messages above, and the test messages of `tests/torture`.
 pub fn messages() -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../torture");
     let own = MESSAGES.iter().map(|message| message.as_bytes().to_vec());
-    own.chain(
-        reader::read_all(&directory)
-            .into_iter()
-            .map(|test| test.bytes),
-    )
-    .collect()
+    own.chain(torture().into_iter().map(|test| test.bytes))
+        .collect()
+}
+
+/// The test messages of `tests/torture`, with what must become of them.
+pub fn torture() -> Vec<TestMessage> {
+    reader::read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../torture"))
 }
 
 /// One well-formed SUBSCRIBE, for those who mutate systematically.

@@ -145,3 +145,43 @@ fn damaged_refreshes_and_answers_inside_a_dialog_break_nothing() {
     server.assert_sound();
     server.assert_forgotten();
 }
+
+/// The status of the first response among these messages.
+fn status(sent: &[Vec<u8>]) -> Option<u16> {
+    sent.iter()
+        .find_map(|bytes| match Message::scan(bytes).ok()?.start {
+            Start::Response { status } => Some(status),
+            Start::Request { .. } => None,
+        })
+}
+
+//= RFC 4475 3 type=test
+#[test]
+fn a_whole_server_gives_test_messages_the_verdicts_of_their_rfcs() {
+    let mut wrong = Vec::new();
+    for test in seeds::torture() {
+        let mut server = Server::new();
+        let peer = match test.file.starts_with("ipv6") {
+            true => "[2001:db8::1]:40001",
+            false => "192.0.2.51:40001",
+        };
+        let peer = peer.parse().expect("an address");
+        let sent = server.receive_from(peer, &test.bytes, false);
+        let given = status(&sent);
+        let verdict = test.note("verdict").expect("a verdict");
+        let right = match verdict.split_once(' ') {
+            Some(("refuse", status)) => given == status.parse().ok(),
+            // A subscription, or what stands in the way of one in the layers above the parser.
+            None if verdict == "accept" => match test.note("server") {
+                Some(status) => given == status.parse().ok(),
+                None => given == Some(200),
+            },
+            _ => given.is_none(),
+        };
+        if !right {
+            wrong.push(format!("{}: {given:?}, not {verdict}", test.file));
+        }
+        server.assert_sound();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
