@@ -1,6 +1,11 @@
 //! A real server for tests that need one: started on free loopback ports with nothing of its own left behind,
 //! and ended by the test that started it. Nothing here knows SIP.
 
+#![allow(
+    dead_code,
+    reason = "each test program includes this file and asks for its own part of it"
+)]
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -30,17 +30,17 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "kamailio",
         proof: Proof::Program("kamailio"),
-        needed_by: "tests/process.rs: a proxy whose calls light lamps",
+        needed_by: "tests/interop.rs: a proxy whose calls light lamps",
     },
     Package {
         name: "kamailio-presence-modules",
         proof: Proof::Library("kamailio/modules/pua_dialoginfo.so"),
-        needed_by: "tests/process.rs: pua_dialoginfo publishes the calls",
+        needed_by: "tests/interop.rs: pua_dialoginfo publishes the calls",
     },
     Package {
         name: "baresip-core",
         proof: Proof::Program("baresip"),
-        needed_by: "tests/process.rs: a real phone that watches presence",
+        needed_by: "tests/interop.rs: a real phone that watches presence",
     },
     Package {
         name: "valgrind",
