@@ -333,3 +333,133 @@ impl Mutator {
         }
     }
 }
+
+/// Messages that are as large as a datagram can be, or as a message may be, each in another way.
+pub fn oversized() -> Vec<(&'static str, Vec<u8>)> {
+    let xml = "Content-Type: application/dialog-info+xml\r\n";
+    let attributes: String = (0..1_500).map(|n| format!("a{n}=\"\" ")).collect();
+    let entity = format!("<!DOCTYPE a [<!ENTITY x \"{}\">]>", "y".repeat(8_000));
+    let all = [
+        ("a header of 60 kB", field("X", &"y".repeat(60_000))),
+        ("2,000 Vias", "v: SIP/2.0/UDP h;branch=1\r\n".repeat(2_000)),
+        ("10,000 Vias in one line", list("Via", "a/b/c", 10_000)),
+        ("4,000 headers", "A: b\r\n".repeat(4_000)),
+        (
+            "a subject of 6,000 folds",
+            field("Subject", &"\r\n a".repeat(6_000)),
+        ),
+        ("2,900 routes", list("Record-Route", "<sip:p;lr>", 2_900)),
+        ("8,000 types accepted", list("Accept", "a/b", 8_000)),
+        (
+            "8,000 types accepted in 200 headers",
+            list("Accept", "a/b", 40).repeat(150),
+        ),
+        ("16,000 extensions required", list("Require", "x", 16_000)),
+        (
+            "3,000 credentials of one header",
+            list("Authorization: Digest a", "nonce=\"x\"", 3_000),
+        ),
+        (
+            "240 headers of credentials",
+            field("Authorization", "Digest realm=\"localhost\", nonce=\"x\"").repeat(240),
+        ),
+        (
+            "200 contacts with open quotes",
+            field("Contact", "\"").repeat(200),
+        ),
+        (
+            "30,000 open brackets",
+            field("Contact", &"<".repeat(30_000)),
+        ),
+        (
+            "4,000 elements inside each other",
+            with_body(xml, &"<a>".repeat(4_000)),
+        ),
+        (
+            "4,000 elements beside each other",
+            with_body(
+                xml,
+                &format!("<dialog-info>{}</dialog-info>", "<a/>".repeat(4_000)),
+            ),
+        ),
+        (
+            "1,500 attributes",
+            with_body(xml, &format!("<dialog-info {attributes}/>")),
+        ),
+        (
+            "2,000 entities",
+            with_body(xml, &format!("{entity}<a>{}</a>", "&x;".repeat(2_000))),
+        ),
+        ("a body of 60 kB", with_body(xml, &"<a/>".repeat(15_000))),
+    ];
+    let mut messages: Vec<_> = all
+        .into_iter()
+        .enumerate()
+        .map(|(number, (what, lines))| (what, large(number, &lines)))
+        .collect();
+    let replaced = [
+        (
+            "a display name of 30 kB",
+            "From: <",
+            format!("From: \"{}\" <", "n".repeat(30_000)),
+        ),
+        (
+            "a To tag of 30 kB",
+            "localhost>\r\nCall",
+            format!("localhost>;tag={}\r\nCall", "t".repeat(30_000)),
+        ),
+        (
+            "480 parameters of a URI",
+            ":40001>",
+            format!(":40001{}>", ";a".repeat(480)),
+        ),
+        (
+            "8,000 parameters of an event",
+            "Event: dialog",
+            format!("Event: dialog{}", ";a=b".repeat(8_000)),
+        ),
+    ];
+    for (number, (what, from, to)) in replaced.into_iter().enumerate() {
+        let text = String::from_utf8(large(100 + number, "")).expect("text");
+        assert!(text.contains(from), "{from}");
+        messages.push((what, text.replacen(from, &to, 1).into_bytes()));
+    }
+    for (what, message) in &messages {
+        assert!(message.len() <= 65_507, "{what} is no datagram");
+    }
+    messages
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("{name}: {value}\r\n")
+}
+
+fn list(name: &str, value: &str, count: usize) -> String {
+    field(name, &vec![value; count].join(","))
+}
+
+/// Headers, and the body behind an empty line.
+fn with_body(headers: &str, body: &str) -> String {
+    format!("{headers}\r\n{body}")
+}
+
+/// A request with these lines in it; one with a body is a PUBLISH.
+fn large(number: usize, lines: &str) -> Vec<u8> {
+    let (headers, body) = lines
+        .split_once("\r\n\r\n")
+        .unwrap_or((lines.trim_end(), ""));
+    let method = if body.is_empty() {
+        "SUBSCRIBE"
+    } else {
+        "PUBLISH"
+    };
+    let line_end = if headers.is_empty() { "" } else { "\r\n" };
+    format!(
+        "{method} sip:1001@localhost SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:40001;branch=z9hG4bKbig{number}\r\n\
+         From: <sip:big{number}@localhost>;tag=f\r\nTo: <sip:1001@localhost>\r\nCall-ID: big{number}\r\n\
+         CSeq: 1 {method}\r\nContact: <sip:big@127.0.0.1:40001>\r\nEvent: dialog\r\n\
+         {headers}{line_end}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lampfield::sip::{Message, Start};
-use lampfield_fuzz::mutate::{Mutator, systematic};
+use lampfield_fuzz::mutate::{Mutator, oversized, systematic};
 use lampfield_fuzz::server::{self, Server};
 use lampfield_fuzz::{BODIES, PARSERS, seeds};
 
@@ -184,4 +184,26 @@ fn a_whole_server_gives_test_messages_the_verdicts_of_their_rfcs() {
         server.assert_sound();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_largest_datagrams_are_answered_or_dropped_and_change_nothing() {
+    let mut server = Server::new();
+    server::subscribe(&mut server, 40_001, "before");
+    for (what, message) in oversized() {
+        for (name, body) in PARSERS {
+            run(name, *body, &message, what);
+        }
+        let whole = status(&server.receive(40_002, &message, false));
+        let cut = status(&server.receive(40_003, &message[..4_096.min(message.len())], true));
+        println!("{what}: {whole:?}, cut: {cut:?}");
+        assert!(
+            whole.is_none_or(|status| status == 200 || status >= 400),
+            "{what}"
+        );
+        assert!(cut.is_none_or(|status| status == 513), "{what}");
+    }
+    server::subscribe(&mut server, 40_001, "after");
+    server.assert_sound();
+    server.assert_forgotten();
 }
