@@ -3,12 +3,14 @@
 //! A body is a plain function that takes any bytes and panics when an invariant is broken. `cargo test` replays
 //! the kept corpora and a number of mutations through them; `coverage/` runs them under a coverage-guided fuzzer.
 
+pub mod document;
 pub mod mutate;
 mod roundtrip;
 pub mod seeds;
 pub mod server;
 mod values;
 
+pub use document::document;
 pub use roundtrip::{answer, rewrite, scan};
 pub use server::server;
 pub use values::{uri, value};
@@ -17,13 +19,14 @@ pub use values::{uri, value};
 pub type Body = fn(&[u8]);
 
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, Body); 6] = [
+pub const BODIES: [(&str, Body); 7] = [
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
     ("uri", uri),
     ("value", value),
     ("server", server),
+    ("document", document),
 ];
 
 /// Those that look at one message and keep nothing: fast enough for a hundred thousand.

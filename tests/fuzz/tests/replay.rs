@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use lampfield::sip::{Message, Start};
+use lampfield::subscription::package::{PACKAGES, Package};
 use lampfield_fuzz::mutate::{Mutator, oversized, systematic};
 use lampfield_fuzz::server::{self, Server};
-use lampfield_fuzz::{BODIES, PARSERS, seeds};
+use lampfield_fuzz::{BODIES, PARSERS, document, seeds};
 
 /// Says which input broke the body before the panic goes on.
 fn run(name: &str, body: fn(&[u8]), data: &[u8], which: &str) {
@@ -78,6 +79,26 @@ fn seeded_mutations_break_nothing() {
     // The damage is mild enough that both sides of every decision are reached.
     assert!(sound > 2_000, "sound requests: {sound}");
     assert!(responses > 500, "responses: {responses}");
+}
+
+#[test]
+fn damaged_documents_break_nothing() {
+    let seed = 4_235;
+    println!("seed {seed}");
+    let mut mutator = Mutator::new(seed, document::seeds());
+    let mut understood = 0;
+    for number in 0..20_000 {
+        let data = mutator.next_message();
+        let which = format!("mutation {number} of seed {seed}");
+        run("document", document::document, &data, &which);
+        let is_understood = |package: &Package| package.parse(0, &data).is_ok();
+        understood += u32::from(PACKAGES.iter().any(is_understood));
+    }
+    // The damage is mild enough that documents are read as well as refused.
+    assert!(
+        (2_000..18_000).contains(&understood),
+        "understood: {understood}"
+    );
 }
 
 #[test]
