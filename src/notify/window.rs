@@ -20,6 +20,8 @@ const LATE_MIN: usize = 4;
 #[derive(Debug)]
 pub struct Window {
     size: usize,
+    /// Never more: what our receive buffers take if all answers come at once.
+    max: usize,
     /// Up to here it grows by one with each answer, beyond it by one with each windowful of answers.
     threshold: usize,
     /// Answers since it last grew beyond the threshold.
@@ -34,9 +36,18 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Self {
+        Window::new(limits::IN_FLIGHT_MAX)
+    }
+}
+
+impl Window {
+    /// At most `max` on their way, within the limits.
+    pub fn new(max: usize) -> Self {
+        let max = max.clamp(limits::IN_FLIGHT_MIN, limits::IN_FLIGHT_MAX);
         Window {
-            size: limits::IN_FLIGHT_START,
-            threshold: limits::IN_FLIGHT_MAX,
+            size: limits::IN_FLIGHT_START.min(max),
+            max,
+            threshold: max,
             credit: 0,
             epoch: Time::ZERO,
             in_time: 0,
@@ -44,9 +55,7 @@ impl Default for Window {
             halved: false,
         }
     }
-}
 
-impl Window {
     /// Whether one more may go out while `young` are on their way.
     pub fn is_open(&self, young: usize) -> bool {
         young < self.size
@@ -64,7 +73,7 @@ impl Window {
         self.credit += 1;
         if self.size < self.threshold || self.credit >= self.size {
             self.credit = 0;
-            self.size = (self.size + 1).min(limits::IN_FLIGHT_MAX);
+            self.size = (self.size + 1).min(self.max);
         }
     }
 
@@ -142,6 +151,16 @@ mod tests {
         }
         assert_eq!(window.size(), limits::IN_FLIGHT_MIN);
         assert!(window.is_open(0));
+    }
+
+    #[test]
+    fn it_stays_within_what_a_receive_buffer_takes() {
+        let mut window = Window::new(100);
+        for _ in 0..1_000 {
+            window.answered(NOW);
+        }
+        assert_eq!(window.size(), 100);
+        assert_eq!(Window::new(0).size(), limits::IN_FLIGHT_MIN);
     }
 
     #[test]

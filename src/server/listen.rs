@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use crate::config::Config;
+use crate::config::limits;
 use crate::transport::{Listener, ListenerId};
 use crate::uring::socket::{self, ListenerSocket, OpenError, SocketOptions};
 
@@ -22,6 +23,15 @@ impl Opened {
         let addresses = self.listeners.iter().map(|listener| listener.local);
         addresses.collect()
     }
+}
+
+/// How many answers fit into the smallest receive buffer of a shard's sockets.
+pub fn answers_max(sockets: &[(ListenerId, ListenerSocket)]) -> usize {
+    sockets
+        .iter()
+        .map(|(_, socket)| socket.receive_buffer() / limits::RECEIVE_BUFFER_BYTES_PER_ANSWER)
+        .min()
+        .unwrap_or(limits::IN_FLIGHT_MAX)
 }
 
 /// Opens all of them, or none.

@@ -195,6 +195,7 @@ fn start_shards(
         settings.on_timeout = config.on_timeout;
         settings.render = config.render;
         settings.compose = config.compose.clone();
+        settings.in_flight_max = listen::answers_max(&listeners);
         let plan = Plan {
             mailbox,
             listeners,

@@ -103,7 +103,7 @@ impl Shard {
             ),
             changes: Vec::new(),
             ready: Ready::default(),
-            window: Window::default(),
+            window: Window::new(settings.in_flight_max),
             stalled: false,
             drain: None,
             report_changes: false,

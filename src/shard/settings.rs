@@ -31,6 +31,8 @@ pub struct Settings {
     pub compose: state::Settings,
     /// At most so many subscriptions on this shard.
     pub subscriptions_max: usize,
+    /// At most so many NOTIFYs on their way at once: what the receive buffers take of their answers.
+    pub in_flight_max: usize,
 }
 
 /// What is granted where a request asks for less, nothing or more.
@@ -154,6 +156,7 @@ impl Settings {
             render: RenderOptions::default(),
             compose: state::Settings::default(),
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
+            in_flight_max: limits::IN_FLIGHT_MAX,
         }
     }
 

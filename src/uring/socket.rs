@@ -43,6 +43,11 @@ impl ListenerSocket {
         self.address
     }
 
+    /// The size of its receive buffer as the kernel counts: with its own share of each datagram.
+    pub fn receive_buffer(&self) -> usize {
+        SockRef::from(self).recv_buffer_size().unwrap_or(0)
+    }
+
     /// Whether it takes datagrams to any address of this machine.
     pub fn is_wildcard(&self) -> bool {
         self.address.ip().is_unspecified()
@@ -182,7 +187,7 @@ fn set_up(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> io::
 fn warn_of_small_buffer(socket: &ListenerSocket, options: &SocketOptions) {
     let asked = options.receive_buffer;
     // The kernel counts its own share as well, and doubles for that.
-    let given = SockRef::from(socket).recv_buffer_size().unwrap_or(0) / 2;
+    let given = socket.receive_buffer() / 2;
     if given < asked {
         tracing::warn!(
             "udp:{}: the receive buffer is {given} bytes instead of {asked}: a burst may be lost; \
