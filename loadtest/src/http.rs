@@ -30,7 +30,7 @@ impl Client {
 
     pub fn request(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: lampfield\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
