@@ -241,7 +241,7 @@ metrics! {
 
     "lampfield_subscriptions" "Subscriptions now, by state." {
         SubscriptionsActive { state = "active" }
-        SubscriptionsPending { state = "pending" }
+        SubscriptionsSilent { state = "silent" }
         SubscriptionsParked { state = "parked" }
         SubscriptionsTerminating { state = "terminating" }
     }
@@ -265,19 +265,14 @@ metrics! {
         ResourcesHome { kind = "home" }
         ResourcesCopy { kind = "copy" }
     }
-    "lampfield_documents" "Document tails now." {
-        Documents {}
-    }
     "lampfield_timers" "Timers now." {
         Timers {}
     }
     "lampfield_send_slots" "Send slots leased now." {
         SendSlots {}
     }
-    "lampfield_memory_bytes" "Memory that tables and slots hold now." {
-        MemorySlabs { kind = "slabs" }
-        MemoryTables { kind = "tables" }
-        MemorySlots { kind = "slots" }
+    "lampfield_send_slot_bytes" "Memory that send slots hold now." {
+        SendSlotBytes {}
     }
 }
 

@@ -73,6 +73,8 @@ fn a_lamp_lights_and_goes_dark_again_and_the_counters_say_so() {
     assert_eq!(sum("lampfield_subscriptions_created_total", ""), 1);
     assert_eq!(sum("lampfield_notifies_total", "event=\"sent\""), 3);
     assert_eq!(sum("lampfield_bugs_total", ""), 0);
+    assert_eq!(sum("lampfield_subscriptions", "state=\"active\""), 1);
+    assert_eq!(sum("lampfield_subscriptions_overdue", ""), 0);
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::shard::mail::Mail;
 /// A shard answers within a turn; one that takes this long is in trouble.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Changes of one request: a shard takes them in one step, and phones wait for so long.
+const CHANGES_PER_REQUEST: usize = 256;
+
 /// Puts mail for one shard on its way; gives it back where there is no room.
 pub type Post = Box<dyn Fn(ShardId, Mail) -> Result<(), Mail> + Send + Sync>;
 
@@ -205,22 +208,28 @@ impl Shards {
             let _ = self.begin_epoch(source, epoch).await;
         }
         let count = changes.len();
-        let mut by_shard: Vec<(Vec<usize>, Vec<HintChange>)> = Vec::new();
-        by_shard.resize_with(usize::from(self.count()), Default::default);
+        let mut by_shard: Vec<Vec<(Vec<usize>, Vec<HintChange>)>> = Vec::new();
+        by_shard.resize_with(usize::from(self.count()), Vec::new);
         for (place, change) in changes.into_iter().enumerate() {
-            let (places, list) = &mut by_shard[usize::from(self.home(change.resource()).0)];
-            places.push(place);
-            list.push(change);
+            let requests = &mut by_shard[usize::from(self.home(change.resource()).0)];
+            match requests.last_mut() {
+                Some((places, list)) if list.len() < CHANGES_PER_REQUEST => {
+                    places.push(place);
+                    list.push(change);
+                }
+                Some(_) | None => requests.push((vec![place], vec![change])),
+            }
         }
+        let mut asked = Vec::new();
         let mut places_asked = Vec::new();
         let mut questions = Vec::new();
-        for (shard, (places, list)) in self.ids().zip(by_shard) {
-            if !list.is_empty() {
+        for (shard, requests) in self.ids().zip(by_shard) {
+            for (places, list) in requests {
+                asked.push(shard);
                 places_asked.push(places);
                 questions.push((shard, Ask::ChangeHints(list)));
             }
         }
-        let asked: Vec<ShardId> = questions.iter().map(|(shard, _)| *shard).collect();
         let answers = self.ask_each(questions).await;
 
         let mut outcomes = vec![Err(AskError::Busy); count];
@@ -332,6 +341,7 @@ mod tests {
             let Ask::ChangeHints(changes) = ask else {
                 panic!("only changes are asked for");
             };
+            assert!(changes.len() <= CHANGES_PER_REQUEST);
             let even = |change: &HintChange| {
                 let (number, _) = change.resource().split_once('@').expect("a user");
                 let number: usize = number.parse().expect("a number");
@@ -345,7 +355,8 @@ mod tests {
             .map(|number| shards.home(&format!("{number}@d")).0)
             .collect();
         assert_eq!(homes.len(), 3, "the changes go to every shard");
-        let outcomes = shards.change_hints((0..50).map(set).collect()).await;
+        let outcomes = shards.change_hints((0..2_000).map(set).collect()).await;
+        assert_eq!(outcomes.len(), 2_000);
         for (number, outcome) in outcomes.into_iter().enumerate() {
             let changed = number.is_multiple_of(2);
             assert_eq!(outcome, Ok(HintOutcome::Accepted { changed }), "{number}");

@@ -18,7 +18,7 @@ pub async fn status(State(admin): State<Admin>) -> Result<Response, Problem> {
     for figures in figures(&admin).await? {
         let gauges = &figures.gauges;
         subscriptions += gauges.get(Gauge::SubscriptionsActive)
-            + gauges.get(Gauge::SubscriptionsPending)
+            + gauges.get(Gauge::SubscriptionsSilent)
             + gauges.get(Gauge::SubscriptionsParked);
         resources += gauges.get(Gauge::ResourcesHome);
     }

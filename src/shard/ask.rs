@@ -52,7 +52,7 @@ impl Shard {
             Ask::ReadFigures => {
                 let figures = super::control::Figures {
                     stats: self.stats.clone(),
-                    gauges: self.gauges(),
+                    gauges: self.gauges(now),
                 };
                 Answer::Figures(Box::new(figures))
             }

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use crate::stats::{Gauge, Gauges};
+use crate::time::Time;
 
 /// The sizes of every table of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +38,20 @@ impl Shard {
         }
     }
 
-    pub(super) fn gauges(&self) -> Gauges {
+    pub(super) fn gauges(&mut self, now: Time) -> Gauges {
+        let seen = self.audit(now);
         let mut gauges = Gauges::new();
-        let parked: usize = self.subscriptions.phones().parked();
-        let subscriptions = self.subscriptions.len();
-        gauges.set(Gauge::SubscriptionsParked, parked as u64);
-        gauges.set(Gauge::SubscriptionsActive, (subscriptions - parked) as u64);
+        let parked = self.subscriptions.phones().parked() as u64;
+        let others = parked + seen.silent + seen.terminating;
+        let active = (self.subscriptions.len() as u64).saturating_sub(others);
+        gauges.set(Gauge::SubscriptionsActive, active);
+        gauges.set(Gauge::SubscriptionsSilent, seen.silent);
+        gauges.set(Gauge::SubscriptionsParked, parked);
+        gauges.set(Gauge::SubscriptionsTerminating, seen.terminating);
+        gauges.set(Gauge::SubscriptionsDirty, seen.dirty);
+        gauges.set(Gauge::SubscriptionsOverdue, seen.overdue);
+        gauges.set(Gauge::NotifiesInFlight, self.clients.len() as u64);
+        gauges.set(Gauge::SendSlotBytes, self.arena.bytes_held() as u64);
         gauges.set(Gauge::TransactionsClient, self.clients.len() as u64);
         gauges.set(Gauge::TransactionsServer, self.servers.len() as u64);
         gauges.set(

@@ -7,6 +7,7 @@
 mod admit;
 mod answer;
 mod ask;
+mod audit;
 pub mod census;
 pub mod control;
 mod deliver;
@@ -77,6 +78,7 @@ pub struct Shard {
     /// No slot or transaction was free: nothing is told until a timer says so.
     stalled: bool,
     drain: Option<Drain>,
+    audit: audit::Audit,
     report_changes: bool,
 }
 
@@ -106,6 +108,7 @@ impl Shard {
             window: Window::new(settings.in_flight_max),
             stalled: false,
             drain: None,
+            audit: audit::Audit::default(),
             report_changes: false,
             settings,
         }
