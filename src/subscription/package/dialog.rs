@@ -146,12 +146,14 @@ fn dialog(out: &mut Vec<u8>, resource: &str, number: usize, call: &Call, detail:
 /// A call that has ended has no parties any more.
 fn parties(out: &mut Vec<u8>, resource: &str, call: &Call, detail: Detail) {
     let local = told(&call.local, detail >= Detail::WithLocal, true, detail);
-    let remote = told(
+    let mut remote = told(
         &call.remote,
         detail >= Detail::WithRemoteIdentity,
         detail >= Detail::WithRemote,
         detail,
     );
+    // That our side holds is what a lamp shows; that the other does is a detail.
+    remote.held &= detail >= Detail::WithRemoteIdentity;
     let own_uri = || format!("sip:{resource}");
     party(out, "local", &local, own_uri);
     party(out, "remote", &remote, || {
@@ -159,7 +161,7 @@ fn parties(out: &mut Vec<u8>, resource: &str, call: &Call, detail: Detail) {
     });
 }
 
-/// What of a party is told. That a call is held always is: it is state, not detail.
+/// What of a party is told.
 fn told(party: &Party, identity: bool, target: bool, detail: Detail) -> Party {
     let mut told = Party {
         held: party.held,

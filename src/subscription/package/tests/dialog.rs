@@ -136,6 +136,7 @@ fn a_held_call_says_that_its_end_renders_nothing() {
 fn withheld_details_tell_the_state_and_nothing_of_whom() {
     let mut call = ringing();
     call.local.held = true;
+    call.remote.held = true;
     let options = RenderOptions {
         withhold_details: true,
         ..RenderOptions::default()
