@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lampfield::time::Time;
+use lampfield::time::{T64, Time};
 
 use super::{Dialog, DialogName, Heard, Said, Witness, request_key, same, uri_of};
 use crate::message::{Message, address, parameter};
@@ -15,7 +15,7 @@ impl Witness {
         };
         let status = answer.status().expect("an answer has a status");
         repeats_the_request(&heard.message, answer, status)?;
-        let again = repeats_the_first_answer(heard, answer, status)?;
+        let again = repeats_the_first_answer(now, heard, answer, status)?;
         let request = &heard.message;
         if !again && (200..300).contains(&status) {
             match request.method() {
@@ -81,6 +81,7 @@ fn unfolded(value: &str) -> String {
 
 /// RFC 3261 17.2.2: a retransmitted request gets the same answer, and no second dialog.
 fn repeats_the_first_answer(
+    now: Time,
     heard: &mut Heard,
     answer: &Message,
     status: u16,
@@ -88,12 +89,15 @@ fn repeats_the_first_answer(
     if status < 200 {
         return Ok(false);
     }
-    let this = (status, answer.tag("To").map(str::to_string));
+    let tag = answer.tag("To").map(str::to_string);
     match &heard.answer {
-        Some(first) if *first == this => Ok(true),
-        Some(first) => Err(format!("the answer is {this:?}, and was {first:?} before")),
-        None => {
-            heard.answer = Some(this);
+        Some((first, first_tag, _)) if *first == status && *first_tag == tag => Ok(true),
+        Some((first, first_tag, when)) if now.since(*when) < T64 => Err(format!(
+            "the answer is {status} with {tag:?}, and was {first} with {first_tag:?} before"
+        )),
+        // After timer J the same request is a new one.
+        Some(_) | None => {
+            heard.answer = Some((status, tag, now));
             Ok(false)
         }
     }

@@ -67,8 +67,8 @@ pub struct Notify {
 #[derive(Debug)]
 struct Heard {
     message: Message,
-    /// The final answer that it got.
-    answer: Option<(u16, Option<String>)>,
+    /// The final answer that it got: status, To tag, and when.
+    answer: Option<(u16, Option<String>, Time)>,
 }
 
 /// What a datagram from the server turned out to be.
@@ -162,6 +162,47 @@ impl Witness {
             last.answered = Some((now, status));
             last.refused = status >= 300 && message.header("Retry-After").is_none();
         }
+    }
+
+    /// The kernel has refused a datagram for a reason that will not go away: the subscription of a NOTIFY ends.
+    pub fn undeliverable(&mut self, now: Time, bytes: &[u8]) {
+        let message = Message::read_loosely(bytes);
+        let name = DialogName {
+            call_id: message.header("Call-ID").unwrap_or_default().to_string(),
+            phone_tag: message.tag("To").unwrap_or_default().to_string(),
+            server_tag: message.tag("From").unwrap_or_default().to_string(),
+        };
+        if message.method() == Some("NOTIFY")
+            && let Some(dialog) = self.dialogs.get_mut(&name)
+        {
+            dialog
+                .dead
+                .get_or_insert((now, "its NOTIFY cannot be sent"));
+        }
+    }
+
+    /// Whether a dialog with that Call-ID is at that CSeq; a Call-ID that nobody knows may be at any.
+    pub fn is_at(&self, call_id: &str, cseq: u32) -> bool {
+        let named = self
+            .dialogs
+            .iter()
+            .filter(|(name, _)| name.call_id == call_id);
+        let mut at = named.map(|(_, dialog)| dialog.last.as_ref().map_or(0, |last| last.cseq));
+        at.clone().next().is_none() || at.any(|last| last == cseq)
+    }
+
+    /// A subscription whose time ran out a while ago, and whose phone was not told.
+    pub fn untold(&self, now: Time, patience: Duration) -> Option<&DialogName> {
+        let untold = self.dialogs.iter().find(|(_, dialog)| {
+            let lately = now > dialog.deadline + patience && now < dialog.deadline + 3 * patience;
+            let refused = dialog.last.as_ref().is_some_and(|last| last.refused);
+            lately
+                && !dialog.ended
+                && !refused
+                && dialog.dead.is_none()
+                && !dialog.unanswered_at(now)
+        });
+        untold.map(|(name, _)| name)
     }
 
     /// A datagram has left the server.

@@ -23,6 +23,11 @@ impl Witness {
             ));
         };
         let cseq = message.cseq().ok_or("a NOTIFY without CSeq")?;
+        if let Some((since, why)) = dialog.dead
+            && now.since(since) > slack
+        {
+            return Err(format!("a NOTIFY in a dialog that ended: {why}"));
+        }
         let document = Document::read(&message)?;
         let again = match &mut dialog.last {
             Some(last) if cseq == last.cseq => {
@@ -35,7 +40,7 @@ impl Witness {
             Some(_) | None => false,
         };
         if !again {
-            may_be_sent(dialog, now, slack)?;
+            may_be_sent(dialog, now)?;
             names_its_dialog(dialog, &message)?;
             states_the_subscription(dialog, now, &message)?;
             numbers_its_document(dialog, &document)?;
@@ -99,15 +104,10 @@ fn retransmitted(
     Ok(())
 }
 
-/// RFC 6665 4.2.2: nothing after the terminated one, after a 481, or long after the granted time.
-fn may_be_sent(dialog: &Dialog, now: Time, slack: Duration) -> Result<(), String> {
+/// RFC 6665 4.2.2: nothing new after the terminated one, or long after the granted time.
+fn may_be_sent(dialog: &Dialog, now: Time) -> Result<(), String> {
     if dialog.ended {
         return Err("a new NOTIFY after the terminated one".to_string());
-    }
-    if let Some((since, why)) = dialog.dead
-        && now.since(since) > slack
-    {
-        return Err(format!("a new NOTIFY in a dialog that ended: {why}"));
     }
     if now > dialog.deadline + T64 {
         return Err("a new NOTIFY later than the granted time + 64·T1".to_string());

@@ -176,7 +176,7 @@ impl World {
     fn change_a_hint(&mut self) {
         let index = self.random.below(self.resources.len() as u64) as usize;
         let key = key_of(&self.resources[index]).to_string();
-        let change = self.truth[index].change(&key, &mut self.random);
+        let change = self.truth[index].change(self.now, &key, &mut self.random);
         let numbered = !format!("{change:?}").contains(&format!("{PLAIN:?}"));
         if !numbered {
             // In order: the control thread has one way to each shard.

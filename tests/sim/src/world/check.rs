@@ -1,9 +1,11 @@
 //! What must hold, asked of the shards and of the phones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use lampfield::partition::ShardId;
 use lampfield::shard::census::Census;
-use lampfield::shard::control::{Answer, Ask, Request};
+use lampfield::shard::control::{Answer, Ask, Page, Request};
 use lampfield::shard::mail::Mail;
 use lampfield::stats::Counter;
 use lampfield::time::T64;
@@ -24,6 +26,9 @@ impl World {
         if let Some(name) = self.witness.overdue(self.now, patience) {
             return Err(format!("no NOTIFY has followed the 2xx of {name:?}"));
         }
+        if let Some(name) = self.witness.untold(self.now, patience) {
+            return Err(format!("its time is over, and it was not told: {name:?}"));
+        }
         let alive = self
             .witness
             .dialogs
@@ -39,24 +44,62 @@ impl World {
                 "{subscriptions} subscriptions, and only {alive} can be alive"
             ));
         }
-        self.no_bug_was_counted()
+        self.no_bug_was_counted()?;
+        match self.random.per_mille(50) {
+            true => self.lists_are_whole(),
+            false => Ok(()),
+        }
+    }
+
+    /// Page by page, every subscription is listed once, with the CSeq of its last NOTIFY.
+    fn lists_are_whole(&mut self) -> Result<(), String> {
+        let rows_max = self.random.between(1, 20) as u32;
+        for shard in self.edge.ids() {
+            let mut rows = Vec::new();
+            let mut from = None;
+            loop {
+                let ask = Ask::ListSubscriptions {
+                    filter: Arc::default(),
+                    page: Page { from, rows_max },
+                };
+                let Answer::Subscriptions(page) = self.ask_now(shard, ask)? else {
+                    return Err("no list of subscriptions".to_string());
+                };
+                rows.extend(page.rows);
+                from = page.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+            let subscriptions = self.edge.shard(shard).census().subscriptions;
+            if rows.len() != subscriptions {
+                return Err(format!(
+                    "{} rows of {subscriptions} subscriptions",
+                    rows.len()
+                ));
+            }
+            for row in rows {
+                if !self.witness.is_at(&row.call_id, row.cseq) {
+                    return Err(format!("{row:?} is listed, and was never at that CSeq"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_now(&mut self, shard: ShardId, ask: Ask) -> Result<Answer, String> {
+        let request = Mail::Request(Request { id: 0, ask });
+        self.edge.deliver(shard, self.now, Parcel::Mail(request));
+        self.answers.clear();
+        self.flush(shard)?;
+        self.answers.pop().ok_or_else(|| "no answer".to_string())
     }
 
     fn no_bug_was_counted(&mut self) -> Result<(), String> {
         for shard in self.edge.ids() {
-            let ask = Ask::ReadFigures;
-            self.edge.deliver(
-                shard,
-                self.now,
-                Parcel::Mail(Mail::Request(Request { id: 0, ask })),
-            );
-            self.answers.clear();
-            self.flush(shard)?;
-            let figures = self.answers.iter().find_map(|answer| match answer {
-                Answer::Figures(figures) => Some(figures),
-                _ => None,
-            });
-            let figures = figures.ok_or("no figures")?;
+            let Answer::Figures(figures) = self.ask_now(shard, Ask::ReadFigures)? else {
+                return Err("no figures".to_string());
+            };
             for counter in [Counter::Bug, Counter::DatagramForwardedTwice] {
                 if figures.stats.get(counter) != 0 {
                     return Err(format!("{shard:?} has counted {counter:?}"));
@@ -73,7 +116,7 @@ impl World {
             .iter()
             .filter(|publisher| publisher.resource == resource)
             .filter_map(|publisher| publisher.wants);
-        self.truth[resource].lamp(published)
+        self.truth[resource].lamp(self.now, published)
     }
 
     /// Publications that nobody knows of any more may stand until they expire.
@@ -81,6 +124,10 @@ impl World {
         self.publishers
             .iter()
             .all(|publisher| publisher.resource != resource)
+    }
+
+    fn is_doubtful(&self, resource: usize) -> bool {
+        self.truth[resource].is_doubtful(self.now)
     }
 
     fn dialog_of(&self, phone: usize, key: usize) -> Option<DialogName> {
@@ -105,6 +152,7 @@ impl World {
                     .is_some_and(|dialog| dialog.known_at != phone.address);
                 if moved
                     || key.retired
+                    || self.is_doubtful(key.resource)
                     || self.witness.gone(self.now, &name)
                     || !self.only_hinted(key.resource)
                 {
@@ -140,7 +188,7 @@ impl World {
                     ));
                 };
                 let truth = self.truth_of(key.resource);
-                if key.shown != Some(truth) {
+                if key.shown != Some(truth) && !self.is_doubtful(key.resource) {
                     return Err(format!(
                         "{} shows {:?} for {resource}, and it is {truth:?}: {name:?}",
                         phone.name, key.shown

@@ -1,9 +1,11 @@
 //! What is really so: the states that sources have set, and so what every lamp should show.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lampfield::hint::{HintState, HintUpdate, Order, ResourceKey};
 use lampfield::shard::control::HintChange;
+use lampfield::time::Time;
 
 use crate::lamp::Lamp;
 use crate::random::Random;
@@ -18,12 +20,14 @@ pub const PLAIN: &str = "plain";
 pub struct Truth {
     numbered: Option<HintState>,
     plain: Option<HintState>,
+    /// When what the plain source says is forgotten.
+    plain_until: Option<Time>,
     seq: u64,
 }
 
 impl Truth {
     /// A source changes its mind.
-    pub fn change(&mut self, key: &str, random: &mut Random) -> HintChange {
+    pub fn change(&mut self, now: Time, key: &str, random: &mut Random) -> HintChange {
         let state = match random.per_mille(150) {
             true => None,
             false => Some(*random.pick(&HintState::ALL)),
@@ -40,15 +44,29 @@ impl Truth {
             }
             false => {
                 self.plain = state;
-                change(key, PLAIN, None, state)
+                let life = random.per_mille(200).then(|| random.millis(1_000, 60_000));
+                self.plain_until = life.map(|life| now + life);
+                let mut change = change(key, PLAIN, None, state);
+                if let HintChange::Set(update) = &mut change {
+                    update.expires = life;
+                }
+                change
             }
         }
+    }
+
+    /// What the plain source said is forgotten about now: nobody can say whether it still shows.
+    pub fn is_doubtful(&self, now: Time) -> bool {
+        self.plain_until.is_some_and(|until| {
+            now + Duration::from_secs(1) > until && now < until + Duration::from_secs(3)
+        })
     }
 
     /// Both sources fall silent.
     pub fn clear(&mut self, key: &str) -> [HintChange; 2] {
         self.numbered = None;
         self.plain = None;
+        self.plain_until = None;
         self.seq += 1;
         let order = Order {
             epoch: 1,
@@ -61,11 +79,10 @@ impl Truth {
     }
 
     /// What a lamp shows, with what publishers say besides.
-    pub fn lamp(&self, published: impl Iterator<Item = Lamp>) -> Lamp {
-        let hints = [self.numbered, self.plain]
-            .into_iter()
-            .flatten()
-            .map(lamp_of);
+    pub fn lamp(&self, now: Time, published: impl Iterator<Item = Lamp>) -> Lamp {
+        let forgotten = self.plain_until.is_some_and(|until| now > until);
+        let plain = self.plain.filter(|_| !forgotten);
+        let hints = [self.numbered, plain].into_iter().flatten().map(lamp_of);
         hints
             .chain(published)
             .min_by_key(|lamp| rank(*lamp))

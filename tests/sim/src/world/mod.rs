@@ -44,8 +44,11 @@ const LATE_MS: u64 = 5;
 /// More events than this without time passing is a loop.
 const EVENTS_MAX: u32 = 50_000;
 const LISTENER: ListenerId = ListenerId(0);
-/// What the kernel may say of a send, each of which may be well the next time.
-const ERRNOS: [i32; 4] = [1, 11, 101, 105];
+/// What the kernel may say of a send that may be well the next time, and of one that never will.
+const PASSING: [i32; 4] = [1, 11, 101, 105];
+const LASTING: [i32; 3] = [22, 90, 97];
+/// Moments at which a clock or a wheel turns over, in milliseconds: some runs begin shortly before one.
+const TURNS_OVER: [u64; 5] = [1_000_000, 1 << 24, 1 << 30, 1 << 32, 1 << 36];
 
 /// What will happen at some time.
 enum Event {
@@ -95,7 +98,7 @@ impl World {
     /// The world of one seed.
     pub fn new(seed: u64) -> Result<Self, String> {
         let mut random = Random::new(seed);
-        let now = Time::from_millis(1_000_000 + random.below(1_000_000));
+        let now = Time::from_millis(random.pick(&TURNS_OVER) - random.below(300_000));
         let shards = random.between(1, 4) as u16;
         let parks = random.per_mille(500);
         let mut settings = Settings::default();
@@ -345,7 +348,13 @@ impl World {
         }
         if self.random.per_mille(self.weather.refused_per_mille) {
             self.witness.sends_fail = true;
-            let errno = *self.random.pick(&ERRNOS);
+            let lasting = self.random.per_mille(50);
+            let errno = *self
+                .random
+                .pick(if lasting { &LASTING } else { &PASSING[..] });
+            if lasting {
+                self.witness.undeliverable(self.now, &datagram.bytes);
+            }
             self.trace
                 .note(self.now, format!("refused by the kernel: errno {errno}"));
             self.edge
