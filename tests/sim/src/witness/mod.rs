@@ -93,6 +93,8 @@ pub struct Witness {
     pub dialogs: BTreeMap<DialogName, Dialog>,
     /// How long news may take inside the server, from socket to owner.
     slack: Duration,
+    /// A NOTIFY that stays unanswered ends its subscription, instead of parking it.
+    pub removes: bool,
     /// Sends may have been refused by the kernel: retransmissions need not keep their times.
     pub sends_fail: bool,
 }
@@ -104,6 +106,7 @@ impl Witness {
             heard: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             slack,
+            removes: false,
             sends_fail: false,
         }
     }

@@ -17,6 +17,7 @@ impl Witness {
         };
         let slack = self.slack;
         let keeps_time = !self.sends_fail;
+        let removes = self.removes;
         let Some(dialog) = self.dialogs.get_mut(&name) else {
             return Err(format!(
                 "a NOTIFY of a dialog that was never made: {name:?}"
@@ -41,6 +42,12 @@ impl Witness {
         };
         if !again {
             may_be_sent(dialog, now)?;
+            let unanswered = dialog.last.as_ref().is_some_and(|last| {
+                last.answered.is_none() && now.since(last.first_sent) > T64 + slack
+            });
+            if removes && unanswered && dialog.owed_since.is_none() {
+                return Err("a new NOTIFY, and the one before was never answered".to_string());
+            }
             names_its_dialog(dialog, &message)?;
             states_the_subscription(dialog, now, &message)?;
             numbers_its_document(dialog, &document)?;

@@ -135,6 +135,7 @@ impl World {
             datagrams: 0,
             random,
         };
+        world.witness.removes = !parks;
         world.populate();
         Ok(world)
     }
