@@ -41,6 +41,12 @@ impl<'a> NameAddr<'a> {
         })
     }
 
+    /// The tag of an address that need not be well-formed in its URI.
+    pub(super) fn tag_in(raw: &'a [u8]) -> Option<&'a [u8]> {
+        let (_, _, rest) = split(raw).ok()?;
+        Params::parse(rest).ok()?.value("tag")
+    }
+
     /// The URI taken apart, if it is a SIP or SIPS one.
     pub fn sip_uri(&self) -> Result<Uri<'a>, UriError> {
         Uri::parse(self.uri)

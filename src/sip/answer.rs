@@ -61,7 +61,7 @@ impl Answer<'_> {
         };
         writer.name(Name::To);
         writer.unfolded(to);
-        let has_tag = NameAddr::parse(to).is_ok_and(|to| to.tag.is_some());
+        let has_tag = NameAddr::tag_in(to).is_some();
         if let Some(tag) = self.to_tag
             && !has_tag
         {

@@ -24,10 +24,16 @@ impl<'a> Host<'a> {
                 .map(Host::V6)
                 .ok_or(Malformed);
         }
-        if bytes.is_empty() || !lex::all(bytes, lex::is_hostname) {
+        if lex::skip(bytes, 0, lex::is_hostname) != bytes.len() {
             return Err(Malformed);
         }
-        if !bytes[bytes.len() - 1].is_ascii_digit() {
+        Host::parse_name(bytes)
+    }
+
+    /// A name or an IPv4 address, of bytes that may stand in either.
+    fn parse_name(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let last = bytes.last().ok_or(Malformed)?;
+        if !last.is_ascii_digit() {
             return Ok(Host::Name(bytes));
         }
         if let Some(address) = ipv4(bytes) {
@@ -55,20 +61,27 @@ impl<'a> Host<'a> {
 
     /// `host [":" port]`, nothing else.
     pub(super) fn parse_with_port(bytes: &'a [u8]) -> Result<(Self, Option<u16>), Malformed> {
-        let search_from = match bytes.first() {
-            Some(b'[') => lex::find_near(b']', bytes).ok_or(Malformed)?,
-            Some(_) | None => 0,
+        let host_end = match bytes.first() {
+            Some(b'[') => lex::find_near(b']', bytes).ok_or(Malformed)? + 1,
+            Some(_) | None => lex::skip(bytes, 0, lex::is_hostname),
         };
-        let Some(colon) = lex::find_near(b':', &bytes[search_from..]) else {
-            return Ok((Host::parse(bytes)?, None));
+        let host = match bytes.first() {
+            Some(b'[') => Host::parse(&bytes[..host_end])?,
+            Some(_) | None => Host::parse_name(&bytes[..host_end])?,
         };
-        let colon = search_from + colon;
-        let port = lex::trim(&bytes[colon + 1..]);
-        let port = lex::decimal(port)
+        if host_end == bytes.len() {
+            return Ok((host, None));
+        }
+        // In a Via white space may stand on either side of the colon.
+        let colon = lex::skip_space(bytes, host_end);
+        if bytes.get(colon) != Some(&b':') {
+            return Err(Malformed);
+        }
+        lex::decimal(lex::trim(&bytes[colon + 1..]))
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
-            .ok_or(Malformed)?;
-        Ok((Host::parse(lex::trim(&bytes[..colon]))?, Some(port)))
+            .map(|port| (host, Some(port)))
+            .ok_or(Malformed)
     }
 
     /// The address, if it is one; an IPv4-mapped IPv6 address is the IPv4 address.

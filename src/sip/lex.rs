@@ -97,13 +97,19 @@ pub(super) struct UriMarks {
 pub(super) fn uri_marks(bytes: &[u8]) -> Option<UriMarks> {
     let mut marks = UriMarks::default();
     let mut colon = None;
-    for (index, &byte) in bytes.iter().enumerate() {
-        let class = CLASS[usize::from(byte)];
-        if class & URI_MARK == 0 {
-            if class & URI == 0 {
-                return None;
-            }
-            continue;
+    let mut index = 0;
+    loop {
+        // Most bytes are neither a mark nor wrong.
+        while let Some(&byte) = bytes.get(index)
+            && CLASS[usize::from(byte)] & (URI | URI_MARK) == URI
+        {
+            index += 1;
+        }
+        let Some(&byte) = bytes.get(index) else {
+            return Some(marks);
+        };
+        if CLASS[usize::from(byte)] & URI == 0 {
+            return None;
         }
         match byte {
             // Semicolons and question marks before the at sign belong to the user.
@@ -122,8 +128,8 @@ pub(super) fn uri_marks(bytes: &[u8]) -> Option<UriMarks> {
             }
             _ => {}
         }
+        index += 1;
     }
-    Some(marks)
 }
 
 #[inline]

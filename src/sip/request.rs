@@ -80,6 +80,8 @@ pub struct Request<'a> {
     pub cseq: u32,
     /// The first of them; all are well-formed.
     pub contact: Option<Contact<'a>>,
+    /// How many there are.
+    pub contacts: usize,
 }
 
 impl Message<'_> {
@@ -109,6 +111,7 @@ impl Message<'_> {
         if !date_is_sound(self) {
             return Err(Refusal::new(400, "Malformed Date"));
         }
+        let (contact, contacts) = contacts(self)?;
         Ok(Request {
             message: self,
             method,
@@ -121,7 +124,8 @@ impl Message<'_> {
             to_tag: to.tag,
             call_id,
             cseq: cseq.number,
-            contact: contact(self)?,
+            contact,
+            contacts,
         })
     }
 
@@ -205,16 +209,19 @@ fn call_id<'a>(message: &'a Message<'a>) -> Result<&'a [u8], Refusal> {
     Ok(call_id)
 }
 
-fn contact<'a>(message: &'a Message<'a>) -> Result<Option<Contact<'a>>, Refusal> {
+/// The first Contact, and how many there are.
+fn contacts<'a>(message: &'a Message<'a>) -> Result<(Option<Contact<'a>>, usize), Refusal> {
     let mut first = None;
+    let mut count = 0;
     for raw in message.values(Name::Contact) {
         let contact = Contact::parse(raw).map_err(|_| Refusal::new(400, "Malformed Contact"))?;
         if matches!(contact, Contact::Address(address) if address.uri.len() > limits::URI_BYTES) {
             return Err(Refusal::new(400, "Contact Too Long"));
         }
         first.get_or_insert(contact);
+        count += 1;
     }
-    Ok(first)
+    Ok((first, count))
 }
 
 /// Nobody here reads a Date; one of another zone than GMT is a sign of a broken sender, and refused as such.
@@ -290,6 +297,7 @@ mod tests {
             panic!("no contact");
         };
         assert_eq!(contact.uri, b"sip:a@192.0.2.9");
+        assert_eq!(request.contacts, 2);
         assert!(message.is_answerable());
         assert!(message.response().is_none());
     }

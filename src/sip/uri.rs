@@ -204,11 +204,14 @@ impl<'a> Tel<'a> {
 
 /// Whether `raw` is a URI of any scheme; a SIP, SIPS or TEL one must be well-formed inside.
 pub(super) fn check(raw: &[u8]) -> Result<(), Malformed> {
-    match Scheme::split(raw)? {
-        (Scheme::Sip | Scheme::Sips, _) => Uri::parse(raw).map(|_| ()).map_err(|_| Malformed),
-        (Scheme::Tel, _) => Tel::parse(raw).map(|_| ()).map_err(|_| Malformed),
-        (Scheme::Other(_), rest) if !rest.is_empty() && lex::all(rest, lex::is_uri) => Ok(()),
-        (Scheme::Other(_), _) => Err(Malformed),
+    match Uri::parse(raw) {
+        Ok(_) => Ok(()),
+        Err(UriError::Malformed) => Err(Malformed),
+        Err(UriError::Scheme) => match Scheme::split(raw)? {
+            (Scheme::Tel, _) => Tel::parse(raw).map(|_| ()).map_err(|_| Malformed),
+            (_, rest) if !rest.is_empty() && lex::all(rest, lex::is_uri) => Ok(()),
+            _ => Err(Malformed),
+        },
     }
 }
 

@@ -1,7 +1,9 @@
 //! Reads what a SUBSCRIBE asks for (RFC 6665 4.2.1), and the dialog that it makes.
 
 use crate::config::limits;
-use crate::sip::{AcceptRange, EventHeader, Name, NameAddr, Request, Uri, Writer, expires, trim};
+use crate::sip::{
+    AcceptRange, Contact, EventHeader, Name, NameAddr, Request, Uri, Writer, expires, trim,
+};
 use crate::subscription::package::{self, ContentTypeId, Package};
 
 /// What a SUBSCRIBE asks for.
@@ -70,22 +72,19 @@ fn single<'a>(request: &Request<'a>, name: Name) -> Option<&'a [u8]> {
 /// it may hold, as it is going to be a Request-URI. None: there is none.
 //= RFC 3261 8.1.1.8
 pub fn contact<'a>(request: &Request<'a>) -> Result<Option<Uri<'a>>, Unwanted> {
-    let mut contacts = request.message.values(Name::Contact);
-    let Some(first) = contacts.next() else {
-        return Ok(None);
-    };
-    if contacts.next().is_some() {
+    if request.contacts > 1 {
         return Err(Unwanted::Malformed("More Than One Contact"));
     }
-    // A star is no address: it is for REGISTER only.
-    let uri = NameAddr::parse(first)
-        .ok()
-        .and_then(|contact| Uri::parse(contact.uri).ok());
-    let uri = uri.ok_or(Unwanted::Malformed("Malformed Contact"))?;
-    if uri.raw.len() > limits::URI_BYTES {
-        return Err(Unwanted::Malformed("Contact Too Long"));
+    let uri = match request.contact {
+        None => return Ok(None),
+        Some(Contact::Address(address)) => address.sip_uri().ok(),
+        // A star is no address: it is for REGISTER only.
+        Some(Contact::Star) => None,
+    };
+    match uri {
+        Some(uri) => Ok(Some(uri.without_headers())),
+        None => Err(Unwanted::Malformed("Malformed Contact")),
     }
-    Ok(Some(uri.without_headers()))
 }
 
 /// The route set of a dialog as its requests carry it.
