@@ -3,6 +3,7 @@
 //! A body is a plain function that takes any bytes and panics when an invariant is broken. `cargo test` replays
 //! the kept corpora and a number of mutations through them; `coverage/` runs them under a coverage-guided fuzzer.
 
+pub mod dialog;
 pub mod document;
 pub mod mutate;
 mod roundtrip;
@@ -10,6 +11,7 @@ pub mod seeds;
 pub mod server;
 mod values;
 
+pub use dialog::dialog;
 pub use document::document;
 pub use roundtrip::{answer, rewrite, scan};
 pub use server::server;
@@ -19,13 +21,14 @@ pub use values::{uri, value};
 pub type Body = fn(&[u8]);
 
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, Body); 7] = [
+pub const BODIES: [(&str, Body); 8] = [
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
     ("uri", uri),
     ("value", value),
     ("server", server),
+    ("dialog", dialog),
     ("document", document),
 ];
 

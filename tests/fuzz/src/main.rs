@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use lampfield_fuzz::{PARSERS, mutate::Mutator, seeds};
+use lampfield_fuzz::{PARSERS, dialog, mutate::Mutator, seeds};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +43,8 @@ fn run(seed: &str, count: &str) -> ExitCode {
 
 fn write_seeds(directory: &Path) -> ExitCode {
     std::fs::create_dir_all(directory).expect("the directory can be made");
-    for (number, message) in seeds::messages().iter().enumerate() {
+    let seeds = seeds::messages().into_iter().chain(dialog::seeds());
+    for (number, message) in seeds.enumerate() {
         let file = directory.join(format!("seed-{number:03}"));
         std::fs::write(file, message).expect("the file can be written");
     }

@@ -199,8 +199,8 @@ pub fn subscribe_text(port: u16, call: &str, cseq: u32, to_tag: &str) -> String 
     )
 }
 
-/// A phone subscribes, and must get its NOTIFY.
-pub fn subscribe(server: &mut Server, port: u16, call: &str) {
+/// A phone subscribes, and must get its NOTIFY, which it answers. Returns what it was sent.
+pub fn subscribe(server: &mut Server, port: u16, call: &str) -> Vec<Vec<u8>> {
     let text = subscribe_text(port, call, 1, "");
     let sent = server.receive(port, text.as_bytes(), false);
     assert!(
@@ -211,6 +211,7 @@ pub fn subscribe(server: &mut Server, port: u16, call: &str) {
     let notify = sent.iter().find(|sent| sent.starts_with(b"NOTIFY "));
     let notify = notify.unwrap_or_else(|| panic!("no NOTIFY: {}", shown(&sent)));
     server.receive(port, &ok(notify), false);
+    sent
 }
 
 /// The 200 to a NOTIFY.
@@ -238,14 +239,19 @@ pub const SEPARATOR: u8 = 0x1e;
 /// One phone subscribes; then come the datagrams of the input, from that phone and from another; then the first phone
 /// must still be told of a change, and a new one must be served.
 pub fn server(data: &[u8]) {
-    // A shard that has forgotten everything is as good as a new one, and a thousand times cheaper.
-    let (mut server, runs) = SERVER.take().unwrap_or_else(|| (Server::new(), 0));
-    converse(&mut server, data);
-    SERVER.set((runs < 512).then_some((server, runs + 1)));
+    with_server(|server| converse(server, data));
 }
 
-thread_local! {
-    static SERVER: Cell<Option<(Server, u32)>> = const { Cell::new(None) };
+/// A shard that has forgotten everything is as good as a new one, and a thousand times cheaper.
+pub(crate) fn with_server(work: impl FnOnce(&mut Server)) {
+    thread_local! {
+        static SERVER: Cell<Option<(Server, u32)>> = const { Cell::new(None) };
+    }
+    let (mut server, runs) = SERVER.take().unwrap_or_else(|| (Server::new(), 0));
+    work(&mut server);
+    server.assert_sound();
+    server.assert_forgotten();
+    SERVER.set((runs < 512).then_some((server, runs + 1)));
 }
 
 fn converse(server: &mut Server, data: &[u8]) {
@@ -274,6 +280,4 @@ fn converse(server: &mut Server, data: &[u8]) {
     );
     subscribe(server, 40_003, "after");
     server.set("1001", HintState::Idle);
-    server.assert_sound();
-    server.assert_forgotten();
 }

@@ -7,7 +7,7 @@ use lampfield::sip::{Message, Start};
 use lampfield::subscription::package::{PACKAGES, Package};
 use lampfield_fuzz::mutate::{Mutator, oversized, systematic};
 use lampfield_fuzz::server::{self, Server};
-use lampfield_fuzz::{BODIES, PARSERS, document, seeds};
+use lampfield_fuzz::{BODIES, PARSERS, dialog, document, seeds};
 
 /// Says which input broke the body before the panic goes on.
 fn run(name: &str, body: fn(&[u8]), data: &[u8], which: &str) {
@@ -227,4 +227,19 @@ fn the_largest_datagrams_are_answered_or_dropped_and_change_nothing() {
     server::subscribe(&mut server, 40_001, "after");
     server.assert_sound();
     server.assert_forgotten();
+}
+
+#[test]
+fn a_phone_that_knows_its_secrets_ends_its_own_dialog_at_most() {
+    let seed = 5_057;
+    println!("seed {seed}");
+    for conversation in dialog::seeds() {
+        dialog::dialog(&conversation);
+    }
+    let mut mutator = Mutator::new(seed, dialog::seeds());
+    for number in 0..3_000 {
+        let conversation = mutator.next_message();
+        let which = format!("conversation {number} of seed {seed}");
+        run("dialog", dialog::dialog, &conversation, &which);
+    }
 }
