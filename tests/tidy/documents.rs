@@ -85,7 +85,11 @@ pub fn named_paths(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec
             .map(str::to_owned);
         let in_links = links(line).filter_map(|link| relative(path, link));
         for named in in_backticks.chain(in_links) {
-            if !exists(&named) {
+            // A README may also speak of what lies beside it.
+            let beside = path
+                .rsplit_once('/')
+                .map(|(folder, _)| format!("{folder}/{named}"));
+            if !exists(&named) && !beside.is_some_and(|beside| exists(&beside)) {
                 findings.push(Finding {
                     line: number + 1,
                     message: format!("`{named}` does not exist"),
@@ -164,6 +168,10 @@ mod examples {
         let document = "See `src/wheel.rs`, `src/sip/` and [a](a.md), [top](../README.md#x), [web](https://x.y/z).\n\
                         `cargo run`, `application/pidf+xml`, `tests` and `src/*.rs` are no paths of ours.\n";
         assert_eq!(named_paths("docs/b.md", document, exists), []);
+        assert_eq!(
+            named_paths("docs/b.md", "`src/x.rs`", |path| path == "docs/src/x.rs"),
+            []
+        );
         let wrong = "one\n`src/gone.rs` and [b](b.md)\n```\n`src/in_block.rs`\n```\n";
         let found = named_paths("docs/c.md", wrong, exists);
         assert_eq!(

@@ -176,7 +176,7 @@ mod examples {
         ));
         assert!(!broken(
             "src/slab.rs",
-            "#[cfg(test)]\nmod tests { use crate::rng::Rng; }"
+            "fn f() {}\n#[cfg(test)]\nmod tests { use crate::rng::Rng; }"
         ));
         assert!(!broken("src/lib.rs", "pub use crate::shard::Shard;"));
     }

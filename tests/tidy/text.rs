@@ -13,8 +13,8 @@ pub fn without_comments(source: &str) -> String {
 
 /// What stands before the tests, which are the last thing in a file.
 pub fn before_tests(code: &str) -> &str {
-    match code.find("#[cfg(test)]") {
-        Some(start) => &code[..start],
+    match code.find("\n#[cfg(test)]\nmod tests") {
+        Some(start) => &code[..start + 1],
         None => code,
     }
 }
@@ -188,6 +188,15 @@ mod examples {
             assert_eq!(words(&code, kept).count(), 1, "{kept} in {code}");
         }
         assert!(without_comments(source).contains("x // y"));
+    }
+
+    #[test]
+    fn only_the_tests_at_the_end_are_left_out() {
+        let source = "#[cfg(test)]\nfn helper() {}\nfn f() {}\n#[cfg(test)]\nmod tests {\n}\n";
+        assert_eq!(
+            before_tests(source),
+            "#[cfg(test)]\nfn helper() {}\nfn f() {}\n"
+        );
     }
 
     #[test]
