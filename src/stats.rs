@@ -57,7 +57,6 @@ metrics! {
         DatagramUnknownListener { outcome = "unknown_listener" }
     }
     "lampfield_datagrams_unreadable_total" "Datagrams that no answer could be made for, by reason." {
-        UnreadableEmpty { reason = "empty" }
         UnreadableStartLine { reason = "start_line" }
         UnreadableHeader { reason = "header" }
         UnreadableTooLong { reason = "too_long" }
@@ -79,7 +78,6 @@ metrics! {
     }
     "lampfield_retransmissions_absorbed_total" "Retransmitted requests that were answered again or left alone." {
         RetransmissionAnswered { what = "answered" }
-        RetransmissionIgnored { what = "ignored" }
         RequestMerged { what = "merged" }
     }
     "lampfield_responses_sent_total" "Responses by status." {
@@ -152,11 +150,7 @@ metrics! {
         SubscriptionUnsubscribed { reason = "unsubscribed" }
         SubscriptionNotifyTimeout { reason = "notify_timeout" }
         SubscriptionNotifyFailed { reason = "notify_failed" }
-        SubscriptionRejected { reason = "rejected" }
-        SubscriptionNoResource { reason = "noresource" }
         SubscriptionDeactivated { reason = "deactivated" }
-        SubscriptionSuperseded { reason = "superseded" }
-        SubscriptionBug { reason = "bug" }
     }
     "lampfield_subscriptions_parked_total" "Subscriptions parked because their phone stopped answering, and heard again." {
         SubscriptionParked { event = "parked" }
@@ -183,7 +177,6 @@ metrics! {
     "lampfield_mail_total" "Mail between shards." {
         MailSent { event = "sent" }
         MailReceived { event = "received" }
-        MailFull { event = "full" }
         MailGap { event = "gap" }
     }
     "lampfield_authentication_total" "Digest authentication by outcome." {
@@ -206,12 +199,13 @@ metrics! {
         LimitResources { limit = "resources" }
         LimitWatchersPerResource { limit = "watchers_per_resource" }
         LimitSourcesPerResource { limit = "sources_per_resource" }
-        LimitCallsPerResource { limit = "calls_per_resource" }
+        LimitPublicationsPerResource { limit = "publications_per_resource" }
+        LimitHints { limit = "hints" }
+        LimitHintBytes { limit = "hint_bytes" }
+        LimitCallsPerHint { limit = "calls_per_hint" }
+        LimitNumberedSources { limit = "numbered_sources" }
+        LimitOther { limit = "other" }
         LimitSendSlots { limit = "send_slots" }
-        LimitDocuments { limit = "documents" }
-        LimitNonces { limit = "nonces" }
-        LimitInFlight { limit = "in_flight" }
-        LimitEffects { limit = "effects" }
     }
     "lampfield_mail_edge_total" "What mail between threads met on its way." {
         MailWake { event = "wake" }
@@ -410,6 +404,21 @@ impl Counter {
         }
     }
 
+    /// The counter of a limit of hints and publications, by the name that refusals carry.
+    pub fn limit(name: &str) -> Counter {
+        match name {
+            "resources" => Counter::LimitResources,
+            "hints" => Counter::LimitHints,
+            "hint_bytes" => Counter::LimitHintBytes,
+            "calls_per_hint" => Counter::LimitCallsPerHint,
+            "sources_per_resource" => Counter::LimitSourcesPerResource,
+            "publications" => Counter::LimitPublications,
+            "publications_per_resource" => Counter::LimitPublicationsPerResource,
+            "numbered_sources" => Counter::LimitNumberedSources,
+            _ => Counter::LimitOther,
+        }
+    }
+
     /// The counter of an answer with this status to a NOTIFY.
     pub const fn notify_answered(status: u16) -> Counter {
         match status {
@@ -483,6 +492,19 @@ mod tests {
                 "{counter:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_counter_of_a_limit_carries_its_name() {
+        for counter in Counter::ALL {
+            let description = counter.description();
+            if description.name == "lampfield_limit_reached_total" {
+                let (_, name) = description.labels[0];
+                let found = Counter::limit(name);
+                assert!(found == *counter || found == Counter::LimitOther, "{name}");
+            }
+        }
+        assert_eq!(Counter::limit("hints"), Counter::LimitHints);
     }
 
     #[test]

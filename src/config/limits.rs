@@ -16,8 +16,8 @@ pub const SERVER_TRANSACTIONS_PER_SHARD: usize = 524_288;
 pub const PUBLICATIONS_PER_SHARD: usize = 200_000;
 /// Outcome: 503, and 507 in HTTP. Resources with a state, or with a watcher on this shard.
 pub const RESOURCES_PER_SHARD: usize = 1_000_000;
-/// Outcome: the NOTIFY is made again later. Document tails that a watcher still needs.
-pub const DOCUMENTS_PER_SHARD: usize = 262_144;
+/// Outcome: a tail is rendered again. Document tails that are kept; those that are told at one time are few.
+pub const TAILS_PER_SHARD: usize = 1_024;
 /// Outcome: the oldest window goes, and its phone is told `stale=true`. One for each phone that authenticates.
 pub const NONCE_WINDOWS_PER_SHARD: usize = 262_144;
 /// Outcome: an older count is told `stale=true`. The widest reordering of requests of one phone that is taken.
@@ -49,8 +49,6 @@ pub const SUBSCRIPTIONS_PER_PHONE: usize = 5_000;
 
 // One message.
 
-/// Outcome: 513, or counted where no dialog headers came whole. UDP allows no longer datagram.
-pub const MESSAGE_BYTES: usize = 65_535;
 /// A longer datagram is cut by the kernel. The longest SUBSCRIBE seen behind an SBC has 2,400 bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 4_096;
 /// Outcome: 400. Header fields of one message, continuation lines counted with their field.
@@ -116,8 +114,6 @@ pub const SENDS_PER_TURN: usize = 1_024;
 pub const SENDS_RESERVED: usize = 16;
 /// Mails of one turn. As for sends.
 pub const MAILS_PER_TURN: usize = 4_096;
-/// Events of one turn; more are counted and not told.
-pub const EVENTS_PER_TURN: usize = 256;
 /// Timers that one step fires before it lets the edge flush.
 pub const TIMERS_PER_STEP: usize = 256;
 
@@ -136,11 +132,6 @@ pub const IN_FLIGHT_MAX: usize = 16_384;
 /// What the kernel charges a receive buffer for one answer, with its own share: 1,280 bytes on loopback, up to 2,304
 /// from a network card. So many answers as the smallest receive buffer of a shard takes may be on their way at once.
 pub const RECEIVE_BUFFER_BYTES_PER_ANSWER: usize = 2_048;
-
-// Looking at it.
-
-/// Records that a shard's flight recorder keeps: the last seconds of a busy shard, 32 bytes each.
-pub const FLIGHT_RECORDS: usize = 4_096;
 
 const _: () = assert!(SENDS_RESERVED < SENDS_PER_TURN);
 const _: () = assert!(CLIENT_TRANSACTIONS_PER_SHARD <= SEND_SLOTS_SMALL + SEND_SLOTS_LARGE);

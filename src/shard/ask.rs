@@ -105,7 +105,7 @@ impl Shard {
                 HintOutcome::Stale { standing }
             }
             Err(Refused::Full { limit }) => {
-                self.stats.record(Counter::LimitResources);
+                self.stats.record(Counter::limit(limit));
                 HintOutcome::Refused { limit }
             }
         }

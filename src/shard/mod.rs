@@ -50,9 +50,6 @@ use ready::Ready;
 use receive::Datagram;
 use settings::Settings;
 
-/// How many rendered tails are kept.
-const TAILS: usize = 1024;
-
 /// One thread's share of all phones and resources.
 pub struct Shard {
     settings: Settings,
@@ -98,7 +95,7 @@ impl Shard {
             subscriptions: Subscriptions::new(settings.subscriptions_max),
             nonce_windows: NonceWindows::new(limits::NONCE_WINDOWS_PER_SHARD),
             copies: Copies::new(limits::RESOURCES_PER_SHARD),
-            tails: Tails::new(TAILS),
+            tails: Tails::new(limits::TAILS_PER_SHARD),
             compositor: Compositor::new(
                 settings.compose.clone(),
                 settings.secrets.derive(b"resources"),

@@ -55,8 +55,8 @@ impl Shard {
                 self.stats.record(Counter::PublicationStale);
                 Err(Refused::plain(412))
             }
-            Err(Unpublished::By(PublishRefused::Full { .. })) => {
-                self.stats.record(Counter::LimitPublications);
+            Err(Unpublished::By(PublishRefused::Full { limit })) => {
+                self.stats.record(Counter::limit(limit));
                 Err(self.busy(request, flow))
             }
         }

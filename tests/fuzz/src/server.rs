@@ -117,7 +117,6 @@ impl Server {
     pub fn assert_sound(&mut self) {
         let stats = self.shard.stats();
         assert_eq!(stats.get(Counter::Bug), 0);
-        assert_eq!(stats.get(Counter::SubscriptionBug), 0);
     }
 
     /// After hours of silence nothing is left.
