@@ -18,6 +18,15 @@ use crate::lamp::Lamp;
 const EXPIRES_MAX: u64 = 180;
 /// How long calm must last until every lamp is right that the server knows of.
 const HEALED: Duration = Duration::from_millis(32_000 + 2 * 20 + 2_000);
+/// What phones subscribe to; most of it are lamps.
+const PACKAGES: [(&str, &str); 6] = [
+    ("dialog", "application/dialog-info+xml"),
+    ("dialog", "application/dialog-info+xml"),
+    ("dialog", "application/dialog-info+xml"),
+    ("dialog", "application/dialog-info+xml"),
+    ("presence", "application/pidf+xml"),
+    ("message-summary", "application/simple-message-summary"),
+];
 /// The promise: a lamp is right within a second.
 const WITHIN: Duration = Duration::from_secs(1);
 /// How long until also those are right that the server has given up: phones notice at their refresh.
@@ -58,8 +67,11 @@ impl World {
             self.random.between(1, 4)
         };
         let (high, low) = ((number / 250) as u8, (number % 250) as u8 + 1);
-        let resources: Vec<usize> = (0..count)
-            .map(|_| self.random.below(self.resources.len() as u64) as usize)
+        let resources: Vec<_> = (0..count)
+            .map(|_| {
+                let resource = self.random.below(self.resources.len() as u64) as usize;
+                (resource, *self.random.pick(&PACKAGES))
+            })
             .collect();
         let (address, contact, edge) = match self.random.below(3) {
             0 => {

@@ -1,5 +1,6 @@
 //! What must hold, asked of the shards and of the phones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use lampfield::stats::Counter;
 use lampfield::time::T64;
 
 use super::World;
+use super::phone::{Key, Phone};
 use crate::edge::Parcel;
 use crate::lamp::Lamp;
 use crate::witness::DialogName;
@@ -141,6 +143,7 @@ impl World {
 
     /// Every subscription that the server has not given up shows what is so.
     pub(super) fn healed(&self) -> Result<(), String> {
+        let mut documents = BTreeMap::new();
         for (index, phone) in self.phones.iter().enumerate() {
             for (number, key) in phone.keys.iter().enumerate() {
                 let Some(name) = self.dialog_of(index, number) else {
@@ -158,8 +161,9 @@ impl World {
                 {
                     continue;
                 }
+                self.agrees(&mut documents, phone, key)?;
                 let truth = self.truth_of(key.resource);
-                if key.shown != Some(truth) {
+                if key.is_lamp() && key.shown != Some(truth) {
                     return Err(format!(
                         "{} shows {:?} for {}, and it is {truth:?}: {name:?}, parks: {}",
                         phone.name, key.shown, self.resources[key.resource], self.parks
@@ -168,6 +172,25 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whoever watches the same is told the same.
+    fn agrees<'a>(
+        &'a self,
+        documents: &mut BTreeMap<(usize, &str), &'a Key>,
+        phone: &Phone,
+        key: &'a Key,
+    ) -> Result<(), String> {
+        let first = documents
+            .entry((key.resource, key.package.0))
+            .or_insert(key);
+        match first.document == key.document {
+            true => Ok(()),
+            false => Err(format!(
+                "{} ({:?}) shows of {}:\n{}\nand somebody else:\n{}",
+                phone.name, key.dialog, self.resources[key.resource], key.document, first.document
+            )),
+        }
     }
 
     /// Every key of every phone has a living subscription, and shows what is so.
@@ -188,7 +211,7 @@ impl World {
                     ));
                 };
                 let truth = self.truth_of(key.resource);
-                if key.shown != Some(truth) && !self.is_doubtful(key.resource) {
+                if key.is_lamp() && key.shown != Some(truth) && !self.is_doubtful(key.resource) {
                     return Err(format!(
                         "{} shows {:?} for {resource}, and it is {truth:?}: {name:?}",
                         phone.name, key.shown

@@ -27,6 +27,8 @@ pub struct Mood {
 #[derive(Debug)]
 pub struct Key {
     pub resource: usize,
+    /// The event package, and the type of document that goes with it.
+    pub package: (&'static str, &'static str),
     pub dialog: Option<Dialog>,
     transaction: Option<Transaction>,
     /// When it acts next without being asked.
@@ -34,8 +36,17 @@ pub struct Key {
     expires: u64,
     /// What the lamp shows; `None` until the first NOTIFY.
     pub shown: Option<Lamp>,
+    /// The document that it shows, without what differs from watcher to watcher.
+    pub document: String,
     /// It does not want to watch any more.
     pub retired: bool,
+}
+
+impl Key {
+    /// Whether it shows calls, and not presence or messages.
+    pub fn is_lamp(&self) -> bool {
+        self.package.0 == "dialog"
+    }
 }
 
 /// What a phone knows of its dialog.
@@ -88,19 +99,24 @@ impl Phone {
         address: SocketAddr,
         contact: String,
         edge: Option<SocketAddr>,
-        resources: &[usize],
+        resources: &[(usize, (&'static str, &'static str))],
         expires: u64,
         first: Time,
     ) -> Self {
-        let keys = resources.iter().enumerate().map(|(index, &resource)| Key {
-            resource,
-            dialog: None,
-            transaction: None,
-            wakes: Some(first + Duration::from_millis(7 * index as u64)),
-            expires,
-            shown: None,
-            retired: false,
-        });
+        let keys = resources
+            .iter()
+            .enumerate()
+            .map(|(index, &(resource, package))| Key {
+                resource,
+                package,
+                document: String::new(),
+                dialog: None,
+                transaction: None,
+                wakes: Some(first + Duration::from_millis(7 * index as u64)),
+                expires,
+                shown: None,
+                retired: false,
+            });
         Phone {
             keys: keys.collect(),
             name,
@@ -198,6 +214,7 @@ impl Phone {
         let ends = self.keys[index].retired;
         let expires = if ends { 0 } else { self.keys[index].expires };
         let key = &mut self.keys[index];
+        let (package, accept) = key.package;
         let salt = random.next();
         let address = self.address;
         let dialog = key.dialog.get_or_insert_with(|| Dialog {
@@ -232,8 +249,8 @@ impl Phone {
         let bytes = format!(
             "SUBSCRIBE {target} SIP/2.0\r\n{vias}Max-Forwards: 70\r\n\
              From: <sip:{name}@example.com>;tag={}\r\nTo: <{uri}>{to_tag}\r\nCall-ID: {}\r\n\
-             CSeq: {cseq} SUBSCRIBE\r\nContact: <sip:{name}@{}>\r\nEvent: dialog\r\n\
-             Accept: application/dialog-info+xml\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n",
+             CSeq: {cseq} SUBSCRIBE\r\nContact: <sip:{name}@{}>\r\nEvent: {package}\r\n\
+             Accept: {accept}\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n",
             dialog.tag, dialog.call_id, self.contact,
         )
         .into_bytes();
@@ -371,15 +388,19 @@ impl Phone {
             .server_tag
             .get_or_insert(message.tag("From").unwrap_or_default().to_string());
         let document = Document::read(message)?;
-        if let Document::Dialog { version, .. } = document {
-            if let Some((_, before)) = dialog.newest
-                && version <= before
-            {
-                return Err(format!("{}: version {version} after {before}", self.name));
-            }
-            dialog.newest = Some((cseq, version));
+        let version = match document {
+            Document::Dialog { version, .. } => version,
+            // Other documents are numbered by their NOTIFYs only.
+            _ => cseq,
+        };
+        if let Some((_, before)) = dialog.newest
+            && version <= before
+        {
+            return Err(format!("{}: version {version} after {before}", self.name));
         }
+        dialog.newest = Some((cseq, version));
         key.shown = Some(document.lamp());
+        key.document = without_version(&message.text());
         let state = message.header("Subscription-State").unwrap_or_default();
         if state.starts_with("terminated") {
             key.dialog = None;
@@ -388,6 +409,18 @@ impl Phone {
             key.wakes = (!key.retired).then(|| now + random.millis(10, 2_000));
         }
         Ok(())
+    }
+}
+
+/// The document without its version, which counts the NOTIFYs of one watcher.
+fn without_version(text: &str) -> String {
+    const BEFORE: &str = "dialog-info\" version=\"";
+    match text.split_once(BEFORE) {
+        Some((before, after)) => {
+            let rest = after.split_once('"').map_or("", |(_, rest)| rest);
+            format!("{before}{rest}")
+        }
+        None => text.to_string(),
     }
 }
 
