@@ -18,6 +18,7 @@ pub mod params;
 pub mod quick;
 pub mod request;
 pub mod response;
+mod scan;
 pub mod uri;
 pub mod values;
 pub mod via;
