@@ -77,6 +77,7 @@ pub struct World {
     serial: u64,
     /// When the last mail from one shard to another arrives: mail keeps its order.
     mail_arrives: BTreeMap<(u16, u16), Time>,
+    lost_questions: BTreeSet<(String, u16)>,
     /// Changes how sources are spread over the shards' sockets.
     spread: u64,
     sbc: SocketAddr,
@@ -123,6 +124,7 @@ impl World {
             events: BTreeMap::new(),
             serial: 0,
             mail_arrives: BTreeMap::new(),
+            lost_questions: BTreeSet::new(),
             spread: random.next(),
             sbc: SocketAddr::from(([203, 0, 113, 9], 5060)),
             former: BTreeSet::new(),
@@ -329,8 +331,18 @@ impl World {
         Ok(())
     }
 
-    /// Mail takes its time, and keeps its order.
+    /// Mail takes its time, and keeps its order. A question for a state may be lost, once in a row.
     fn mail(&mut self, from: ShardId, to: ShardId, parcel: Parcel) {
+        if let Parcel::Mail(Mail::Watch { resource, shard }) = &parcel
+            && self.next_action.is_some()
+        {
+            let question = (resource.to_string(), shard.0);
+            if !self.lost_questions.remove(&question) && self.random.per_mille(100) {
+                self.trace.note(self.now, format!("lost on its way to {to:?}: {parcel:?}"));
+                self.lost_questions.insert(question);
+                return;
+            }
+        }
         let when = self.now + self.random.millis(0, MAIL_MS);
         let last = self.mail_arrives.entry((from.0, to.0)).or_default();
         let when = when.max(*last);
