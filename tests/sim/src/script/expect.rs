@@ -1,8 +1,8 @@
 //! `< NOTIFY active early`: compares what a phone has got with what the scenario expects.
 
 use super::language::{Compare, Line, Word};
-use super::send::{fill_lines, fill_words};
 use super::stage::{Arrival, Stage, show};
+use super::variables::{fill_lines, fill_words};
 use crate::lamp::{Document, Lamp};
 use crate::message::{Message, parameter};
 

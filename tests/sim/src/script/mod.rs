@@ -6,12 +6,14 @@
 
 mod bodies;
 mod digest;
+mod draft;
 mod expect;
 mod hints;
 pub mod language;
 mod send;
 pub mod settings;
 mod stage;
+mod variables;
 
 use language::{Action, Case, Step};
 use stage::Stage;

@@ -338,7 +338,8 @@ impl World {
         {
             let question = (resource.to_string(), shard.0);
             if !self.lost_questions.remove(&question) && self.random.per_mille(100) {
-                self.trace.note(self.now, format!("lost on its way to {to:?}: {parcel:?}"));
+                self.trace
+                    .note(self.now, format!("lost on its way to {to:?}: {parcel:?}"));
                 self.lost_questions.insert(question);
                 return;
             }
