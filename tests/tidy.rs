@@ -113,6 +113,15 @@ fn every_limit_limits_something_and_every_metric_is_set() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+#[test]
+fn every_dependency_has_its_reason() {
+    let found = documents::dependencies(
+        &read("Cargo.toml"),
+        &read("docs/decisions/0003-dependencies.md"),
+    );
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// Fails never: a long file or function tells its reader something, and only a reader can judge what.
 #[test]
 fn long_files_and_functions_are_listed() {

@@ -100,6 +100,29 @@ pub fn named_paths(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec
     findings
 }
 
+/// Each dependency of the manifest stands in the record of dependencies.
+pub fn dependencies(manifest: &str, record: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut in_dependencies = false;
+    for (number, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            in_dependencies = line.ends_with("dependencies]");
+            continue;
+        }
+        let Some((name, value)) = line.split_once(" = ").filter(|_| in_dependencies) else {
+            continue;
+        };
+        let is_ours = value.contains("path = ");
+        if !is_ours && crate::text::words(record, name).next().is_none() {
+            findings.push(Finding {
+                line: number + 1,
+                message: format!("`{name}` has no line in the record of dependencies"),
+            });
+        }
+    }
+    findings
+}
+
 /// The words of a span that begin with a name of the first level, as far as they are one path.
 fn repository_path(span: &str) -> Option<&str> {
     let path = span.split(':').next().unwrap_or(span);
@@ -159,6 +182,17 @@ mod examples {
             "rk/list and /etc/lampfield"
         );
         assert!(foreign_paths("README.md", fine).is_empty());
+    }
+
+    #[test]
+    fn a_dependency_without_a_reason_is_found() {
+        let manifest = "[package]\nname = \"x\"\n[dependencies]\nbytes = \"1\"\nour = { path = \"a\" }\n\
+                        [dev-dependencies]\nrand = \"1\"\n";
+        let found = dependencies(manifest, "| bytes | bodies |");
+        assert_eq!(
+            found.iter().map(|finding| finding.line).collect::<Vec<_>>(),
+            [7]
+        );
     }
 
     #[test]

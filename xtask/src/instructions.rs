@@ -10,9 +10,6 @@ use crate::run;
 /// How far a count may be from the one that is kept, in percent.
 const TOLERANCE: f64 = 3.0;
 
-/// Runs of a body in the shorter of two measurements; the longer one has twice as many, and start-up cancels out.
-const RUNS: u64 = 20_000;
-
 const KEPT: &str = "benches/instructions.toml";
 
 /// Criterion's benches, then the counts.
@@ -51,10 +48,17 @@ fn measure() -> Result<BTreeMap<String, f64>, String> {
         .map_err(|error| format!("{program}: {error}"))?;
     let list = String::from_utf8(list.stdout).map_err(|error| error.to_string())?;
     let mut counts = BTreeMap::new();
-    for name in list.lines() {
-        let once = callgrind(program, name, RUNS)?;
-        let twice = callgrind(program, name, RUNS * 2)?;
-        counts.insert(name.to_owned(), (twice - once) as f64 / RUNS as f64);
+    // A line is a number of runs and the name of a body. Twice as many runs, less as many: start-up cancels out.
+    for line in list.lines() {
+        let (runs, name) = line
+            .split_once(' ')
+            .ok_or_else(|| format!("not understood: {line}"))?;
+        let runs: u64 = runs
+            .parse()
+            .map_err(|_| format!("not understood: {line}"))?;
+        let once = callgrind(program, name, runs)?;
+        let twice = callgrind(program, name, runs * 2)?;
+        counts.insert(name.to_owned(), (twice - once) as f64 / runs as f64);
     }
     if counts.is_empty() {
         return Err("the instruction bench lists no bodies".to_owned());
