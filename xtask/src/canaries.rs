@@ -198,6 +198,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_canary_still_finds_its_place_in_the_tree() {
+        let canaries = read(&run::root().join(FOLDER)).unwrap_or_else(|error| panic!("{error}"));
+        for canary in canaries {
+            let source =
+                fs::read_to_string(run::root().join(&canary.file)).expect("the file of a canary");
+            let count = source.matches(&canary.wanted).count();
+            assert_eq!(count, 1, "{}: its lines in {}", canary.name, canary.file);
+            assert_ne!(canary.wanted, canary.planted, "{}", canary.name);
+        }
+    }
+
+    #[test]
     fn a_canary_is_read_with_its_indentation() {
         let text = "# why\nfile src/a.rs\n-     one();\n-     two();\n+     one();\n";
         let canary = parse("x", text).unwrap_or_else(|error| panic!("{error}"));
