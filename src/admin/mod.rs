@@ -13,6 +13,7 @@ mod model;
 mod openapi;
 mod pages;
 mod problem;
+mod reload;
 mod routes;
 mod status;
 mod subscriptions;
@@ -20,12 +21,15 @@ mod token;
 
 use core::net::SocketAddr;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
+
+use tokio::sync::mpsc;
 
 pub use ask::{AskError, Post, Shards};
 pub use events::steer_reports;
+pub use reload::{NotReloaded, Reloaded, Wish, wishes};
 
 use crate::hint::ResourceKey;
 use crate::policy::{Domains, NotFound};
@@ -38,13 +42,20 @@ pub struct Admin(Arc<State>);
 /// Behind [`Admin`].
 pub struct State {
     pub shards: Shards,
-    pub domains: Arc<Domains>,
+    changeable: RwLock<Arc<Changeable>>,
+    /// To whoever reads the configuration again.
+    wishes: mpsc::Sender<Wish>,
     /// The SIP listeners, with the ports that they really have.
     pub listeners: Vec<SocketAddr>,
-    /// What requests must bring; none: nothing.
-    pub token: Option<String>,
     pub started: Instant,
     ready: AtomicBool,
+}
+
+/// What a new configuration replaces. A request keeps what it began with.
+pub struct Changeable {
+    pub domains: Domains,
+    /// What requests must bring; none: nothing.
+    pub token: Option<String>,
 }
 
 impl core::ops::Deref for Admin {
@@ -58,18 +69,30 @@ impl Admin {
     /// Ready from the start.
     pub fn new(
         shards: Shards,
-        domains: Arc<Domains>,
+        changeable: Changeable,
         listeners: Vec<SocketAddr>,
-        token: Option<String>,
+        wishes: mpsc::Sender<Wish>,
     ) -> Self {
         Admin(Arc::new(State {
             shards,
-            domains,
+            changeable: RwLock::new(Arc::new(changeable)),
+            wishes,
             listeners,
-            token,
             started: Instant::now(),
             ready: AtomicBool::new(true),
         }))
+    }
+
+    /// What holds now.
+    fn changeable(&self) -> Arc<Changeable> {
+        let changeable = self.changeable.read();
+        Arc::clone(&changeable.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on this holds.
+    pub fn change(&self, changeable: Changeable) {
+        let standing = self.changeable.write();
+        *standing.unwrap_or_else(PoisonError::into_inner) = Arc::new(changeable);
     }
 
     /// Whether new work is taken.
@@ -85,7 +108,7 @@ impl Admin {
 
     /// The resource that a name means: `1001`, `1001@example.com`, `sip:1001@example.com`.
     fn resource(&self, name: &str) -> Result<ResourceKey, Problem> {
-        self.domains.named(name).map_or_else(
+        self.changeable().domains.named(name).map_or_else(
             |error| {
                 Err(Problem::not_found(match error {
                     NotFound::UnknownHost => format!("resource: `{name}` is of no domain of ours"),

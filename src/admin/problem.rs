@@ -114,10 +114,27 @@ impl Problem {
         Problem::new(status, "unavailable", "Not available now", detail)
     }
 
-    /// Not in this version.
-    pub fn not_implemented(detail: impl Into<String>) -> Self {
-        let status = StatusCode::NOT_IMPLEMENTED;
-        Problem::new(status, "not-implemented", "Not in this version", detail)
+    /// The new configuration needs more than a reload.
+    pub fn not_reloadable(detail: impl Into<String>) -> Self {
+        let title = "The configuration cannot be reloaded";
+        Problem::new(StatusCode::CONFLICT, "not-reloadable", title, detail)
+    }
+
+    /// The new configuration has mistakes.
+    pub fn wrong_configuration(detail: impl Into<String>) -> Self {
+        let title = "The configuration is wrong, and the one before holds";
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Problem::new(status, "wrong-configuration", title, detail)
+    }
+
+    /// The request comes from a page in somebody's browser.
+    pub fn web_page() -> Self {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "web-page",
+            "Not for web pages",
+            "a request with an Origin header cannot ask for this",
+        )
     }
 
     /// A member of its own.

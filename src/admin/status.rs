@@ -54,11 +54,6 @@ pub async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Problem>
     }
 }
 
-/// There is no reload yet.
-pub async fn reload() -> Problem {
-    Problem::not_implemented("a new configuration needs a restart in this version")
-}
-
 /// Every counter and gauge of every shard, as Prometheus reads them.
 pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
     let text = super::metrics::text(&figures(&admin).await?);

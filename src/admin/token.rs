@@ -14,7 +14,7 @@ use crate::admin::routes::OPEN;
 /// Lets a request through, or answers 401.
 pub async fn demand(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let open = OPEN.contains(&request.uri().path());
-    match &admin.token {
+    match &admin.changeable().token {
         Some(token) if !open && !carries(request.headers(), token) => {
             Problem::unauthorized().into_response()
         }

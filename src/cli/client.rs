@@ -74,6 +74,16 @@ impl Client {
         Ok(response.body_mut().read_json()?)
     }
 
+    /// Asks for something that needs no more words.
+    pub fn post(&self, path: &str) -> Result<Value, Failure> {
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = self.judge(request.send_empty())?;
+        Ok(response.body_mut().read_json()?)
+    }
+
     fn open(&self, path: &str) -> Result<Response<Body>, Failure> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
@@ -101,6 +111,8 @@ impl Client {
         };
         let title = text("title").unwrap_or_else(|| status.to_string());
         Err(match text("detail") {
+            // Mistakes of a file come with their lines, to be read as they stand.
+            Some(detail) if detail.contains('\n') => Failure(format!("{title}:\n{detail}")),
             Some(detail) => Failure(format!("{title}: {detail}")),
             None => Failure(title),
         })

@@ -2,6 +2,7 @@
 //! 0: done. 1: failed, the reason is on standard error. 2: the command line itself is wrong.
 
 mod client;
+mod reload;
 mod serve;
 mod set;
 mod show;
@@ -37,6 +38,11 @@ enum Command {
     Check {
         /// The file
         file: PathBuf,
+    },
+    /// Have a running server read its configuration again; nothing is touched where something is wrong
+    Reload {
+        #[command(flatten)]
+        server: ServerArguments,
     },
     /// Show what a running server knows
     #[command(subcommand)]
@@ -166,6 +172,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(_) => unreachable!("it has been served"),
         Command::Check { file } => check(&file),
+        Command::Reload { server } => reload::reload(&Client::new(&server)?),
         Command::Version => print(concat!("lampfield ", env!("CARGO_PKG_VERSION"))),
         Command::Show(Show::Subscriptions { like, json, server }) => {
             show::subscriptions(&Client::new(&server)?, like.as_deref(), json)

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::ServeArguments;
 use crate::config::{self, Config, DEFAULT_ADMIN, Flags};
-use crate::server::{How, Server, Started};
+use crate::server::{How, Origin, Server, SetLog, Started};
 
 /// Serves until it is told to stop.
 pub fn serve(arguments: &ServeArguments) -> ExitCode {
@@ -16,8 +16,12 @@ pub fn serve(arguments: &ServeArguments) -> ExitCode {
         Ok(config) => config,
         Err(error) => return failed(&error),
     };
-    start_log(&config);
-    let server = match Server::start(&config) {
+    let origin = Origin {
+        file: arguments.config.clone(),
+        flags: flags(arguments),
+        set_log: start_log(&config),
+    };
+    let server = match Server::start(config, origin) {
         Ok(server) => server,
         Err(error) => return failed(&error),
     };
@@ -50,14 +54,21 @@ fn flags(arguments: &ServeArguments) -> Flags {
     }
 }
 
-fn start_log(config: &Config) {
+/// Gives back how to put another filter in place.
+fn start_log(config: &Config) -> SetLog {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        .init();
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    Box::new(move |filter| {
+        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    })
 }
 
 /// How this program was called, so that the lines to try can be copied.

@@ -95,6 +95,8 @@ pub const LIST_ROWS_PER_PAGE: usize = 1_000;
 pub const LIST_LOOKS_PER_PAGE: usize = 4_096;
 /// Subscriptions that are looked at each time the figures are read: a millisecond or two of the shard's time.
 pub const AUDIT_LOOKS: usize = 16_384;
+/// Outcome: 503 in HTTP. Reloads that wait for the one before.
+pub const RELOADS_WAITING: usize = 8;
 /// Outcome: 503 in HTTP. Questions of the control thread that wait for their answers.
 pub const CONTROL_REQUESTS_OPEN: usize = 1_024;
 

@@ -23,7 +23,7 @@ mod tests;
 mod who;
 
 #[cfg(feature = "server")]
-pub use file::{LoadError, load};
+pub use file::{LoadError, load, parse};
 #[cfg(feature = "server")]
 pub use problem::{Problem, Problems};
 #[cfg(feature = "server")]

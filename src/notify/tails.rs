@@ -30,6 +30,11 @@ impl Tails {
         }
     }
 
+    /// Forgets all of them: they would be rendered in another way now.
+    pub fn forget(&mut self) {
+        self.entries.fill(None);
+    }
+
     /// The tail of `key`, rendered if it is not there.
     pub fn tail(&mut self, key: TailKey, render: impl FnOnce() -> Bytes) -> &Bytes {
         let spread = key.identity.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -66,6 +71,21 @@ mod tests {
             });
         }
         assert_eq!(renderings, 2);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_rendered_again() {
+        let mut tails = Tails::new(8);
+        let key = TailKey {
+            identity: 1,
+            version: 1,
+            package: 0,
+            content_type: 0,
+            profile: 0,
+        };
+        assert_eq!(tails.tail(key, || Bytes::from_static(b"old")), "old");
+        tails.forget();
+        assert_eq!(tails.tail(key, || Bytes::from_static(b"new")), "new");
     }
 
     #[test]

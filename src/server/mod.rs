@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!  start   probe the kernel - secrets - sockets - shards, one thread each - admin port
+//!  reload  read again - refused whole, or: shards adopt - admin side - log
 //!  stop    not ready - subscriptions are told - admin port closes - rings are emptied - threads end
 //! ```
 
+mod changes;
 mod listen;
+mod reload;
 mod run;
 mod secrets;
 
@@ -17,6 +20,7 @@ use std::thread;
 
 use tokio::runtime::Runtime;
 
+pub use reload::{Origin, SetLog};
 pub use run::How;
 
 use crate::config::limits;
@@ -24,7 +28,7 @@ use crate::config::{Config, Pin};
 use crate::partition::{Secrets, ShardId};
 use crate::policy::{Fault, Policy};
 use crate::shard::Shard;
-use crate::shard::settings::Settings;
+use crate::shard::settings::{Rules, Settings};
 use crate::uring::drive::{Plan, ShardThread};
 use crate::uring::pin::PinError;
 use crate::uring::post::Control;
@@ -78,6 +82,8 @@ pub struct Server {
     control: Control,
     secrets: Secrets,
     policy: Arc<Policy>,
+    config: Config,
+    origin: Origin,
     admin_listener: std::net::TcpListener,
     runtime: Runtime,
     started: Started,
@@ -99,8 +105,8 @@ pub struct Started {
 }
 
 impl Server {
-    /// Starts; once this returns, SIP is served.
-    pub fn start(config: &Config) -> Result<Server, StartError> {
+    /// Starts; once this returns, SIP is served. `origin`: where a reload reads a new configuration.
+    pub fn start(config: Config, origin: Origin) -> Result<Server, StartError> {
         probe::probe().map_err(StartError::Kernel)?;
         let secrets = secrets::load(config.data_dir.as_deref()).map_err(StartError::Secrets)?;
         let policy = Policy::new(&config.policy, &secrets, None).map_err(StartError::Policy)?;
@@ -109,7 +115,7 @@ impl Server {
         let cpus = plan_cpus(&config.pin, shards)?;
         let admin_listener = open_admin(config.admin.address)?;
         let admin = admin_listener.local_addr().map_err(StartError::Thread)?;
-        let opened = listen::open(config, shards).map_err(StartError::Listen)?;
+        let opened = listen::open(&config, shards).map_err(StartError::Listen)?;
         let started = Started {
             shards,
             listeners: opened.addresses(),
@@ -123,12 +129,14 @@ impl Server {
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
-        let (threads, control) = start_shards(config, &secrets, &policy, opened, &cpus)?;
+        let (threads, control) = start_shards(&config, &secrets, &policy, opened, &cpus)?;
         Ok(Server {
             threads,
             control,
             secrets,
             policy,
+            config,
+            origin,
             admin_listener,
             runtime,
             started,
@@ -188,12 +196,7 @@ fn start_shards(
             opened.listeners.clone(),
             Arc::clone(policy),
         );
-        settings
-            .subscribe_expiry
-            .clone_from(&config.subscribe_expiry);
-        settings.publish_expiry = config.publish_expiry;
-        settings.on_timeout = config.on_timeout;
-        settings.render = config.render;
+        settings.rules = rules_of(config, policy);
         settings.compose = config.compose.clone();
         settings.in_flight_max = listen::answers_max(&listeners);
         let plan = Plan {
@@ -211,6 +214,17 @@ fn start_shards(
         }
     }
     Ok((threads, control))
+}
+
+/// What of a configuration the shards can take while they run.
+fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
+    Rules {
+        policy: Arc::clone(policy),
+        subscribe_expiry: config.subscribe_expiry.clone(),
+        publish_expiry: config.publish_expiry,
+        on_timeout: config.on_timeout,
+        render: config.render,
+    }
 }
 
 /// Each ring is emptied to its last completion before its thread ends.

@@ -1,14 +1,14 @@
 //! The control thread while the server runs, and the way to its end.
 
 use core::time::Duration;
-use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::reload::Reloader;
 use super::{Server, stop_threads};
-use crate::admin::{self, Admin, Shards};
+use crate::admin::{self, Admin, Changeable, Shards};
 use crate::partition::{Owners, ShardId};
 use crate::shard::control::{Answer, Ask};
 use crate::uring::drive::ShardThread;
@@ -41,6 +41,8 @@ pub fn run(server: Server) -> How {
         control,
         secrets,
         policy,
+        config,
+        origin,
         admin_listener,
         runtime,
         started,
@@ -51,17 +53,30 @@ pub fn run(server: Server) -> How {
     let posting = handles.clone();
     let shards = Shards::new(
         Owners::new(control.shards()),
-        secrets,
+        secrets.clone(),
         Box::new(move |shard, mail| posting[usize::from(shard.0)].send(mail)),
     );
+    let (wish, wishes) = admin::wishes();
     let admin = Admin::new(
         shards.clone(),
-        Arc::new(policy.domains().clone()),
+        Changeable {
+            domains: policy.domains().clone(),
+            token: started.token,
+        },
         started.listeners,
-        started.token,
+        wish,
     );
+    let reloader = Reloader {
+        origin,
+        secrets,
+        config,
+        policy,
+        shards: shards.clone(),
+        admin: admin.clone(),
+        incomplete: false,
+    };
     let how = runtime.block_on(async move {
-        let mut signals = match Signals::new() {
+        let (mut signals, hang_up) = match receive_signals() {
             Ok(signals) => signals,
             Err(error) => {
                 tracing::error!(%error, "no signals can be received");
@@ -72,6 +87,7 @@ pub fn run(server: Server) -> How {
         let serving = serve_admin(admin_listener, admin.clone(), stopped);
         tokio::spawn(admin::steer_reports(shards.clone()));
         let (control_back, pump) = pump_mail(control, shards.clone());
+        let reloading = tokio::spawn(reloader.serve(wishes, hang_up));
 
         if !signals.end_or_failure(&threads).await {
             tracing::error!("the thread of a shard has ended by itself");
@@ -79,6 +95,7 @@ pub fn run(server: Server) -> How {
         }
         tracing::info!("stopping: subscriptions are told");
         admin.retire();
+        reloading.abort();
         let stop = stop(&shards, stop_admin, serving, control_back, pump, threads);
         tokio::select! {
             () = stop => How::Asked,
@@ -167,32 +184,27 @@ async fn stop(
     }
 }
 
-/// The signals that mean something.
+/// The signals that end the server.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+}
+
+/// All signals that mean something: those that end the server, and the one that asks for a reload.
+fn receive_signals() -> std::io::Result<(Signals, Signal)> {
+    let signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    Ok((signals, signal(SignalKind::hangup())?))
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
     /// Waits until somebody wants the server to end.
     async fn end(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::warn!(
-                    "a new configuration needs a restart in this version; everything goes on as it was"
-                ),
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 

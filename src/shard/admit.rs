@@ -22,7 +22,7 @@ impl Shard {
             .settings
             .watcher_of(request)
             .ok_or(Refused::because(400, "Malformed From"))?;
-        let policy = &self.settings.policy;
+        let policy = &self.settings.rules.policy;
         let asked = self
             .settings
             .asked(request, flow, &from, self.wall.unix_seconds(now))

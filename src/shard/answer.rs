@@ -265,6 +265,7 @@ impl Voice<'_> {
             .secrets
             .hash(&[request.call_id, request.via.branch.unwrap_or(&[])]) as u32;
         self.settings
+            .rules
             .policy
             .write_challenges(&asked, stale, salt, |bytes| writer.put(bytes));
     }

@@ -9,6 +9,7 @@ use super::control::{
 use super::effects::Effects;
 use super::filter::{SubscriptionFilter, SubscriptionView};
 use super::mail::Mail;
+use super::settings::Rules;
 use crate::config::limits;
 use crate::sip::{NameAddr, Uri};
 use crate::state::Refused;
@@ -58,6 +59,12 @@ impl Shard {
             }
             Ask::ReportChanges(report) => {
                 self.report_changes = report;
+                Answer::Done
+            }
+            Ask::Adopt(rules) => {
+                self.settings.rules = Rules::clone(&rules);
+                // They were rendered as the rules before demanded.
+                self.tails.forget();
                 Answer::Done
             }
             Ask::Drain { within } => return self.begin_drain(now, request.id, within),

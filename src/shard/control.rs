@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::hint::{HintUpdate, Order, ResourceKey, Snapshot};
 use crate::shard::effects::ShardId;
 use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
+use crate::shard::settings::Rules;
 pub use crate::state::{ResourceRow, SourceRow};
 use crate::stats::{Gauges, Stats};
 
@@ -54,6 +55,9 @@ pub enum Ask {
     ReadFigures,
     /// From now on mail a [`Changed`] to the control thread for every change of a resource, or stop it: [`Answer::Done`].
     ReportChanges(bool),
+    /// From now on these rules hold in place of those before. What subscriptions and publications were granted
+    /// stays theirs: [`Answer::Done`].
+    Adopt(Arc<Rules>),
     /// Accept no new request; end every subscription with `terminated;reason=deactivated`, paced so that
     /// all have been sent within the given time: [`Answer::Drained`], once, at the end.
     Drain { within: Duration },

@@ -201,7 +201,7 @@ impl Shard {
         };
         let (tails, stats, settings) = (&mut self.tails, &mut self.stats, &self.settings);
         notice::write(&notice, self.arena.buffer(slot), |room| {
-            let (profile, options) = settings.render.within(room);
+            let (profile, options) = settings.rules.render.within(room);
             let key = TailKey {
                 identity: copy.identity,
                 version: snapshot.version(package.aspect),

@@ -29,7 +29,7 @@ impl Settings {
     /// where it does not say who it is.
     pub(super) fn phone_partition(&self, request: &Request<'_>) -> Partition {
         match self.watcher_of(request) {
-            Some(watcher) if !self.policy.is_shared(&watcher) => {
+            Some(watcher) if !self.rules.policy.is_shared(&watcher) => {
                 self.secrets.phone(watcher.as_bytes())
             }
             Some(_) | None => self.secrets.phone(request.call_id),
@@ -38,12 +38,13 @@ impl Settings {
 
     /// The address-of-record in From.
     pub(super) fn watcher_of(&self, request: &Request<'_>) -> Option<Key> {
-        self.policy.sender(&request.from).ok()
+        self.rules.policy.sender(&request.from).ok()
     }
 
     /// The resource that a Request-URI names.
     pub(super) fn resource_of(&self, request: &Request<'_>) -> Result<Key, Refused> {
-        self.policy
+        self.rules
+            .policy
             .resource(&request.target)
             .map_err(|_| Refused::plain(404))
     }

@@ -161,7 +161,7 @@ impl Shard {
             // Its phone was heard after all, and waits for a newer NOTIFY.
             return;
         }
-        match self.settings.on_timeout {
+        match self.settings.rules.on_timeout {
             OnTimeout::Remove => self.end_failed(index, Counter::SubscriptionNotifyTimeout, out),
             OnTimeout::Park => {
                 subscription.owed = Owed::Change;

@@ -31,7 +31,7 @@ impl Shard {
         let package = published_package(request).ok_or(Refused::with(489, With::Packages))?;
         let condition = condition(request)?;
         let asked = asked_seconds(request).map_err(refusal)?;
-        let grant = self.settings.publish_expiry.grant(asked);
+        let grant = self.settings.rules.publish_expiry.grant(asked);
         let seconds = grant.map_err(|min| Refused::with(423, With::MinExpires(min)))?;
         if self.drain.is_some() {
             return Err(self.busy(request, flow));

@@ -22,17 +22,44 @@ pub struct Settings {
     pub listeners: Vec<Local>,
     /// The same listeners, as the next hop is decided with them.
     pub addresses: Vec<Listener>,
+    pub rules: Rules,
+    pub compose: state::Settings,
+    /// At most so many subscriptions on this shard.
+    pub subscriptions_max: usize,
+    /// At most so many NOTIFYs on their way at once: what the receive buffers take of their answers.
+    pub in_flight_max: usize,
+}
+
+/// What may be replaced while the shard runs: it holds for every request, NOTIFY and timeout from then on, and
+/// takes nothing back that was granted before.
+#[derive(Clone)]
+pub struct Rules {
     pub policy: Arc<Policy>,
     /// Of subscriptions, by the number of the package.
     pub subscribe_expiry: Vec<Expiry>,
     pub publish_expiry: Expiry,
     pub on_timeout: OnTimeout,
     pub render: RenderOptions,
-    pub compose: state::Settings,
-    /// At most so many subscriptions on this shard.
-    pub subscriptions_max: usize,
-    /// At most so many NOTIFYs on their way at once: what the receive buffers take of their answers.
-    pub in_flight_max: usize,
+}
+
+impl Rules {
+    /// The defaults, with this policy.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Rules {
+            policy,
+            subscribe_expiry: Expiry::of_packages(),
+            publish_expiry: Expiry::of_publications(),
+            on_timeout: OnTimeout::default(),
+            render: RenderOptions::default(),
+        }
+    }
+}
+
+/// Mail is shown in logs, and the policy knows what must not be.
+impl core::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
 }
 
 /// What is granted where a request asks for less, nothing or more.
@@ -149,11 +176,7 @@ impl Settings {
             seed,
             listeners: addresses.iter().cloned().map(Local::new).collect(),
             addresses,
-            policy,
-            subscribe_expiry: Expiry::of_packages(),
-            publish_expiry: Expiry::of_publications(),
-            on_timeout: OnTimeout::default(),
-            render: RenderOptions::default(),
+            rules: Rules::new(policy),
             compose: state::Settings::default(),
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
             in_flight_max: limits::IN_FLIGHT_MAX,

@@ -102,7 +102,7 @@ impl Shard {
             .subscriptions(identity.number() as u64);
         let is_shared = || {
             let watcher = self.settings.watcher_of(request);
-            watcher.is_some_and(|watcher| self.settings.policy.is_shared(&watcher))
+            watcher.is_some_and(|watcher| self.settings.rules.policy.is_shared(&watcher))
         };
         count >= limits::SUBSCRIPTIONS_PER_PHONE && !is_shared()
     }
@@ -194,9 +194,7 @@ impl Shard {
         let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
         let subscription = &self.subscriptions[index];
         // Who has proved who they are and is another one than before has no business in this dialog.
-        if identity.name().is_some()
-            && identity.number() as u64 != self.subscriptions.identity(index)
-        {
+        if identity.name().is_some() && !self.is_watcher(index, &identity, request, flow) {
             self.stats.record(Counter::ForbiddenSubscribe);
             return Err(Refused::plain(403));
         }
@@ -217,6 +215,28 @@ impl Shard {
             self.subscriptions[index].tag(index),
             seconds,
         ))
+    }
+
+    /// Whether the identity is the one that subscribed. Who subscribed when nobody was asked for a proof may have to
+    /// bring one now: it is the same one if its claim still is what it was.
+    fn is_watcher(
+        &self,
+        index: u32,
+        identity: &Identity,
+        request: &Request<'_>,
+        flow: &Flow,
+    ) -> bool {
+        let standing = self.subscriptions.identity(index);
+        let claimed = || {
+            let from = self.settings.watcher_of(request)?;
+            Some(Identity::claimed(
+                &from,
+                flow.peer.ip(),
+                &self.settings.secrets,
+            ))
+        };
+        identity.number() as u64 == standing
+            || claimed().is_some_and(|claimed| claimed.number() as u64 == standing)
     }
 
     fn renew(&mut self, now: Time, index: u32, seconds: u32, wanted: &Wanted<'_>, cseq: u32) {
@@ -318,7 +338,7 @@ impl Shard {
             route,
             contact: *contact,
             vias: request.message.values(Name::Via).take(2).count(),
-            nat: self.settings.policy.nat(gate),
+            nat: self.settings.rules.policy.nat(gate),
         };
         let own = Own {
             listeners: &self.settings.addresses,
@@ -333,24 +353,26 @@ impl Shard {
     }
 
     fn granted(&self, wanted: &Wanted<'_>) -> Result<u32, Refused> {
-        let expiry = &self.settings.subscribe_expiry[usize::from(wanted.package.id.0)];
+        let expiry = &self.settings.rules.subscribe_expiry[usize::from(wanted.package.id.0)];
         expiry
             .grant(wanted.seconds)
             .map_err(|min| Refused::with(423, With::MinExpires(min)))
     }
 
+    /// The resource of a subscription; None: it was of a domain that is none of ours any more.
     fn watched_key(&self, copy: u32) -> Option<Key> {
-        self.settings
-            .policy
-            .domains()
-            .named(&self.copies.copy(copy).resource)
-            .ok()
+        let resource = &self.copies.copy(copy).resource;
+        let domains = self.settings.rules.policy.domains();
+        let (_, domain) = resource.rsplit_once('@')?;
+        let key = domains.named(resource).ok()?;
+        (key.domain() == domain.as_bytes()).then_some(key)
     }
 
     /// No room. A 503 through a proxy would take the whole server out of its rotation.
     pub(super) fn busy(&mut self, request: &Request<'_>, flow: &Flow) -> Refused {
         let vias = request.message.values(Name::Via);
-        let behind_edge = vias.take(2).count() > 1 || self.settings.policy.is_edge(flow.peer.ip());
+        let behind_edge =
+            vias.take(2).count() > 1 || self.settings.rules.policy.is_edge(flow.peer.ip());
         let seconds = 5 + self.rng.below(26) as u32;
         Refused::with(
             if behind_edge { 500 } else { 503 },

@@ -176,7 +176,7 @@ fn what_cannot_be_understood_is_refused_with_its_place() {
         ("GET", "/v1/hints?limit=0", "", 400, "limit"),
         ("GET", "/v1/hints?cursor=x", "", 400, "cursor"),
         ("GET", "/v1/subscriptions?likes=x", "", 400, "likes"),
-        ("POST", "/v1/reload", "", 501, "restart"),
+        ("POST", "/v1/reload", "", 409, "without --config"),
     ] {
         let (answered, problem) = send(&server, method, path, body);
         assert_eq!(answered, status, "{method} {path} {body}: {problem}");

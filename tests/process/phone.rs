@@ -9,6 +9,8 @@ pub struct Phone {
     socket: UdpSocket,
     server: SocketAddr,
     name: String,
+    /// Of its conversations, so that two phones of one name are told apart.
+    tag: String,
 }
 
 /// One message from the server.
@@ -18,6 +20,11 @@ pub struct Received(pub String);
 impl Phone {
     /// On a port of its own.
     pub fn new(server: SocketAddr, name: &str) -> Phone {
+        Phone::named(server, name, name)
+    }
+
+    /// One of several phones of that name.
+    pub fn named(server: SocketAddr, name: &str, tag: &str) -> Phone {
         let any = SocketAddr::new(server.ip(), 0);
         let socket = UdpSocket::bind(any).expect("a port");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -25,6 +32,7 @@ impl Phone {
             socket,
             server,
             name: name.to_owned(),
+            tag: tag.to_owned(),
         }
     }
 
@@ -47,14 +55,14 @@ impl Phone {
 
     fn request(&self, method: &str, user: &str, cseq: u32, fields: &str, body: &str) {
         let own = self.socket.local_addr().expect("an address");
-        let (name, server) = (&self.name, self.server);
+        let (name, tag, server) = (&self.name, &self.tag, self.server);
         let head = [
             &format!("{method} sip:{user}@{server} SIP/2.0"),
-            &format!("Via: SIP/2.0/UDP {own};branch=z9hG4bK-{method}-{name}-{user}-{cseq};rport"),
+            &format!("Via: SIP/2.0/UDP {own};branch=z9hG4bK-{method}-{tag}-{user}-{cseq};rport"),
             "Max-Forwards: 70",
-            &format!("From: <sip:{name}@{server}>;tag={name}-{user}"),
+            &format!("From: <sip:{name}@{server}>;tag={tag}-{user}"),
             &format!("To: <sip:{user}@{server}>"),
-            &format!("Call-ID: {method}-{name}-{user}@{own}"),
+            &format!("Call-ID: {method}-{tag}-{user}@{own}"),
             &format!("CSeq: {cseq} {method}"),
             &format!("Contact: <sip:{name}@{own}>"),
             &format!("Content-Length: {}", body.len()),
@@ -88,6 +96,16 @@ impl Phone {
         received
     }
 
+    /// The next answer; NOTIFYs that come before are answered and passed over.
+    pub fn answered(&self) -> Received {
+        loop {
+            let received = self.receive();
+            if received.0.starts_with("SIP/2.0 ") {
+                return received;
+            }
+        }
+    }
+
     /// The next NOTIFY for which this holds; whatever comes before is answered and passed over.
     pub fn notified(&self, wanted: impl Fn(&Received) -> bool) -> Received {
         loop {
@@ -107,8 +125,32 @@ impl Received {
         line.unwrap_or("").trim()
     }
 
+    /// The header field that answers this challenge of the realm `here`, with its line end.
+    pub fn credentials(&self, user: &str, password: &str, method: &str) -> String {
+        let demand = self.header("WWW-Authenticate");
+        let nonce = demand
+            .split("nonce=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let nonce = nonce.expect("a nonce");
+        let secret = sha256(&format!("{user}:here:{password}"));
+        let request = sha256(&format!("{method}:sip:1001@here"));
+        let response = sha256(&format!("{secret}:{nonce}:00000001:c:auth:{request}"));
+        format!(
+            "Authorization: Digest username=\"{user}\", realm=\"here\", nonce=\"{nonce}\", \
+             uri=\"sip:1001@here\", response=\"{response}\", algorithm=SHA-256, qop=auth, \
+             nc=00000001, cnonce=\"c\"\r\n"
+        )
+    }
+
     /// Whether the text stands in it.
     pub fn has(&self, text: &str) -> bool {
         self.0.contains(text)
     }
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(text.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -34,7 +35,13 @@ pub struct Server {
     pub sip: Vec<SocketAddr>,
     pub admin: SocketAddr,
     pub banner: String,
-    log: Option<thread::JoinHandle<String>>,
+    log: Mutex<Log>,
+}
+
+/// What it says on standard error: the lines that were looked at, and those to come.
+struct Log {
+    seen: String,
+    lines: Receiver<String>,
 }
 
 impl Server {
@@ -53,19 +60,17 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let stderr = child.stderr.take().expect("piped");
-        let log = thread::spawn(move || {
-            let mut text = String::new();
-            let _ = BufReader::new(stderr).read_to_string(&mut text);
-            text
-        });
+        let log = Log {
+            seen: String::new(),
+            lines: lines(child.stderr.take().expect("piped")),
+        };
         let lines = lines(child.stdout.take().expect("piped"));
         let mut server = Server {
             child,
             sip: Vec::new(),
             admin: SocketAddr::from(([0, 0, 0, 0], 0)),
             banner: String::new(),
-            log: Some(log),
+            log: Mutex::new(log),
         };
         server.read_banner(&lines);
         server
@@ -129,9 +134,29 @@ impl Server {
         (status.code(), self.log())
     }
 
+    /// Waits for the line of its log that holds this text.
+    pub fn logged(&self, text: &str) -> String {
+        let mut log = self.log.lock().expect("one test looks at it");
+        loop {
+            let Ok(line) = log.lines.recv_timeout(PATIENCE) else {
+                panic!("its log never says `{text}`:\n{}", log.seen);
+            };
+            log.seen.push_str(&line);
+            log.seen.push('\n');
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// All of its log, once it has ended.
     fn log(&mut self) -> String {
-        let log = self.log.take().map(thread::JoinHandle::join);
-        log.and_then(Result::ok).unwrap_or_default()
+        let log = self.log.get_mut().expect("one test looks at it");
+        for line in &log.lines {
+            log.seen.push_str(&line);
+            log.seen.push('\n');
+        }
+        std::mem::take(&mut log.seen)
     }
 }
 

@@ -36,6 +36,11 @@ pub enum Action {
         key: String,
         value: String,
     },
+    /// `reload key value`: the shards adopt the settings with this one changed.
+    Reload {
+        key: String,
+        value: String,
+    },
     /// `phone alice 10.0.0.9:5060`
     Phone {
         name: String,
@@ -261,6 +266,10 @@ fn action(text: &str) -> Result<Action, String> {
     let parts: Vec<&str> = text.split_whitespace().collect();
     match parts[..] {
         ["set", key, ..] => Ok(Action::Set {
+            key: key.to_string(),
+            value: parts[2..].join(" "),
+        }),
+        ["reload", key, ..] => Ok(Action::Reload {
             key: key.to_string(),
             value: parts[2..].join(" "),
         }),

@@ -44,6 +44,7 @@ pub fn run(case: &Case, shards: u16) -> Result<(), (usize, String)> {
 fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
     match &step.action {
         Action::Set { .. } => Ok(()),
+        Action::Reload { key, value } => stage.reload(key, value),
         Action::Phone { name, address } => stage.place(name, address),
         Action::Answers { phone, status } => {
             stage.phone(phone).answers = *status;

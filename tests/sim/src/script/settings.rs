@@ -114,6 +114,7 @@ impl Settings {
                 name: name.to_string(),
                 aliases: aliases.iter().map(|alias| alias.to_string()).collect(),
             }),
+            ("domains", ["none"]) => self.policy.domains.domains.clear(),
             ("deny_watch", [resource]) => self.deny(Action::Watch, resource),
             ("deny_publish", [resource]) => self.deny(Action::Publish, resource),
             ("user", [user]) => self.user(user)?,
@@ -202,10 +203,10 @@ impl Settings {
                     listeners.clone(),
                     Arc::clone(&policy),
                 );
-                settings.subscribe_expiry = self.subscribe_expiry.clone();
-                settings.publish_expiry = self.publish_expiry;
-                settings.on_timeout = self.on_timeout;
-                settings.render.all_dialogs = self.all_dialogs;
+                settings.rules.subscribe_expiry = self.subscribe_expiry.clone();
+                settings.rules.publish_expiry = self.publish_expiry;
+                settings.rules.on_timeout = self.on_timeout;
+                settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.subscriptions_max {
                     settings.subscriptions_max = count;
                 }

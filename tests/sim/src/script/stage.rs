@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lampfield::partition::ShardId;
@@ -208,6 +209,22 @@ impl Stage {
             self.edge.deliver(shard, self.now, Parcel::Mail(request));
         }
         self.settle()
+    }
+
+    /// Changes one setting, and has every shard adopt what it may while it runs.
+    pub fn reload(&mut self, key: &str, value: &str) -> Result<(), String> {
+        self.settings.set(key, value)?;
+        for (shard, settings) in self
+            .edge
+            .ids()
+            .zip(self.settings.shards(self.edge.ids().count() as u16)?)
+        {
+            match self.ask(shard, Ask::Adopt(Arc::new(settings.rules)))? {
+                Answer::Done => {}
+                other => return Err(format!("a reload was answered with {other:?}")),
+            }
+        }
+        Ok(())
     }
 
     /// Asks one shard and waits for its answer.
