@@ -261,9 +261,14 @@ impl World {
         let Some(hostile) = &mut self.hostile else {
             return;
         };
-        let bytes = hostile.datagram(&mut self.random);
         let source = hostile.address;
-        self.send(source, bytes, Duration::ZERO);
+        let count = self.random.between(1, 30);
+        let garbage: Vec<_> = (0..count)
+            .map(|_| hostile.datagram(&mut self.random))
+            .collect();
+        for bytes in garbage {
+            self.send(source, bytes, Duration::ZERO);
+        }
     }
 
     fn unsubscribe_a_key(&mut self) {

@@ -149,6 +149,9 @@ impl World {
                 let Some(name) = self.dialog_of(index, number) else {
                     continue;
                 };
+                if self.parks && !self.crowd {
+                    self.is_awake(phone, &name)?;
+                }
                 let moved = key
                     .dialog
                     .as_ref()
@@ -172,6 +175,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// One accepted request of a phone wakes all of its keys that were parked.
+    fn is_awake(&self, phone: &Phone, name: &DialogName) -> Result<(), String> {
+        let (Some(dialog), Some(accepted)) = (self.witness.dialogs.get(name), phone.accepted)
+        else {
+            return Ok(());
+        };
+        let lives = !dialog.ended && dialog.dead.is_none() && self.now < dialog.deadline;
+        let parked_since = dialog.last.as_ref().map(|last| last.first_sent + T64);
+        let long_ago = parked_since.is_some_and(|since| since + Duration::from_secs(3) < accepted);
+        let had_time = self.now > accepted + PATIENCE;
+        match lives && dialog.unanswered_at(self.now) && long_ago && had_time {
+            true => Err(format!("{} was heard, and not woken: {name:?}", phone.name)),
+            false => Ok(()),
+        }
     }
 
     /// Whoever watches the same is told the same.

@@ -358,6 +358,9 @@ impl World {
         self.trace.message(self.now, "<", peer, &datagram.bytes);
         if !self.is_hostile(peer) {
             let said = self.witness.said(self.now, &datagram.bytes);
+            if matches!(said, Ok(Said::Answer { again: false })) {
+                self.note_accepted(&datagram.bytes);
+            }
             self.judge(said, &datagram)?;
         }
         if self.random.per_mille(self.weather.refused_per_mille) {
@@ -380,6 +383,26 @@ impl World {
             self.schedule(self.now + way, Event::ToPeer { peer, bytes });
         }
         Ok(())
+    }
+
+    /// A SUBSCRIBE of a phone was accepted.
+    fn note_accepted(&mut self, bytes: &[u8]) {
+        let answer = Message::read_loosely(bytes);
+        let subscribe = answer
+            .header("CSeq")
+            .is_some_and(|cseq| cseq.ends_with("SUBSCRIBE"));
+        let name = answer
+            .header("Call-ID")
+            .and_then(|call_id| call_id.split('@').nth(1));
+        if answer.status() == Some(200)
+            && subscribe
+            && let Some(phone) = self
+                .phones
+                .iter_mut()
+                .find(|phone| Some(phone.name.as_str()) == name)
+        {
+            phone.accepted = Some(self.now);
+        }
     }
 
     fn judge(&self, said: Result<Said, String>, datagram: &Datagram) -> Result<(), String> {

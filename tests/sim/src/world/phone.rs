@@ -90,6 +90,8 @@ pub struct Phone {
     pub mood: Mood,
     /// Nothing reaches it, and it sends nothing.
     pub off_until: Option<Time>,
+    /// When the server last accepted a SUBSCRIBE of its.
+    pub accepted: Option<Time>,
     serial: u32,
 }
 
@@ -125,6 +127,7 @@ impl Phone {
             edge,
             mood: Mood::default(),
             off_until: None,
+            accepted: None,
             serial: 0,
         }
     }
