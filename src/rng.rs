@@ -5,8 +5,7 @@ use core::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
-/// A stream of random numbers; the same seed gives the same stream.
-#[derive(Clone)]
+/// A stream of random numbers; the same seed gives the same stream. It can't be cloned: no number comes twice.
 pub struct Rng {
     key: SipHasher24,
     counter: u64,

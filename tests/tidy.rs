@@ -66,6 +66,11 @@ fn no_file_names_a_path_of_somebodys_machine() {
 }
 
 #[test]
+fn no_merge_is_unfinished() {
+    check(|_| true, documents::conflicts);
+}
+
+#[test]
 fn every_path_that_a_document_names_exists() {
     let root = root();
     check_with(

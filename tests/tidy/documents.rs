@@ -100,6 +100,23 @@ pub fn named_paths(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec
     findings
 }
 
+/// What a merge left behind.
+pub fn conflicts(_path: &str, text: &str) -> Vec<Finding> {
+    let is_marker = |line: &str| {
+        ["<", ">"]
+            .iter()
+            .any(|sign| line.starts_with(&format!("{} ", sign.repeat(7))))
+    };
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| is_marker(line))
+        .map(|(number, _)| Finding {
+            line: number + 1,
+            message: "a merge that was not finished".to_owned(),
+        })
+        .collect()
+}
+
 /// Each dependency of the manifest stands in the record of dependencies.
 pub fn dependencies(manifest: &str, record: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -182,6 +199,13 @@ mod examples {
             "rk/list and /etc/lampfield"
         );
         assert!(foreign_paths("README.md", fine).is_empty());
+    }
+
+    #[test]
+    fn a_merge_that_was_not_finished_is_found() {
+        let text = format!("a\n{} HEAD\nb\n", "<".repeat(7));
+        assert_eq!(conflicts("README.md", &text)[0].line, 2);
+        assert_eq!(conflicts("README.md", "a << b\n> quoted\n"), []);
     }
 
     #[test]
