@@ -1,11 +1,11 @@
-//! The answer of a phone to a digest challenge (RFC 7616 3.4), for scenarios.
+//! The answer of a phone to a digest challenge (RFC 7616 3.4).
 
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
 use crate::message::Message;
 
-/// What the phone of a scenario says for itself.
+/// What a phone says for itself.
 pub struct Credentials<'a> {
     pub user: &'a str,
     pub password: &'a str,

@@ -5,7 +5,7 @@
 //! the end, where nothing may be left over.
 
 mod bodies;
-mod digest;
+pub(crate) mod digest;
 mod draft;
 mod expect;
 mod hints;

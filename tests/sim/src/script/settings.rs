@@ -117,7 +117,7 @@ impl Settings {
             ("domains", ["none"]) => self.policy.domains.domains.clear(),
             ("deny_watch", [resource]) => self.deny(Action::Watch, resource),
             ("deny_publish", [resource]) => self.deny(Action::Publish, resource),
-            ("user", [user]) => self.user(user)?,
+            ("user", _) => self.user(value)?,
             ("trust", [network]) => self.policy.gates[0].trusted.push(network.to_string()),
             ("strict_uri", ["on"]) => self.policy.digest.strict_uri = true,
             ("nonce_lifetime", [seconds]) => {

@@ -240,7 +240,8 @@ impl Witness {
                 let owed = dialog
                     .owed_since
                     .is_some_and(|since| now.since(since) > patience);
-                owed && dialog.dead.is_none() && !dialog.unanswered_at(now)
+                let refused = dialog.last.as_ref().is_some_and(|last| last.refused);
+                owed && !refused && dialog.dead.is_none() && !dialog.unanswered_at(now)
             })
             .map(|(name, _)| name)
     }

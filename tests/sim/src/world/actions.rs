@@ -11,7 +11,7 @@ use super::hostile::Hostile;
 use super::network::Weather;
 use super::phone::{Mood, Phone};
 use super::publisher::Publisher;
-use super::{World, key_of};
+use super::{PHONES_MAX, World, key_of};
 use crate::lamp::Lamp;
 
 /// The longest time that a subscription of these phones is granted.
@@ -41,7 +41,7 @@ impl World {
         }
         self.crowd = self.random.per_mille(30);
         let phones = match self.crowd {
-            true => self.random.between(200, 400),
+            true => self.random.between(PHONES_MAX / 2, PHONES_MAX - 1),
             false => self.random.between(1, 24),
         };
         for number in 0..phones {

@@ -43,6 +43,8 @@ const MAIL_MS: u64 = 20;
 const LATE_MS: u64 = 5;
 /// More events than this without time passing is a loop.
 const EVENTS_MAX: u32 = 50_000;
+/// A crowd of phones is smaller than this.
+const PHONES_MAX: u64 = 400;
 const LISTENER: ListenerId = ListenerId(0);
 /// What the kernel may say of a send that may be well the next time, and of one that never will.
 const PASSING: [i32; 4] = [1, 11, 101, 105];
@@ -107,6 +109,14 @@ impl World {
         settings.set("on_timeout", if parks { "park" } else { "remove" })?;
         settings.set("nat", "auto")?;
         settings.set("edge", "203.0.113.9/32")?;
+        // Publishers are trusted; who phones are must be proved.
+        if random.per_mille(300) {
+            settings.set("trust", "10.2.0.0/16")?;
+            for number in 0..PHONES_MAX {
+                let name = format!("phone{number}");
+                settings.set("user", &format!("{name}:{}", phone::password(&name)))?;
+            }
+        }
         let wall = WallOffset(1_790_000_000_000_000_000);
         let mut world = World {
             edge: Edge::new(settings.shards(shards)?, now, wall),

@@ -11,6 +11,7 @@ use super::Outbox;
 use crate::lamp::{Document, Lamp};
 use crate::message::{Message, address};
 use crate::random::Random;
+use crate::script::digest::{self, Credentials};
 
 /// How a phone behaves while it storms.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +63,7 @@ pub struct Dialog {
     /// Of the newest NOTIFY that came, and its document.
     newest: Option<(u32, u32)>,
     /// What was answered to which NOTIFY.
-    answered: BTreeMap<u32, u16>,
+    answered: BTreeMap<u32, (u16, Option<u64>)>,
 }
 
 /// A SUBSCRIBE that waits for its answer.
@@ -93,7 +94,14 @@ pub struct Phone {
     /// When the server last accepted a SUBSCRIBE of its.
     pub accepted: Option<Time>,
     serial: u32,
+    /// The last challenge, and how often its nonce was used.
+    challenge: Option<(Message, u32)>,
+    /// Challenges since a request was last accepted.
+    challenged: u32,
 }
+
+/// More challenges in a row than a phone with the right password should see, lost answers included.
+const CHALLENGES_MAX: u32 = 20;
 
 impl Phone {
     pub fn new(
@@ -129,6 +137,8 @@ impl Phone {
             off_until: None,
             accepted: None,
             serial: 0,
+            challenge: None,
+            challenged: 0,
         }
     }
 
@@ -238,6 +248,13 @@ impl Phone {
             None => String::new(),
         };
         let target = dialog.target.as_deref().unwrap_or(uri);
+        let authorization = match &mut self.challenge {
+            Some((challenge, used)) => {
+                *used += 1;
+                authorization(challenge, *used, &name, target)
+            }
+            None => String::new(),
+        };
         let own_via = format!(
             "Via: SIP/2.0/UDP {};branch=z9hG4bK-{name}-{serial};rport\r\n",
             self.contact
@@ -253,7 +270,7 @@ impl Phone {
             "SUBSCRIBE {target} SIP/2.0\r\n{vias}Max-Forwards: 70\r\n\
              From: <sip:{name}@example.com>;tag={}\r\nTo: <{uri}>{to_tag}\r\nCall-ID: {}\r\n\
              CSeq: {cseq} SUBSCRIBE\r\nContact: <sip:{name}@{}>\r\nEvent: {package}\r\n\
-             Accept: {accept}\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n",
+             Accept: {accept}\r\nExpires: {expires}\r\n{authorization}Content-Length: 0\r\n\r\n",
             dialog.tag, dialog.call_id, self.contact,
         )
         .into_bytes();
@@ -283,7 +300,10 @@ impl Phone {
         match message.status() {
             Some(status) => {
                 self.on_answer(now, message, status, random);
-                Ok(())
+                match self.challenged > CHALLENGES_MAX {
+                    true => Err(format!("{} is challenged again and again", self.name)),
+                    false => Ok(()),
+                }
             }
             None => self.on_notify(now, message, random, out),
         }
@@ -311,6 +331,13 @@ impl Phone {
         let Some(transaction) = key.transaction.take() else {
             return;
         };
+        if status == 401 {
+            // The same again, with credentials.
+            key.wakes = Some(now);
+            self.challenge = Some((message.clone(), 0));
+            self.challenged += 1;
+            return;
+        }
         if !(200..300).contains(&status) {
             // The dialog is gone, or was never made.
             key.dialog = None;
@@ -321,6 +348,7 @@ impl Phone {
         let Some(dialog) = &mut key.dialog else {
             return;
         };
+        self.challenged = 0;
         dialog.server_tag = message.tag("To").map(str::to_string);
         dialog.target = message
             .header("Contact")
@@ -355,13 +383,13 @@ impl Phone {
         let mood = self.mood;
         let key = &mut self.keys[index];
         let dialog = key.dialog.as_mut().expect("found by it");
-        if let Some(&status) = dialog.answered.get(&cseq) {
-            out.push((delay, reply(message, status, None)));
+        if let Some(&(status, retry_after)) = dialog.answered.get(&cseq) {
+            out.push((delay, reply(message, status, retry_after)));
             return Ok(());
         }
         if dialog.newest.is_some_and(|(newest, _)| cseq < newest) {
             // Overtaken on the way: a phone refuses what is older than what it knows.
-            dialog.answered.insert(cseq, 500);
+            dialog.answered.insert(cseq, (500, None));
             out.push((delay, reply(message, 500, None)));
             return Ok(());
         }
@@ -373,8 +401,9 @@ impl Phone {
             return Ok(());
         }
         if random.per_mille(mood.busy_per_mille) {
-            dialog.answered.insert(cseq, 503);
-            out.push((delay, reply(message, 503, Some(random.between(1, 8)))));
+            let retry_after = Some(random.between(1, 8));
+            dialog.answered.insert(cseq, (503, retry_after));
+            out.push((delay, reply(message, 503, retry_after)));
             return Ok(());
         }
         if random.per_mille(mood.gone_per_mille) {
@@ -385,7 +414,7 @@ impl Phone {
             key.wakes = (!key.retired).then(|| now + random.millis(10, 3_000));
             return Ok(());
         }
-        dialog.answered.insert(cseq, 200);
+        dialog.answered.insert(cseq, (200, None));
         out.push((delay, reply(message, 200, None)));
         dialog
             .server_tag
@@ -413,6 +442,31 @@ impl Phone {
         }
         Ok(())
     }
+}
+
+/// The credentials of a phone: its password is its name and more.
+fn authorization(challenge: &Message, used: u32, name: &str, uri: &str) -> String {
+    let password = password(name);
+    let credentials = Credentials {
+        user: name,
+        password: &password,
+        algorithm: if name.len().is_multiple_of(2) {
+            "SHA-256"
+        } else {
+            "MD5"
+        },
+        uri,
+        nonce_count: used,
+    };
+    match digest::authorization(challenge, "SUBSCRIBE", &credentials) {
+        Ok(value) => format!("Authorization: {value}\r\n"),
+        Err(_) => String::new(),
+    }
+}
+
+/// What the server knows as well.
+pub fn password(name: &str) -> String {
+    format!("secret of {name}")
 }
 
 /// The document without its version, which counts the NOTIFYs of one watcher.

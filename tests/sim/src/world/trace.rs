@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use lampfield::time::Time;
 
 /// How many events are kept.
-const KEPT: usize = 4_000;
+const KEPT: usize = 40_000;
 
 /// The last events.
 #[derive(Debug, Default)]
