@@ -70,6 +70,8 @@ pub enum Action {
     },
     /// `+ 32s`
     Advance(Duration),
+    /// `asleep 20s`: time passes and nobody ticks, as when the host is suspended.
+    Asleep(Duration),
     /// `lose next`, `lose 3`, `alice lose all`: of what the server sends.
     Lose {
         phone: String,
@@ -290,6 +292,7 @@ fn action(text: &str) -> Result<Action, String> {
         ["snapshot", "begin", source, epoch] => snapshot(true, source, epoch),
         ["snapshot", "end", source, epoch] => snapshot(false, source, epoch),
         ["drain", time] => Ok(Action::Drain(duration(time)?)),
+        ["asleep", time] => Ok(Action::Asleep(duration(time)?)),
         ["hold"] => Ok(Action::Hold),
         ["go"] => Ok(Action::Go),
         ["ignore"] => Ok(Action::Ignore {

@@ -15,6 +15,8 @@ pub mod settings;
 mod stage;
 mod variables;
 
+use std::time::Duration;
+
 use language::{Action, Case, Step};
 use stage::Stage;
 
@@ -64,6 +66,12 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
         Action::Advance(duration) => {
             stage.all_read()?;
             stage.advance(*duration)
+        }
+        Action::Asleep(duration) => {
+            stage.all_read()?;
+            stage.witness.sends_fail = true;
+            stage.now = stage.now + *duration;
+            stage.advance(Duration::ZERO)
         }
         Action::Lose { phone, count } => {
             stage.phone(phone).lose = *count;

@@ -95,7 +95,7 @@ pub struct Witness {
     slack: Duration,
     /// A NOTIFY that stays unanswered ends its subscription, instead of parking it.
     pub removes: bool,
-    /// Sends may have been refused by the kernel: retransmissions need not keep their times.
+    /// Sends may have been refused by the kernel, or the host was asleep: retransmissions need not keep their times.
     pub sends_fail: bool,
 }
 

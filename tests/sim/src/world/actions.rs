@@ -175,7 +175,8 @@ impl World {
             76..82 => self.move_a_phone(),
             82..90 => self.send_garbage(),
             90..92 => self.spread = self.random.next(),
-            92..97 => self.unsubscribe_a_key(),
+            92..96 => self.unsubscribe_a_key(),
+            96 if self.naps => self.nap()?,
             _ => {
                 let weather = Weather::stormy(&mut self.random);
                 self.trace.note(self.now, format!("{weather:?}"));
@@ -269,6 +270,18 @@ impl World {
         for bytes in garbage {
             self.send(source, bytes, Duration::ZERO);
         }
+    }
+
+    /// The host is suspended: nothing happens, and then everything is late.
+    fn nap(&mut self) -> Result<(), String> {
+        self.flush_all()?;
+        self.witness.sends_fail = true;
+        let nap = self.random.millis(100, 25_000);
+        self.trace
+            .note(self.now, format!("the host sleeps for {nap:?}"));
+        self.now = self.now + nap;
+        self.next_check = self.now + Duration::from_secs(1);
+        Ok(())
     }
 
     fn unsubscribe_a_key(&mut self) {

@@ -92,6 +92,8 @@ pub struct World {
     parks: bool,
     /// So many phones that queues and windows fill.
     crowd: bool,
+    /// The host is suspended now and then.
+    naps: bool,
     pub trace: Trace,
     /// Datagrams of either direction.
     pub datagrams: u64,
@@ -143,6 +145,7 @@ impl World {
             answers: Vec::new(),
             parks,
             crowd: false,
+            naps: random.per_mille(150),
             trace: Trace::default(),
             datagrams: 0,
             random,
