@@ -27,7 +27,6 @@
 
 pub mod arena;
 pub mod bits;
-pub mod flight;
 pub mod hint;
 pub mod partition;
 pub mod rng;

@@ -5,6 +5,7 @@
 //! arena, whose slots the edge reads and releases, and its counters, which the edge adds its own to.
 
 mod admit;
+mod alarms;
 mod answer;
 mod ask;
 mod audit;
@@ -42,8 +43,9 @@ use crate::transaction::client::Clients;
 use crate::transaction::server::Servers;
 use crate::wheel::{Owner, Token, Wheel};
 
+use alarms::Alarms;
 use drain::Drain;
-use effects::Effects;
+use effects::{Effects, Event};
 use input::Input;
 use mail::Mail;
 use ready::Ready;
@@ -61,6 +63,7 @@ pub struct Shard {
     wheel: Wheel,
     arena: Arena,
     stats: Stats,
+    alarms: Alarms,
     clients: Clients,
     servers: Servers,
     subscriptions: Subscriptions,
@@ -90,6 +93,7 @@ impl Shard {
             wheel: Wheel::new(now),
             arena: Arena::new(limits::SEND_SLOTS_SMALL, limits::SEND_SLOTS_LARGE),
             stats: Stats::new(),
+            alarms: Alarms::new(),
             clients: Clients::new(limits::CLIENT_TRANSACTIONS_PER_SHARD),
             servers: Servers::new(limits::SERVER_TRANSACTIONS_PER_SHARD),
             subscriptions: Subscriptions::new(settings.subscriptions_max),
@@ -174,6 +178,7 @@ impl Shard {
         self.spread_changes(now, out);
         self.drain_some(now, out);
         self.deliver(now, out);
+        self.alarms.look(now, &self.stats, &mut out.events);
     }
 
     fn on_timer(&mut self, now: Time, token: Token, out: &mut Effects) {
@@ -207,7 +212,11 @@ impl Shard {
             } => self.on_hint(now, &resource, serial, snapshot, out),
             Mail::Request(request) => self.on_control(now, request, out),
             // They go to the control thread, and to nobody else.
-            Mail::Reply(_) | Mail::Changed(_) => self.stats.record(Counter::Bug),
+            Mail::Reply(_) | Mail::Changed(_) => {
+                self.stats.record(Counter::Bug);
+                out.events
+                    .push(Event::Bug("mail for the control thread came to a shard"));
+            }
         }
     }
 }

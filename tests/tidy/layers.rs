@@ -24,7 +24,6 @@ const LAYERS: &[&[&str]] = &[
         "bits",
         "partition",
         "stats",
-        "flight",
         "hint",
     ],
 ];
@@ -34,7 +33,6 @@ const LEAVES: &[(&str, &str)] = &[
     ("wheel", "time"),
     ("slab", "bits"),
     ("arena", "bits"),
-    ("flight", "time"),
 ];
 
 /// Finds each `crate::` path that leads to a layer which the file may not name.
