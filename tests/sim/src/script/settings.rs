@@ -173,9 +173,10 @@ impl Settings {
 
     /// With users, the listener asks who it is.
     fn user(&mut self, user: &str) -> Result<(), String> {
-        let (user, password) = user.split_once(':').ok_or("set user name:password")?;
+        let (name, password) = user.split_once(':').ok_or("set user name:password")?;
+        self.policy.users.retain(|other| other.user != name);
         self.policy.users.push(UserSettings {
-            user: user.to_string(),
+            user: name.to_string(),
             realm: DEFAULT_DOMAIN.to_string(),
             domain: None,
             password: Password::Plain(password.to_string()),

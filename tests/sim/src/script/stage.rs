@@ -199,6 +199,17 @@ impl Stage {
         self.ask(home, ask)
     }
 
+    /// From now on another setting holds.
+    pub fn adopt(&mut self, key: &str, value: &str) -> Result<(), String> {
+        self.settings.set(key, value)?;
+        let shards = self.edge.ids().count() as u16;
+        let rules = self.settings.shards(shards)?.remove(0).rules;
+        for shard in self.edge.ids() {
+            self.ask(shard, Ask::Adopt(Arc::new(rules.clone())))?;
+        }
+        Ok(())
+    }
+
     /// A planned stop: the shards answer when they are done.
     pub fn drain(&mut self, within: Duration) -> Result<(), String> {
         for shard in self.edge.ids() {
