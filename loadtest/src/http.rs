@@ -7,6 +7,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+/// How many hints one request may carry beside its first.
+const BULK: usize = 999;
+
 /// A connection that is kept.
 pub struct Client {
     stream: BufReader<TcpStream>,
@@ -88,10 +91,11 @@ pub struct Feeder {
 }
 
 impl Feeder {
-    pub fn start(admin: SocketAddr) -> io::Result<Self> {
+    /// `bulk`: what piled up goes out in one request.
+    pub fn start(admin: SocketAddr, bulk: bool) -> io::Result<Self> {
         let client = Client::connect(admin)?;
         let (sender, receiver) = mpsc::channel();
-        let thread = thread::spawn(move || feed(client, &receiver));
+        let thread = thread::spawn(move || feed(client, &receiver, bulk));
         Ok(Feeder {
             sender: Some(sender),
             thread: Some(thread),
@@ -115,17 +119,39 @@ impl Feeder {
     }
 }
 
-fn feed(mut client: Client, changes: &Receiver<(String, String)>) -> io::Result<u64> {
+fn feed(mut client: Client, changes: &Receiver<(String, String)>, bulk: bool) -> io::Result<u64> {
+    let most = if bulk { BULK } else { 0 };
     let mut count = 0;
-    for (resource, json) in changes {
-        let answer = client.request("PUT", &format!("/v1/hints/{resource}"), &json)?;
-        if !(200..300).contains(&answer.status) {
-            return Err(io::Error::other(format!(
-                "PUT of {json} to {resource} was answered {}: {}",
-                answer.status, answer.body
-            )));
+    while let Ok(first) = changes.recv() {
+        let more: Vec<(String, String)> = changes.try_iter().take(most).collect();
+        if more.is_empty() {
+            let path = format!("/v1/hints/{}", first.0);
+            expect_good(&client.request("PUT", &path, &first.1)?)?;
+        } else {
+            // What piled up while the last one was answered goes out together: a queue here would look like a late lamp.
+            let all = std::iter::once(&first).chain(&more);
+            let hints: Vec<String> = all.map(|(resource, json)| named(resource, json)).collect();
+            let body = format!("[{}]", hints.join(","));
+            expect_good(&client.request("POST", "/v1/hints", &body)?)?;
         }
-        count += 1;
+        count += 1 + more.len() as u64;
     }
     Ok(count)
+}
+
+/// The JSON of a hint among many: with its resource in it.
+fn named(resource: &str, json: &str) -> String {
+    format!("{{\"resource\":\"{resource}\",{}", &json[1..])
+}
+
+fn expect_good(answer: &Answer) -> io::Result<()> {
+    // Among many, each has a problem of its own.
+    let each = !answer.body.contains("urn:lampfield:problem");
+    if (200..300).contains(&answer.status) && each {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "a hint was answered {}: {}",
+        answer.status, answer.body
+    )))
 }

@@ -160,6 +160,14 @@ impl Server {
         drops(self.sip.port())
     }
 
+    /// What the server says of the subscription with that Call-ID.
+    pub fn explain(&self, call_id: &str) -> String {
+        let path = format!("/v1/subscriptions?like=call_id%3D{call_id}");
+        Client::connect(self.admin)
+            .and_then(|mut client| client.request("GET", &path, ""))
+            .map_or_else(|error| error.to_string(), |answer| answer.body)
+    }
+
     /// The value of a metric summed over its labels; none where there is no such metric.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let text = Client::connect(self.admin)

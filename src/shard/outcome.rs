@@ -157,8 +157,13 @@ impl Shard {
             }
             return;
         }
-        if subscription.owed == Owed::Prompt {
-            // Its phone was heard after all, and waits for a newer NOTIFY.
+        if subscription.owed != Owed::Nothing {
+            // A newer NOTIFY waits to go out: this one stood back for it and was not sent again, so its
+            // silence proves nothing.
+            if !subscription.queued && subscription.may_notify() {
+                subscription.queued = true;
+                self.ready.push(Urgency::Prompt, index);
+            }
             return;
         }
         match self.settings.rules.on_timeout {

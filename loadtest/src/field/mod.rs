@@ -183,6 +183,36 @@ impl Field {
             .count()
     }
 
+    /// The Call-IDs of some phones that are wrong or wait, each with what the phone knows.
+    pub fn suspects(&self, most: usize) -> Vec<(String, String)> {
+        let ports = self.ports.len();
+        let suspects = self.phones.iter().enumerate().filter(|(_, phone)| {
+            let waits = phone.awaits_answer || phone.awaits_notify;
+            waits || (phone.stage == Stage::Active && !phone.right)
+        });
+        suspects
+            .take(most)
+            .map(|(index, phone)| {
+                let here = &self.ports[index % ports].here;
+                let call_id = format!("{index}-{}-{:08x}@{here}", phone.incarnation, self.run);
+                let resource = &self.resources[phone.resource as usize];
+                let knows = format!(
+                    "{:?}, SUBSCRIBE {}, NOTIFY {:?}, awaits answer {}, awaits NOTIFY {}, shows {:?}, {} is {:?} for {:?}",
+                    phone.stage,
+                    phone.cseq,
+                    phone.heard_cseq,
+                    phone.awaits_answer,
+                    phone.awaits_notify,
+                    phone.lamp,
+                    resource.name,
+                    resource.state,
+                    self.clock() - resource.changed,
+                );
+                (call_id, knows)
+            })
+            .collect()
+    }
+
     /// A new dialog.
     pub fn subscribe(&mut self, index: u32) {
         let phone = &mut self.phones[index as usize];

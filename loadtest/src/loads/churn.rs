@@ -16,7 +16,7 @@ use crate::wire::Package;
 const METRIC: &str = "lampfield_subscriptions";
 
 pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
-    let feeder = Feeder::start(site.server.admin)?;
+    let feeder = site.feeder()?;
     let count = site.options.count();
     site.closed_loop(0..count / 2, Field::subscribe);
     let rate = site.options.rate.unwrap_or(2_000.0);

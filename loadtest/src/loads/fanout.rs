@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::{PATIENCE, Site};
 use crate::field::Field;
-use crate::http::Feeder;
 use crate::lamp::State;
 use crate::report::{Report, median, percentile};
 
 pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     let count = site.options.count();
     site.closed_loop(0..count, Field::subscribe);
-    let feeder = Feeder::start(site.server.admin)?;
+    let feeder = site.feeder()?;
     let mut each = Vec::new();
     let mut last = Vec::new();
     let mut again = 0;

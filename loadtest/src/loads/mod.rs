@@ -11,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::field::Field;
+use crate::http::Feeder;
 use crate::lamp::State;
 use crate::options::{Load, Options};
 use crate::phone::Stage;
@@ -88,6 +89,12 @@ fn judge(site: &Site<'_>, report: &mut Report) {
             field.open()
         ));
     }
+    for (call_id, knows) in field.suspects(5) {
+        report.problem(format!(
+            "{call_id}: the phone: {knows}; the server: {}",
+            site.server.explain(&call_id)
+        ));
+    }
     for stage in [Stage::Subscribing, Stage::Refused, Stage::Leaving] {
         let count = field.count(stage);
         if count > 0 {
@@ -97,6 +104,12 @@ fn judge(site: &Site<'_>, report: &mut Report) {
 }
 
 impl Site<'_> {
+    /// Sets hints beside the phones. The notifiers to compare with take one at a time.
+    pub fn feeder(&self) -> io::Result<Feeder> {
+        let bulk = !self.options.baseline && !self.options.plain;
+        Feeder::start(self.server.admin, bulk)
+    }
+
     /// Has every phone of `phones` do something, with never more than a window of them waiting.
     pub fn closed_loop(&mut self, phones: std::ops::Range<u32>, act: fn(&mut Field, u32)) {
         for index in phones {
