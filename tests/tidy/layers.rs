@@ -29,11 +29,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Leaves that stand on other leaves.
-const LEAVES: &[(&str, &str)] = &[
-    ("wheel", "time"),
-    ("slab", "bits"),
-    ("arena", "bits"),
-];
+const LEAVES: &[(&str, &str)] = &[("wheel", "time"), ("slab", "bits"), ("arena", "bits")];
 
 /// Finds each `crate::` path that leads to a layer which the file may not name.
 pub fn layers(path: &str, source: &str) -> Vec<Finding> {
