@@ -38,6 +38,7 @@ pub struct Settings {
     policy: PolicySettings,
     all_dialogs: bool,
     subscriptions_max: Option<usize>,
+    in_flight_max: Option<usize>,
     /// What the shards' own chance is made of.
     pub seed: u64,
 }
@@ -76,6 +77,7 @@ impl Default for Settings {
             },
             all_dialogs: false,
             subscriptions_max: None,
+            in_flight_max: None,
             seed: 0,
         }
     }
@@ -105,6 +107,7 @@ impl Settings {
             ("subscriptions_max", [count]) => {
                 self.subscriptions_max = Some(number(count)? as usize);
             }
+            ("in_flight_max", [count]) => self.in_flight_max = Some(number(count)? as usize),
             ("dialogs", ["all"]) => self.all_dialogs = true,
             ("nat", ["auto"]) => self.policy.gates[0].nat = NatMode::Auto,
             ("nat", ["always"]) => self.policy.gates[0].nat = NatMode::Always,
@@ -208,6 +211,9 @@ impl Settings {
                 settings.rules.publish_expiry = self.publish_expiry;
                 settings.rules.on_timeout = self.on_timeout;
                 settings.rules.render.all_dialogs = self.all_dialogs;
+                if let Some(count) = self.in_flight_max {
+                    settings.in_flight_max = count;
+                }
                 if let Some(count) = self.subscriptions_max {
                     settings.subscriptions_max = count;
                 }

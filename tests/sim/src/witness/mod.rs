@@ -9,7 +9,7 @@ mod notify;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lampfield::time::{T64, Time};
+use lampfield::time::{T2, T64, Time};
 
 use crate::lamp::Document;
 use crate::message::{Message, address, parameter};
@@ -203,7 +203,7 @@ impl Witness {
                 && !dialog.ended
                 && !refused
                 && dialog.dead.is_none()
-                && !dialog.unanswered_at(now)
+                && !dialog.unanswered_at(now, self.sends_fail)
         });
         untold.map(|(name, _)| name)
     }
@@ -229,7 +229,7 @@ impl Witness {
             || dialog.dead.is_some()
             || now >= dialog.deadline
             || dialog.last.as_ref().is_some_and(|last| last.refused)
-            || dialog.unanswered_at(now)
+            || dialog.unanswered_at(now, self.sends_fail)
     }
 
     /// A NOTIFY is owed after each 2xx to SUBSCRIBE: the dialogs that have waited longer than `patience`.
@@ -241,18 +241,23 @@ impl Witness {
                     .owed_since
                     .is_some_and(|since| now.since(since) > patience);
                 let refused = dialog.last.as_ref().is_some_and(|last| last.refused);
-                owed && !refused && dialog.dead.is_none() && !dialog.unanswered_at(now)
+                owed && !refused
+                    && dialog.dead.is_none()
+                    && !dialog.unanswered_at(now, self.sends_fail)
             })
             .map(|(name, _)| name)
     }
 }
 
 impl Dialog {
-    /// The newest NOTIFY got no final answer in its time.
-    pub fn unanswered_at(&self, now: Time) -> bool {
-        self.last
-            .as_ref()
-            .is_some_and(|last| last.answered.is_none() && now.since(last.first_sent) >= T64)
+    /// The newest NOTIFY got no final answer in its time, and was sent again to the end of it. One that stood
+    /// back for a newer state has proved nothing; where sends are `late` nobody can tell.
+    pub fn unanswered_at(&self, now: Time, late: bool) -> bool {
+        self.last.as_ref().is_some_and(|last| {
+            let persisted =
+                last.last_sent + T2 + Duration::from_millis(100) >= last.first_sent + T64;
+            last.answered.is_none() && now.since(last.first_sent) >= T64 && (persisted || late)
+        })
     }
 }
 

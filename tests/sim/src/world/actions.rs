@@ -157,7 +157,11 @@ impl World {
             self.change_a_hint();
             let rest = self.random.millis(0, 4_000);
             // A change may take 400 ms to the server where its source is late.
-            let within = if self.crowd { WITHIN * 3 } else { WITHIN };
+            let within = if self.crowd || self.narrow {
+                WITHIN * 3
+            } else {
+                WITHIN
+            };
             self.run_until(self.now + Duration::from_millis(400) + within)?;
             self.healed()?;
             self.run_until(self.now + rest)?;

@@ -24,7 +24,11 @@ impl World {
     /// Once in a second.
     pub(super) fn check(&mut self) -> Result<(), String> {
         // A crowd in a storm closes the window, and waits for it.
-        let patience = if self.crowd { PATIENCE * 50 } else { PATIENCE };
+        let patience = if self.crowd || self.narrow {
+            PATIENCE * 50
+        } else {
+            PATIENCE
+        };
         if let Some(name) = self.witness.overdue(self.now, patience) {
             return Err(format!("no NOTIFY has followed the 2xx of {name:?}"));
         }
@@ -149,7 +153,7 @@ impl World {
                 let Some(name) = self.dialog_of(index, number) else {
                     continue;
                 };
-                if self.parks && !self.crowd {
+                if self.parks && !self.crowd && !self.narrow {
                     self.is_awake(phone, &name)?;
                 }
                 let moved = key
@@ -187,7 +191,11 @@ impl World {
         let parked_since = dialog.last.as_ref().map(|last| last.first_sent + T64);
         let long_ago = parked_since.is_some_and(|since| since + Duration::from_secs(3) < accepted);
         let had_time = self.now > accepted + PATIENCE;
-        match lives && dialog.unanswered_at(self.now) && long_ago && had_time {
+        match lives
+            && dialog.unanswered_at(self.now, self.witness.sends_fail)
+            && long_ago
+            && had_time
+        {
             true => Err(format!("{} was heard, and not woken: {name:?}", phone.name)),
             false => Ok(()),
         }

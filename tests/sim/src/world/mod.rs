@@ -93,6 +93,8 @@ pub struct World {
     parks: bool,
     /// So many phones that queues and windows fill.
     crowd: bool,
+    /// So few NOTIFYs may be on their way that the window closes.
+    narrow: bool,
     /// The host is suspended now and then.
     naps: bool,
     pub trace: Trace,
@@ -112,6 +114,11 @@ impl World {
         settings.set("on_timeout", if parks { "park" } else { "remove" })?;
         settings.set("nat", "auto")?;
         settings.set("edge", "203.0.113.9/32")?;
+        let narrow = random.per_mille(200);
+        if narrow {
+            let count = random.between(1, 8);
+            settings.set("in_flight_max", &count.to_string())?;
+        }
         // Publishers are trusted; who phones are must be proved.
         if random.per_mille(300) {
             settings.set("trust", "10.2.0.0/16")?;
@@ -146,6 +153,7 @@ impl World {
             answers: Vec::new(),
             parks,
             crowd: false,
+            narrow,
             naps: random.per_mille(150),
             trace: Trace::default(),
             datagrams: 0,
