@@ -59,6 +59,16 @@ impl Shard {
         }
     }
 
+    /// Puts a subscription back in a queue for what it is owed already.
+    pub(super) fn queue_again(&mut self, index: u32, urgency: Urgency) {
+        let subscription = &mut self.subscriptions[index];
+        let owed = subscription.owed != Owed::Nothing;
+        if owed && !subscription.queued && subscription.may_notify() {
+            subscription.queued = true;
+            self.ready.push(urgency, index);
+        }
+    }
+
     /// Sends a subscription what it is owed, unless it has to wait.
     fn tell(&mut self, now: Time, index: u32, out: &mut Effects) {
         let Some(subscription) = self.subscriptions.living(index) else {

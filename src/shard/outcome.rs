@@ -85,15 +85,7 @@ impl Shard {
             Outcome::Provisional => {}
             // It has asked since that NOTIFY was sent, and what it asked for is owed at once.
             Outcome::Retry(_) if subscription.owed == Owed::Prompt => {}
-            Outcome::Delivered => {
-                if subscription.owed != Owed::Nothing
-                    && !subscription.queued
-                    && subscription.may_notify()
-                {
-                    subscription.queued = true;
-                    self.ready.push(Urgency::FanOut, index);
-                }
-            }
+            Outcome::Delivered => self.queue_again(index, Urgency::FanOut),
             Outcome::Retry(pause) => {
                 let until = now + pause;
                 subscription.phase = Phase::Silent { until };
@@ -115,12 +107,7 @@ impl Shard {
                 if let Some(index) = index
                     && self.subscriptions[index].owed != Owed::Nothing
                 {
-                    let subscription = &mut self.subscriptions[index];
-                    if !subscription.queued && subscription.may_notify() {
-                        subscription.queued = true;
-                        self.ready.push(Urgency::FanOut, index);
-                    }
-                    return;
+                    return self.queue_again(index, Urgency::FanOut);
                 }
                 let tag = send_tag(mark);
                 out.sends.push(Send {
@@ -160,11 +147,7 @@ impl Shard {
         if subscription.owed != Owed::Nothing {
             // A newer NOTIFY waits to go out: this one stood back for it and was not sent again, so its
             // silence proves nothing.
-            if !subscription.queued && subscription.may_notify() {
-                subscription.queued = true;
-                self.ready.push(Urgency::Prompt, index);
-            }
-            return;
+            return self.queue_again(index, Urgency::Prompt);
         }
         match self.settings.rules.on_timeout {
             OnTimeout::Remove => self.end_failed(index, Counter::SubscriptionNotifyTimeout, out),
