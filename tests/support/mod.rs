@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -64,6 +65,7 @@ impl Program {
         let child = command
             .stdout(file)
             .stderr(errors)
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         Program {
@@ -98,8 +100,21 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It is ours, and has not been waited for unless it ended.
-        let _killed = self.child.kill();
+        // It and what it has started are a process group of their own: asked first, so that it can end its children.
+        for (signal, wait) in [("-TERM", 100), ("-KILL", 0)] {
+            let group = format!("-{}", self.child.id());
+            // What has ended already cannot be asked.
+            let _asked = Command::new("kill")
+                .args([signal, "--", &group])
+                .stderr(Stdio::null())
+                .status();
+            for _ in 0..wait {
+                if matches!(self.child.try_wait(), Ok(Some(_))) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
         let _waited = self.child.wait();
     }
 }
