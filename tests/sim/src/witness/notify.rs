@@ -42,7 +42,9 @@ impl Witness {
         };
         if !again {
             may_be_sent(dialog, now)?;
-            let unanswered = keeps_time && dialog.unanswered_at(now - slack, false);
+            let unanswered = dialog.last.as_ref().is_some_and(|last| {
+                last.answered.is_none() && now.since(last.first_sent) > T64 + slack
+            });
             if removes && unanswered && dialog.owed_since.is_none() {
                 return Err("a new NOTIFY, and the one before was never answered".to_string());
             }

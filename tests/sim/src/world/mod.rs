@@ -159,9 +159,8 @@ impl World {
             datagrams: 0,
             random,
         };
+        world.witness.removes = !parks;
         world.populate();
-        // Where the window closes, a newer state may wait for it beyond the end of the NOTIFY before.
-        world.witness.removes = !parks && !narrow && !world.crowd;
         Ok(world)
     }
 
