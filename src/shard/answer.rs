@@ -6,7 +6,7 @@ use super::settings::Settings;
 use crate::arena::{SlotId, SlotSize};
 use crate::partition::{Mark, write_hex};
 use crate::sip::answer::{Answer, destination};
-use crate::sip::{Message, Method, Name, Request, Writer};
+use crate::sip::{Message, Method, Name, Request, Via, Writer};
 use crate::stats::Counter;
 use crate::subscription::package::allow_events;
 use crate::transaction::server::Given;
@@ -172,7 +172,7 @@ impl Shard {
             let Some(slot) = self.arena.take(size) else {
                 break;
             };
-            if let Some(length) = self.write_answer(slot, message, common, &write_more) {
+            if let Some(length) = self.write_answer(slot, message, &via, common, &write_more) {
                 self.arena.set_len(slot, length);
                 out.sends.push(Send {
                     slot,
@@ -194,6 +194,7 @@ impl Shard {
         &mut self,
         slot: SlotId,
         message: &Message<'_>,
+        via: &Via<'_>,
         common: &Answer<'_>,
         write_more: impl Fn(&Voice<'_>, &mut Writer<'_>),
     ) -> Option<usize> {
@@ -202,10 +203,10 @@ impl Shard {
             unix_seconds: self.wall.unix_seconds(self.now),
         };
         let mut writer = Writer::new(self.arena.buffer(slot));
-        let written = common.write(message, &mut writer);
+        common.write_to(message, via, &mut writer);
         write_more(&voice, &mut writer);
         writer.put(b"Content-Length: 0\r\n\r\n");
-        writer.finish().filter(|_| written)
+        writer.finish()
     }
 
     /// The To tag of what nothing remembers: the same for each retransmission of the request.

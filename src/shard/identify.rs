@@ -11,11 +11,20 @@ impl Settings {
     /// The partition that a request belongs to: found in the tag that we gave, in who sends it, or in what it names.
     /// None: any shard may answer.
     pub(super) fn partition_of(&self, request: &Request<'_>) -> Option<Partition> {
+        self.partition_with(request, || self.phone_partition(request))
+    }
+
+    /// The same, where the partition of the phone may be known already.
+    fn partition_with(
+        &self,
+        request: &Request<'_>,
+        phone: impl FnOnce() -> Partition,
+    ) -> Option<Partition> {
         match request.method {
             // A CANCEL goes where the SUBSCRIBE went that it means.
             Method::Subscribe | Method::Cancel => match request.to_tag {
                 Some(tag) => Mark::read(tag).map(|mark| mark.partition),
-                None => Some(self.phone_partition(request)),
+                None => Some(phone()),
             },
             Method::Publish => {
                 let resource = self.resource_of(request).ok()?;
@@ -28,8 +37,12 @@ impl Settings {
     /// Everything of one phone is on one shard: the one of its From address-of-record, or of its Call-ID
     /// where it does not say who it is.
     pub(super) fn phone_partition(&self, request: &Request<'_>) -> Partition {
-        match self.watcher_of(request) {
-            Some(watcher) if !self.rules.policy.is_shared(&watcher) => {
+        self.partition_of_watcher(self.watcher_of(request).as_ref(), request)
+    }
+
+    fn partition_of_watcher(&self, watcher: Option<&Key>, request: &Request<'_>) -> Partition {
+        match watcher {
+            Some(watcher) if !self.rules.policy.is_shared(watcher) => {
                 self.secrets.phone(watcher.as_bytes())
             }
             Some(_) | None => self.secrets.phone(request.call_id),
@@ -65,15 +78,15 @@ impl Settings {
             from,
             source: flow.peer.ip(),
             message: [request.message.head(), request.message.body],
-            partition: self.nonce_partition(request),
+            partition: self.nonce_partition(request, from),
             unix_seconds,
         })
     }
 
     /// Where the counts of a nonce are kept: with the one who handles the request, so that no two shards
     /// accept one count.
-    fn nonce_partition(&self, request: &Request<'_>) -> Partition {
-        self.partition_of(request)
-            .unwrap_or_else(|| self.phone_partition(request))
+    fn nonce_partition(&self, request: &Request<'_>, from: &Key) -> Partition {
+        let phone = || self.partition_of_watcher(Some(from), request);
+        self.partition_with(request, phone).unwrap_or_else(phone)
     }
 }

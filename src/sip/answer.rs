@@ -33,8 +33,14 @@ impl Answer<'_> {
         let Some(top) = message.top_via_for_answer() else {
             return false;
         };
+        self.write_to(message, &top, writer);
+        true
+    }
+
+    /// The same for a message whose top Via has been read already.
+    pub fn write_to(&self, message: &Message<'_>, top: &Via<'_>, writer: &mut Writer<'_>) {
         self.status_line(writer);
-        vias(message, &top, self.source, writer);
+        vias(message, top, self.source, writer);
         copy(message, Name::From, writer);
         self.to(message, writer);
         copy(message, Name::CallId, writer);
@@ -44,7 +50,6 @@ impl Answer<'_> {
                 line(Name::RecordRoute, value, writer);
             }
         }
-        true
     }
 
     fn status_line(&self, writer: &mut Writer<'_>) {
