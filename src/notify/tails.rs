@@ -53,19 +53,20 @@ impl Tails {
 mod tests {
     use super::*;
 
+    const KEY: TailKey = TailKey {
+        identity: 1,
+        version: 1,
+        package: 0,
+        content_type: 0,
+        profile: 0,
+    };
+
     #[test]
     fn a_tail_is_rendered_once_per_version() {
         let mut tails = Tails::new(8);
-        let key = TailKey {
-            identity: 1,
-            version: 1,
-            package: 0,
-            content_type: 0,
-            profile: 0,
-        };
         let mut renderings = 0;
         for version in [1, 1, 1, 2, 2] {
-            tails.tail(TailKey { version, ..key }, || {
+            tails.tail(TailKey { version, ..KEY }, || {
                 renderings += 1;
                 Bytes::from_static(b"x")
             });
@@ -76,28 +77,15 @@ mod tests {
     #[test]
     fn what_was_forgotten_is_rendered_again() {
         let mut tails = Tails::new(8);
-        let key = TailKey {
-            identity: 1,
-            version: 1,
-            package: 0,
-            content_type: 0,
-            profile: 0,
-        };
-        assert_eq!(tails.tail(key, || Bytes::from_static(b"old")), "old");
+        assert_eq!(tails.tail(KEY, || Bytes::from_static(b"old")), "old");
         tails.forget();
-        assert_eq!(tails.tail(key, || Bytes::from_static(b"new")), "new");
+        assert_eq!(tails.tail(KEY, || Bytes::from_static(b"new")), "new");
     }
 
     #[test]
     fn tails_that_collide_are_rendered_again_and_never_mixed_up() {
         let mut tails = Tails::new(1);
-        let first = TailKey {
-            identity: 1,
-            version: 1,
-            package: 0,
-            content_type: 0,
-            profile: 0,
-        };
+        let first = KEY;
         let second = TailKey {
             identity: 2,
             ..first

@@ -152,7 +152,7 @@ impl Shard {
         out: &mut Effects,
     ) -> Attempt {
         let subscription = &self.subscriptions[index];
-        let user = User {
+        let user = Ticket {
             index,
             check: subscription.check as u32,
         };
@@ -240,21 +240,21 @@ fn seconds_left(subscription: &Subscription, now: Time) -> u32 {
     }
 }
 
-/// The subscription that a client transaction works for. Numbers are used again: the check value tells
-/// whether it is still the same one.
+/// Names a record whose number may be used again: the check value tells whether it is still the same one.
+/// As one number it is what a client transaction knows of its subscription, and a send of its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct User {
+pub(super) struct Ticket {
     pub index: u32,
     pub check: u32,
 }
 
-impl User {
+impl Ticket {
     pub fn number(self) -> u64 {
         u64::from(self.index) << 32 | u64::from(self.check)
     }
 
-    pub fn from_number(number: u64) -> User {
-        User {
+    pub fn from_number(number: u64) -> Ticket {
+        Ticket {
             index: (number >> 32) as u32,
             check: number as u32,
         }
@@ -263,5 +263,9 @@ impl User {
 
 /// Names a client transaction in a send.
 pub(super) fn send_tag(mark: Mark) -> SendTag {
-    SendTag(u64::from(mark.slot) << 32 | u64::from(mark.check as u32))
+    let ticket = Ticket {
+        index: mark.slot,
+        check: mark.check as u32,
+    };
+    SendTag(ticket.number())
 }

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::Shard;
-use super::deliver::{User, send_tag};
+use super::deliver::{Ticket, send_tag};
 use super::effects::{Effects, Send, SendTag};
 use super::ready::Urgency;
 use crate::notify::copies::Place;
@@ -174,7 +174,8 @@ impl Shard {
             return self.stats.record(Counter::ResponseSendFailed);
         }
         self.stats.record(Counter::NotifySendFailed);
-        let Some(transaction) = self.clients.named((tag.0 >> 32) as u32, tag.0 as u32) else {
+        let Ticket { index, check } = Ticket::from_number(tag.0);
+        let Some(transaction) = self.clients.named(index, check) else {
             return;
         };
         if !PERMANENT.contains(&errno) {
@@ -286,7 +287,7 @@ impl Shard {
 
     /// The living subscription that a transaction was for.
     fn user(&mut self, number: u64) -> Option<u32> {
-        let User { index, check } = User::from_number(number);
+        let Ticket { index, check } = Ticket::from_number(number);
         let subscription = self.subscriptions.living(index)?;
         (subscription.check as u32 == check).then_some(index)
     }

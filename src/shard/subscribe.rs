@@ -31,7 +31,7 @@ impl Shard {
     ) -> Result<Given, Refused> {
         match request.to_tag {
             None => self.on_new(now, request, flow, out),
-            Some(tag) => self.on_refresh(now, request, tag, flow, out),
+            Some(tag) => self.on_refresh(now, request, tag, flow),
         }
     }
 
@@ -122,11 +122,7 @@ impl Shard {
             seconds,
             partition,
         } = accepted;
-        // What is fetched ends with its first NOTIFY, and nothing but this deadline is kept for it.
-        let (phase, expires_at) = match seconds {
-            0 => (Phase::Terminating(Reason::Timeout), now + T64),
-            _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
-        };
+        let (phase, expires_at) = standing(now, seconds);
         let record = Subscription {
             text,
             flow,
@@ -174,7 +170,6 @@ impl Shard {
         request: &Request<'_>,
         tag: &[u8],
         flow: &Flow,
-        out: &mut Effects,
     ) -> Result<Given, Refused> {
         let unknown = Refused::plain(481);
         let tag = Mark::read(tag).ok_or(unknown)?;
@@ -209,7 +204,6 @@ impl Shard {
         let phone = self.subscriptions.identity(index);
         self.heard(phone);
         self.enqueue(index, Owed::Prompt);
-        let _ = out;
         Ok(given_in_dialog(
             200,
             self.subscriptions[index].tag(index),
@@ -244,10 +238,7 @@ impl Shard {
         let subscription = &mut self.subscriptions[index];
         subscription.remote_cseq = cseq;
         subscription.content_type = wanted.content_type;
-        let (phase, expires_at) = match seconds {
-            0 => (Phase::Terminating(Reason::Timeout), now + T64),
-            _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
-        };
+        let (phase, expires_at) = standing(now, seconds);
         subscription.phase = phase;
         subscription.expires_at = expires_at;
         self.set_deadline(index, expires_at);
@@ -388,6 +379,15 @@ struct Accepted {
     copy: u32,
     seconds: u32,
     partition: Partition,
+}
+
+/// Where a subscription stands that was granted so many seconds, and its deadline. With 0 it ends with its next NOTIFY:
+/// a fetch, or an end; nothing but the deadline is kept for it.
+fn standing(now: Time, seconds: u32) -> (Phase, Time) {
+    match seconds {
+        0 => (Phase::Terminating(Reason::Timeout), now + T64),
+        _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
+    }
 }
 
 pub(super) fn refusal(unwanted: Unwanted) -> Refused {
