@@ -181,6 +181,13 @@ fn sigterm_tells_the_phones_and_ends_with_0() {
 }
 
 #[test]
+fn no_signal_kills_it_once_it_has_named_its_ports() {
+    let server = Server::start(&[]);
+    let caught = [1, 2, 15].map(|signal| server.catches(signal));
+    assert_eq!(caught, [true; 3], "SIGHUP, SIGINT, SIGTERM");
+}
+
+#[test]
 fn a_second_sigterm_ends_at_once() {
     let server = Server::start(&[]);
     // A phone that never answers keeps the server waiting for it.

@@ -1,7 +1,7 @@
 //! Starts everything and stops it again. What happens in between is the business of the shards and of `admin`.
 //!
 //! ```text
-//!  start   probe the kernel - secrets - sockets - shards, one thread each - admin port
+//!  start   signals - probe the kernel - secrets - sockets - shards, one thread each - admin port
 //!  reload  read again - refused whole, or: shards adopt - admin side - log
 //!  stop    not ready - subscriptions are told - admin port closes - rings are emptied - threads end
 //! ```
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::Signal;
 
 pub use reload::{Origin, SetLog};
 pub use run::How;
@@ -86,6 +87,7 @@ pub struct Server {
     origin: Origin,
     admin_listener: std::net::TcpListener,
     runtime: Runtime,
+    signals: (run::Signals, Signal),
     started: Started,
 }
 
@@ -107,6 +109,15 @@ pub struct Started {
 impl Server {
     /// Starts; once this returns, SIP is served. `origin`: where a reload reads a new configuration.
     pub fn start(config: Config, origin: Origin) -> Result<Server, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        // Before anything is served: who sees a port may ask for the end, and phones that have subscribed by then are told.
+        let signals = {
+            let _entered = runtime.enter();
+            run::receive_signals().map_err(StartError::Thread)?
+        };
         probe::probe().map_err(StartError::Kernel)?;
         let secrets = secrets::load(config.data_dir.as_deref()).map_err(StartError::Secrets)?;
         let policy = Policy::new(&config.policy, &secrets, None).map_err(StartError::Policy)?;
@@ -125,10 +136,6 @@ impl Server {
             keeps_secrets: config.data_dir.is_some(),
             token: config.admin.token.clone(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
         let (threads, control) = start_shards(&config, &secrets, &policy, opened, &cpus)?;
         Ok(Server {
             threads,
@@ -139,6 +146,7 @@ impl Server {
             origin,
             admin_listener,
             runtime,
+            signals,
             started,
         })
     }

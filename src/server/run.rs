@@ -45,6 +45,7 @@ pub fn run(server: Server) -> How {
         origin,
         admin_listener,
         runtime,
+        signals: (mut signals, hang_up),
         started,
     } = server;
     let handles: Vec<ShardHandle> = (0..control.shards())
@@ -76,13 +77,6 @@ pub fn run(server: Server) -> How {
         incomplete: false,
     };
     let how = runtime.block_on(async move {
-        let (mut signals, hang_up) = match receive_signals() {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!(%error, "no signals can be received");
-                return How::Failed;
-            }
-        };
         let (stop_admin, stopped) = oneshot::channel();
         let serving = serve_admin(admin_listener, admin.clone(), stopped);
         tokio::spawn(admin::steer_reports(shards.clone()));
@@ -185,13 +179,14 @@ async fn stop(
 }
 
 /// The signals that end the server.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 /// All signals that mean something: those that end the server, and the one that asks for a reload.
-fn receive_signals() -> std::io::Result<(Signals, Signal)> {
+/// From here on none of them kills the process; what comes early waits until somebody looks.
+pub(super) fn receive_signals() -> std::io::Result<(Signals, Signal)> {
     let signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,

@@ -128,6 +128,15 @@ impl Server {
         assert!(status.expect("kill runs").success());
     }
 
+    /// Whether it has a handler of its own for the signal of this number: without one most signals kill.
+    pub fn catches(&self, signal: u32) -> bool {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it lives");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal");
+        mask >> (signal - 1) & 1 == 1
+    }
+
     /// Its exit code, once it has ended by itself, and what it said on standard error.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("it ends");
