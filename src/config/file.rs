@@ -9,7 +9,9 @@ use crate::config::listen::{AddressError, parse_admin, parse_advertise, parse_li
 use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
-use crate::config::service::{read_hints, read_notify, read_packages, read_publish};
+use crate::config::service::{
+    read_hints, read_notify, read_packages, read_publish, read_subscribe,
+};
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::who;
 use crate::transport::NatMode;
@@ -92,6 +94,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let (admin, admin_span) = read_admin(&mut root, path, flags);
     let subscribe_expiry = read_packages(&mut root);
     let publish_expiry = read_publish(&mut root);
+    let subscribe = read_subscribe(&mut root);
     let (on_timeout, render) = read_notify(&mut root);
     let compose = read_hints(&mut root);
     let policy = who::read(&mut root, path, &listeners, flags);
@@ -106,6 +109,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         admin,
         subscribe_expiry,
         publish_expiry,
+        subscribe,
         on_timeout,
         render,
         compose,

@@ -2,7 +2,7 @@
 
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
-use crate::shard::settings::Expiry;
+use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state::{self, DndShows};
 use crate::subscription::outcome::OnTimeout;
 use crate::subscription::package::{PACKAGES, RenderOptions};
@@ -30,6 +30,19 @@ pub(super) fn read_packages(root: &mut Section<'_>) -> Vec<Expiry> {
         section.finish();
     }
     expiry
+}
+
+/// `[subscribe]`.
+pub(super) fn read_subscribe(root: &mut Section<'_>) -> SubscribeRules {
+    let mut rules = SubscribeRules::default();
+    let Some(mut section) = root.section("subscribe") else {
+        return rules;
+    };
+    if let Some(jitter) = section.flag("jitter") {
+        rules.jitter = jitter;
+    }
+    section.finish();
+    rules
 }
 
 /// Of publications.

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::policy::PolicySettings;
-use crate::shard::settings::Expiry;
+use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state;
 use crate::subscription::outcome::OnTimeout;
 use crate::subscription::package::RenderOptions;
@@ -30,6 +30,7 @@ pub struct Config {
     /// Of subscriptions, by the number of the package.
     pub subscribe_expiry: Vec<Expiry>,
     pub publish_expiry: Expiry,
+    pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
     pub render: RenderOptions,
     pub compose: state::Settings,

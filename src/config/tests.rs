@@ -357,7 +357,7 @@ fn every_tuning_profile_is_a_configuration() {
 fn the_manual_names_every_key() {
     let manual = include_str!("../../docs/operating.md");
     for (text, count) in [
-        ("zzzzzzzz = 1\n", 17),
+        ("zzzzzzzz = 1\n", 18),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
             4,
@@ -366,6 +366,7 @@ fn the_manual_names_every_key() {
         ("[auth]\nzzzzzzzz = 1\n", 6),
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
+        ("[subscribe]\nzzzzzzzz = 1\n", 1),
         ("[notify]\nzzzzzzzz = 1\n", 4),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

@@ -24,6 +24,7 @@ impl Changes {
             policy,
             subscribe_expiry,
             publish_expiry,
+            subscribe,
             on_timeout,
             render,
             compose,
@@ -49,6 +50,7 @@ impl Changes {
             ("admin.token", old.admin.token != admin.token),
             ("packages", old.subscribe_expiry != *subscribe_expiry),
             ("publish", old.publish_expiry != *publish_expiry),
+            ("subscribe", old.subscribe != *subscribe),
             ("notify", notify),
             ("log", old.log != *log),
         ];
@@ -128,6 +130,7 @@ mod tests {
         [domains]\n\"a.example\" = [\"b.example\"]\n\
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
         [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n\
+        [subscribe]\njitter = true\n\
         [notify]\non_timeout = \"remove\"\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
 
     #[test]
@@ -148,6 +151,7 @@ mod tests {
             ("\"own\"", "\"allow\"", "access", ""),
             ("7200", "7201", "packages", ""),
             ("expires_min = 9", "expires_min = 8", "publish", ""),
+            ("jitter = true", "jitter = false", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),
             ("all_dialogs = false", "all_dialogs = true", "notify", ""),
             ("127.0.0.1:5060", "127.0.0.1:5062", "", "listener"),

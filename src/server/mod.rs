@@ -230,6 +230,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         policy: Arc::clone(policy),
         subscribe_expiry: config.subscribe_expiry.clone(),
         publish_expiry: config.publish_expiry,
+        subscribe: config.subscribe,
         on_timeout: config.on_timeout,
         render: config.render,
     }

@@ -38,8 +38,22 @@ pub struct Rules {
     /// Of subscriptions, by the number of the package.
     pub subscribe_expiry: Vec<Expiry>,
     pub publish_expiry: Expiry,
+    pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
     pub render: RenderOptions,
+}
+
+/// How subscriptions begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscribeRules {
+    /// Phones are told to refresh a little earlier than they must, each at a moment of its own.
+    pub jitter: bool,
+}
+
+impl Default for SubscribeRules {
+    fn default() -> Self {
+        SubscribeRules { jitter: true }
+    }
 }
 
 impl Rules {
@@ -49,6 +63,7 @@ impl Rules {
             policy,
             subscribe_expiry: Expiry::of_packages(),
             publish_expiry: Expiry::of_publications(),
+            subscribe: SubscribeRules::default(),
             on_timeout: OnTimeout::default(),
             render: RenderOptions::default(),
         }
@@ -92,6 +107,17 @@ impl Expiry {
             Some(seconds) if seconds < self.min_seconds && seconds < 3600 => Err(self.min_seconds),
             Some(seconds) => Ok(seconds.min(self.max_seconds)),
         }
+    }
+
+    /// How many of so many granted seconds a phone may be spared, so that those who came in step do not come back in
+    /// step: a tenth, and none where the time is short.
+    pub fn spread(&self, granted: u32) -> u16 {
+        const LONG: u32 = 600;
+        if granted < LONG {
+            return 0;
+        }
+        let most = (granted / 10).min(granted.saturating_sub(self.min_seconds));
+        u16::try_from(most).unwrap_or(u16::MAX)
     }
 
     /// Publications may be short: Kamailio publishes the end of a call for 11 s, and does not try again
@@ -207,6 +233,25 @@ mod tests {
         assert_eq!(expiry.grant(Some(60)), Ok(60));
         assert_eq!(expiry.grant(Some(1801)), Ok(1800));
         assert_eq!(expiry.grant(Some(u32::MAX)), Ok(1800));
+    }
+
+    #[test]
+    fn an_expiry_is_spread_over_a_tenth_of_it_and_never_below_what_a_phone_may_ask_for() {
+        let expiry = Expiry::default();
+        for (granted, spread) in [
+            (0, 0),
+            (599, 0),
+            (600, 60),
+            (3600, 360),
+            (u32::MAX, u16::MAX),
+        ] {
+            assert_eq!(expiry.spread(granted), spread, "{granted}");
+        }
+        let narrow = Expiry {
+            min_seconds: 1790,
+            ..Expiry::default()
+        };
+        assert_eq!([narrow.spread(1800), narrow.spread(1790)], [10, 0]);
     }
 
     #[test]

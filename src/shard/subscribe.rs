@@ -46,7 +46,7 @@ impl Shard {
         let resource = self.settings.resource_of(request)?;
         let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
         let wanted = read::wanted(request).map_err(refusal)?;
-        let seconds = self.granted(&wanted)?;
+        let granted = self.granted(&wanted)?;
         let contact = read::contact(request)
             .map_err(refusal)?
             .ok_or(Refused::because(400, "Missing Contact"))?;
@@ -72,7 +72,7 @@ impl Shard {
             text,
             flow: Flow { peer, ..*flow },
             copy,
-            seconds,
+            granted,
             partition,
         };
         let Some(index) = self.insert(now, place, &identity, &wanted, request.cseq) else {
@@ -80,7 +80,7 @@ impl Shard {
             self.stats.record(Counter::LimitSubscriptions);
             return Err(self.busy(request, flow));
         };
-        self.stats.record(if seconds == 0 {
+        self.stats.record(if granted.seconds == 0 {
             Counter::SubscriptionFetched
         } else {
             Counter::SubscriptionCreated
@@ -90,7 +90,7 @@ impl Shard {
         Ok(given_in_dialog(
             200,
             self.subscriptions[index].tag(index),
-            seconds,
+            granted.told(),
         ))
     }
 
@@ -119,10 +119,10 @@ impl Shard {
             text,
             flow,
             copy,
-            seconds,
+            granted,
             partition,
         } = accepted;
-        let (phase, expires_at) = standing(now, seconds);
+        let (phase, expires_at) = standing(now, granted.seconds);
         let record = Subscription {
             text,
             flow,
@@ -135,6 +135,7 @@ impl Shard {
             package: wanted.package.id,
             content_type: wanted.content_type,
             partition,
+            spared_seconds: granted.spared,
             copy,
             position: 0,
             cseq: 0,
@@ -198,16 +199,16 @@ impl Shard {
         if wanted.package.id != subscription.package || !same_id {
             return Err(unknown);
         }
-        let seconds = self.granted(&wanted)?;
+        let granted = self.granted(&wanted)?;
         self.retarget(index, request, flow)?;
-        self.renew(now, index, seconds, &wanted, request.cseq);
+        self.renew(now, index, granted, &wanted, request.cseq);
         let phone = self.subscriptions.identity(index);
         self.heard(phone);
         self.enqueue(index, Owed::Prompt);
         Ok(given_in_dialog(
             200,
             self.subscriptions[index].tag(index),
-            seconds,
+            granted.told(),
         ))
     }
 
@@ -233,16 +234,17 @@ impl Shard {
             || claimed().is_some_and(|claimed| claimed.number() as u64 == standing)
     }
 
-    fn renew(&mut self, now: Time, index: u32, seconds: u32, wanted: &Wanted<'_>, cseq: u32) {
+    fn renew(&mut self, now: Time, index: u32, granted: Granted, wanted: &Wanted<'_>, cseq: u32) {
         self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
         subscription.remote_cseq = cseq;
         subscription.content_type = wanted.content_type;
-        let (phase, expires_at) = standing(now, seconds);
+        let (phase, expires_at) = standing(now, granted.seconds);
         subscription.phase = phase;
         subscription.expires_at = expires_at;
+        subscription.spared_seconds = granted.spared;
         self.set_deadline(index, expires_at);
-        self.stats.record(match seconds {
+        self.stats.record(match granted.seconds {
             0 => Counter::SubscriptionUnsubscribed,
             _ => Counter::SubscriptionRefreshed,
         });
@@ -343,11 +345,19 @@ impl Shard {
         }
     }
 
-    fn granted(&self, wanted: &Wanted<'_>) -> Result<u32, Refused> {
-        let expiry = &self.settings.rules.subscribe_expiry[usize::from(wanted.package.id.0)];
-        expiry
+    fn granted(&mut self, wanted: &Wanted<'_>) -> Result<Granted, Refused> {
+        let rules = &self.settings.rules;
+        let expiry = &rules.subscribe_expiry[usize::from(wanted.package.id.0)];
+        let seconds = expiry
             .grant(wanted.seconds)
-            .map_err(|min| Refused::with(423, With::MinExpires(min)))
+            .map_err(|min| Refused::with(423, With::MinExpires(min)))?;
+        let spared = match expiry.spread(seconds) {
+            most if most > 0 && rules.subscribe.jitter => {
+                self.rng.below(u64::from(most) + 1) as u16
+            }
+            _ => 0,
+        };
+        Ok(Granted { seconds, spared })
     }
 
     /// The resource of a subscription; None: it was of a domain that is none of ours any more.
@@ -372,12 +382,28 @@ impl Shard {
     }
 }
 
+/// How long a subscription lasts.
+#[derive(Clone, Copy)]
+struct Granted {
+    /// What was asked for, within bounds: so long it is kept.
+    seconds: u32,
+    /// So many seconds earlier is the phone told to be back.
+    spared: u16,
+}
+
+impl Granted {
+    /// What the answer says.
+    fn told(self) -> u32 {
+        self.seconds - u32::from(self.spared)
+    }
+}
+
 /// What a new subscription is made of, beside what was asked for.
 struct Accepted {
     text: Text,
     flow: Flow,
     copy: u32,
-    seconds: u32,
+    granted: Granted,
     partition: Partition,
 }
 

@@ -70,6 +70,8 @@ pub struct Subscription {
     pub package: PackageId,
     pub content_type: ContentTypeId,
     pub partition: Partition,
+    /// So many seconds longer than it was told is it kept.
+    pub spared_seconds: u16,
     /// The copy of the watched hint, and the place in its list of watchers.
     pub copy: u32,
     pub position: u32,
@@ -94,12 +96,16 @@ impl Subscription {
         }
     }
 
-    /// Seconds left, rounded up: what `expires` in Subscription-State says.
+    /// Seconds left, rounded up: what `expires` in Subscription-State says. It is what the phone was told, and once that
+    /// is over, what is left in truth.
     pub fn seconds_left(&self, now: Time) -> u32 {
-        self.expires_at
+        let left = self
+            .expires_at
             .since(now)
             .as_nanos()
-            .div_ceil(1_000_000_000) as u32
+            .div_ceil(1_000_000_000) as u32;
+        let spared = u32::from(self.spared_seconds);
+        if left > spared { left - spared } else { left }
     }
 
     /// When the deadline must fire next.

@@ -9,7 +9,7 @@ use lampfield::policy::{
     AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, GateSettings,
     Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
-use lampfield::shard::settings::{Expiry, Settings as ShardSettings};
+use lampfield::shard::settings::{Expiry, Settings as ShardSettings, SubscribeRules};
 use lampfield::subscription::outcome::OnTimeout;
 use lampfield::transport::{self, ListenerId, NatMode};
 
@@ -35,6 +35,7 @@ pub struct Settings {
     on_timeout: OnTimeout,
     subscribe_expiry: Vec<Expiry>,
     publish_expiry: Expiry,
+    pub subscribe: SubscribeRules,
     policy: PolicySettings,
     all_dialogs: bool,
     subscriptions_max: Option<usize>,
@@ -61,6 +62,8 @@ impl Default for Settings {
             on_timeout: OnTimeout::Remove,
             subscribe_expiry: Expiry::of_packages(),
             publish_expiry: Expiry::default(),
+            // Scenarios say to the second what is granted.
+            subscribe: SubscribeRules { jitter: false },
             policy: PolicySettings {
                 domains: DomainsSettings {
                     default: DEFAULT_DOMAIN.to_string(),
@@ -92,6 +95,7 @@ impl Settings {
             ("receive_buffer", [bytes]) => self.receive_buffer = number(bytes)? as usize,
             ("on_timeout", ["park"]) => self.on_timeout = OnTimeout::Park,
             ("on_timeout", ["remove"]) => self.on_timeout = OnTimeout::Remove,
+            ("jitter", ["on"]) => self.subscribe.jitter = true,
             ("expires_min", [seconds]) => {
                 self.each_expiry(|expiry, n| expiry.min_seconds = n, seconds)?
             }
@@ -209,6 +213,7 @@ impl Settings {
                 );
                 settings.rules.subscribe_expiry = self.subscribe_expiry.clone();
                 settings.rules.publish_expiry = self.publish_expiry;
+                settings.rules.subscribe = self.subscribe;
                 settings.rules.on_timeout = self.on_timeout;
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {

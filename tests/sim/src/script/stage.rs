@@ -107,6 +107,7 @@ impl Stage {
             hinted: Vec::new(),
             settings: settings.clone(),
         };
+        stage.witness.jitters = settings.subscribe.jitter;
         stage.settle()?;
         Ok(stage)
     }

@@ -1,6 +1,7 @@
 //! What must hold of every answer that a server sends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lampfield::time::{T64, Time};
 
@@ -21,7 +22,7 @@ impl Witness {
             match request.method() {
                 Some("SUBSCRIBE") => {
                     accepts(request, answer)?;
-                    let (name, dialog) = subscribed(now, request, answer);
+                    let (name, dialog) = subscribed(now, request, answer, self.jitters);
                     self.granted(now, name, dialog);
                 }
                 Some("PUBLISH") => published(answer, request)?,
@@ -39,6 +40,7 @@ impl Witness {
                     dialog.target = fresh.target;
                 }
                 dialog.deadline = fresh.deadline;
+                dialog.told = fresh.told;
                 dialog.owed_since = Some(now);
             }
             None => {
@@ -132,7 +134,12 @@ fn published(answer: &Message, request: &Message) -> Result<(), String> {
     }
 }
 
-fn subscribed(now: Time, request: &Message, answer: &Message) -> (DialogName, Dialog) {
+fn subscribed(
+    now: Time,
+    request: &Message,
+    answer: &Message,
+    jitters: bool,
+) -> (DialogName, Dialog) {
     let name = DialogName {
         call_id: request.header("Call-ID").unwrap_or_default().to_string(),
         phone_tag: request.tag("From").unwrap_or_default().to_string(),
@@ -149,7 +156,13 @@ fn subscribed(now: Time, request: &Message, answer: &Message) -> (DialogName, Di
         from: uri_of(request, "From"),
         to: uri_of(request, "To"),
         entity: request.request_uri().unwrap_or_default().to_string(),
-        deadline: now + std::time::Duration::from_secs(granted),
+        told: now + Duration::from_secs(granted),
+        deadline: now
+            + Duration::from_secs(if jitters {
+                kept(request, granted)
+            } else {
+                granted
+            }),
         owed_since: Some(now),
         last: None,
         open: BTreeMap::new(),
@@ -158,6 +171,16 @@ fn subscribed(now: Time, request: &Message, answer: &Message) -> (DialogName, Di
         dead: None,
     };
     (name, dialog)
+}
+
+/// So long is a subscription kept whose phone was told `granted` seconds: jitter takes a tenth at most, from long times.
+fn kept(request: &Message, granted: u64) -> u64 {
+    match granted {
+        ..540 => granted,
+        _ => (granted * 10)
+            .div_ceil(9)
+            .min(seconds(request).unwrap_or(u64::MAX)),
+    }
 }
 
 fn seconds(message: &Message) -> Option<u64> {

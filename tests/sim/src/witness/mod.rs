@@ -32,7 +32,9 @@ pub struct Dialog {
     from: String,
     to: String,
     entity: String,
-    /// When the granted time ends.
+    /// When the time ends that the phone was told.
+    told: Time,
+    /// When its time ends: where expiries carry jitter, the phone is told to be back a little earlier.
     pub deadline: Time,
     /// The 2xx that no NOTIFY has followed yet.
     pub owed_since: Option<Time>,
@@ -93,6 +95,8 @@ pub struct Witness {
     pub dialogs: BTreeMap<DialogName, Dialog>,
     /// How long news may take inside the server, from socket to owner.
     slack: Duration,
+    /// A phone that asks for long may be told less, and is still given what it asked for.
+    pub jitters: bool,
     /// A NOTIFY that stays unanswered ends its subscription, instead of parking it.
     pub removes: bool,
     /// Sends may have been refused by the kernel, or the host was asleep: retransmissions need not keep their times.
@@ -106,6 +110,7 @@ impl Witness {
             heard: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             slack,
+            jitters: false,
             removes: false,
             sends_fail: false,
         }

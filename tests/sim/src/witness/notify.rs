@@ -173,7 +173,12 @@ fn states_the_subscription(
             }
         }
         "active" | "pending" => {
-            let left = dialog.deadline.since(now).as_millis().div_ceil(1000);
+            let until = if now < dialog.told {
+                dialog.told
+            } else {
+                dialog.deadline
+            };
+            let left = until.since(now).as_millis().div_ceil(1000);
             match parameter(state, "expires").and_then(|text| text.parse::<u128>().ok()) {
                 Some(stated) if stated <= left => Ok(()),
                 Some(stated) => Err(format!("expires={stated}, and {left} s are left")),

@@ -14,8 +14,6 @@ use super::publisher::Publisher;
 use super::{PHONES_MAX, World, key_of};
 use crate::lamp::Lamp;
 
-/// The longest time that a subscription of these phones is granted.
-const EXPIRES_MAX: u64 = 180;
 /// How long calm must last until every lamp is right that the server knows of.
 const HEALED: Duration = Duration::from_millis(32_000 + 2 * 20 + 2_000);
 /// What phones subscribe to; most of it are lamps.
@@ -29,8 +27,8 @@ const PACKAGES: [(&str, &str); 6] = [
 ];
 /// The promise: a lamp is right within a second.
 const WITHIN: Duration = Duration::from_secs(1);
-/// How long until also those are right that the server has given up: phones notice at their refresh.
-const ALL_RIGHT: Duration = Duration::from_secs(EXPIRES_MAX + 20);
+/// How long until also those are right that the server has given up, after the longest expiry: phones notice at their refresh.
+const ALL_RIGHT: Duration = Duration::from_secs(20);
 
 impl World {
     pub(super) fn populate(&mut self) {
@@ -88,7 +86,7 @@ impl World {
                 Some(self.sbc),
             ),
         };
-        let expires = *self.random.pick(&[60, 90, 120, EXPIRES_MAX]);
+        let expires = *self.random.pick(&[60, 90, 120, self.expires_max]);
         let first = self.now + self.random.millis(0, 3_000);
         let name = format!("phone{number}");
         Phone::new(name, address, contact, edge, &resources, expires, first)
@@ -142,7 +140,7 @@ impl World {
             }
         }
         let healed = self.now + HEALED;
-        let all_right = self.now + ALL_RIGHT + T64;
+        let all_right = self.now + Duration::from_secs(self.expires_max) + ALL_RIGHT + T64;
         self.run_until(healed)?;
         self.healed()?;
         self.run_until(all_right)?;
@@ -327,7 +325,7 @@ impl World {
             }
             _ => self.drain()?,
         }
-        self.run_until(self.now + Duration::from_secs(EXPIRES_MAX) + 4 * T64)?;
+        self.run_until(self.now + Duration::from_secs(self.expires_max) + 4 * T64)?;
         self.run_until(self.now + Duration::from_secs(3_700))?;
         self.nothing_left()
     }

@@ -95,6 +95,8 @@ pub struct World {
     crowd: bool,
     /// So few NOTIFYs may be on their way that the window closes.
     narrow: bool,
+    /// The longest time that a phone asks for, in seconds.
+    expires_max: u64,
     /// The host is suspended now and then.
     naps: bool,
     pub trace: Trace,
@@ -118,6 +120,11 @@ impl World {
         if narrow {
             let count = random.between(1, 8);
             settings.set("in_flight_max", &count.to_string())?;
+        }
+        // From ten minutes on, phones are told to be back at moments of their own.
+        let long = random.per_mille(100);
+        if long {
+            settings.set("jitter", "on")?;
         }
         // Publishers are trusted; who phones are must be proved.
         if random.per_mille(300) {
@@ -154,12 +161,14 @@ impl World {
             parks,
             crowd: false,
             narrow,
+            expires_max: if long { 600 } else { 180 },
             naps: random.per_mille(150),
             trace: Trace::default(),
             datagrams: 0,
             random,
         };
         world.witness.removes = !parks;
+        world.witness.jitters = long;
         world.populate();
         Ok(world)
     }
