@@ -107,6 +107,7 @@ impl Shard {
                 if let Some(index) = index
                     && self.subscriptions[index].owed != Owed::Nothing
                 {
+                    self.clients.stand_back(transaction);
                     return self.queue_again(index, Urgency::FanOut);
                 }
                 let tag = send_tag(mark);
@@ -119,7 +120,11 @@ impl Shard {
                 });
                 self.stats.record(Counter::NotifyRetransmitted);
             }
-            Fired::TimedOut { slot, replaced } => {
+            Fired::TimedOut {
+                slot,
+                replaced,
+                stood_back,
+            } => {
                 if let Some(slot) = slot {
                     out.released.push(slot);
                 }
@@ -128,14 +133,14 @@ impl Shard {
                 }
                 self.stats.record(Counter::NotifyTimedOut);
                 if let Some(index) = index {
-                    self.on_notify_timeout(index, out);
+                    self.on_notify_timeout(index, stood_back, out);
                 }
             }
         }
     }
 
     //= RFC 6665 4.2.2
-    fn on_notify_timeout(&mut self, index: u32, out: &mut Effects) {
+    fn on_notify_timeout(&mut self, index: u32, stood_back: bool, out: &mut Effects) {
         let subscription = &mut self.subscriptions[index];
         subscription.in_flight = None;
         if subscription.is_terminating() {
@@ -144,9 +149,14 @@ impl Shard {
             }
             return;
         }
-        if subscription.owed != Owed::Nothing {
-            // A newer NOTIFY waits to go out: this one stood back for it and was not sent again, so its
-            // silence proves nothing.
+        // The phone has asked for something since, or this NOTIFY stood back for a newer one and was not sent to its
+        // end: then its silence proves nothing. A newer state that waits is none the phone has ever seen.
+        let proves_nothing = match subscription.owed {
+            Owed::Nothing => false,
+            Owed::Change => stood_back,
+            Owed::Prompt => true,
+        };
+        if proves_nothing {
             return self.queue_again(index, Urgency::Prompt);
         }
         match self.settings.rules.on_timeout {

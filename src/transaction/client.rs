@@ -41,6 +41,8 @@ struct Client {
     state: State,
     /// Sent once and younger than T1: it counts as in flight.
     young: bool,
+    /// It was to be sent again, and was not: nobody can say that its peer does not answer.
+    stood_back: bool,
 }
 
 /// What timer E or F asks for.
@@ -53,9 +55,11 @@ pub enum Fired {
         mark: Mark,
     },
     /// Timer F: no answer came. The slot, if there still was one, is to be released.
+    /// `stood_back`: it was not sent as often as it should have been, so its silence proves nothing.
     TimedOut {
         slot: Option<SlotId>,
         replaced: bool,
+        stood_back: bool,
     },
 }
 
@@ -130,6 +134,7 @@ impl Clients {
             partition,
             state: State::Trying,
             young: true,
+            stood_back: false,
         };
         let index = self.clients.insert(client).ok()?;
         self.clients[index].timer = Some(wheel.insert(
@@ -179,6 +184,11 @@ impl Clients {
         }
     }
 
+    /// What timer E asked for was not done: something newer waits to go out in its place.
+    pub fn stand_back(&mut self, index: u32) {
+        self.clients[index].stood_back = true;
+    }
+
     /// A final answer: the transaction is gone.
     pub fn finish(&mut self, index: u32, wheel: &mut Wheel) -> Finished {
         self.settle(index);
@@ -226,6 +236,7 @@ impl Clients {
                 Fired::TimedOut {
                     slot: client.slot,
                     replaced: client.state == State::Replaced,
+                    stood_back: client.stood_back,
                 },
             );
         }
@@ -322,6 +333,7 @@ mod tests {
                     Fired::TimedOut {
                         slot: Some(SlotId(9)),
                         replaced: false,
+                        stood_back: false,
                     },
                 ) => {
                     assert_eq!(now.since(start), T64);

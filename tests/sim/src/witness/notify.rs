@@ -43,7 +43,8 @@ impl Witness {
         if !again {
             may_be_sent(dialog, now)?;
             let unanswered = dialog.last.as_ref().is_some_and(|last| {
-                last.answered.is_none() && now.since(last.first_sent) > T64 + slack
+                let over = now.since(last.first_sent) > T64 + slack;
+                over && last.answered.is_none() && !last.stood_back(slack)
             });
             if removes && unanswered && dialog.owed_since.is_none() {
                 return Err("a new NOTIFY, and the one before was never answered".to_string());
@@ -72,6 +73,23 @@ impl Witness {
     }
 }
 
+impl Notify {
+    /// What timer E waits after the sending that was the last one.
+    fn interval(&self) -> Duration {
+        (T1 * (1 << (self.sends - 1).min(8))).min(T2)
+    }
+
+    /// It was due to be sent once more, well before its end, and was not: a newer state waited to take its place, or
+    /// the host was asleep. Then nobody can say that its phone did not answer.
+    fn stood_back(&self, slack: Duration) -> bool {
+        let longest = match self.provisional {
+            true => T2,
+            false => self.interval(),
+        };
+        self.last_sent + longest + slack + Duration::from_millis(2) < self.first_sent + T64
+    }
+}
+
 /// RFC 3261 17.1.2.2: identical, at 0.5, 1.5, 3.5, 7.5 … s, for 64·T1, and never after an answer.
 fn retransmitted(
     last: &mut Notify,
@@ -92,7 +110,7 @@ fn retransmitted(
     if now.since(last.first_sent) > T64 + allowed {
         return Err(format!("CSeq {} is repeated after 64·T1", last.cseq));
     }
-    let usual = (T1 * (1 << (last.sends - 1).min(8))).min(T2);
+    let usual = last.interval();
     let shortest = if last.provisional {
         usual.min(T2)
     } else {
