@@ -94,7 +94,7 @@ impl Shard {
             arena: Arena::new(limits::SEND_SLOTS_SMALL, limits::SEND_SLOTS_LARGE),
             stats: Stats::new(),
             alarms: Alarms::new(),
-            clients: Clients::new(limits::CLIENT_TRANSACTIONS_PER_SHARD),
+            clients: Clients::new(settings.client_transactions_max),
             servers: Servers::new(limits::SERVER_TRANSACTIONS_PER_SHARD),
             subscriptions: Subscriptions::new(settings.subscriptions_max),
             nonce_windows: NonceWindows::new(limits::NONCE_WINDOWS_PER_SHARD),

@@ -28,6 +28,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// At most so many NOTIFYs on their way at once: what the receive buffers take of their answers.
     pub in_flight_max: usize,
+    /// At most so many NOTIFYs that are not answered yet.
+    pub client_transactions_max: usize,
 }
 
 /// What may be replaced while the shard runs: it holds for every request, NOTIFY and timeout from then on, and
@@ -206,6 +208,7 @@ impl Settings {
             compose: state::Settings::default(),
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
             in_flight_max: limits::IN_FLIGHT_MAX,
+            client_transactions_max: limits::CLIENT_TRANSACTIONS_PER_SHARD,
         }
     }
 

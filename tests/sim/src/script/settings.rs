@@ -40,6 +40,7 @@ pub struct Settings {
     all_dialogs: bool,
     subscriptions_max: Option<usize>,
     in_flight_max: Option<usize>,
+    transactions_max: Option<usize>,
     /// What the shards' own chance is made of.
     pub seed: u64,
 }
@@ -81,6 +82,7 @@ impl Default for Settings {
             all_dialogs: false,
             subscriptions_max: None,
             in_flight_max: None,
+            transactions_max: None,
             seed: 0,
         }
     }
@@ -112,6 +114,7 @@ impl Settings {
                 self.subscriptions_max = Some(number(count)? as usize);
             }
             ("in_flight_max", [count]) => self.in_flight_max = Some(number(count)? as usize),
+            ("transactions_max", [count]) => self.transactions_max = Some(number(count)? as usize),
             ("dialogs", ["all"]) => self.all_dialogs = true,
             ("nat", ["auto"]) => self.policy.gates[0].nat = NatMode::Auto,
             ("nat", ["always"]) => self.policy.gates[0].nat = NatMode::Always,
@@ -218,6 +221,9 @@ impl Settings {
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {
                     settings.in_flight_max = count;
+                }
+                if let Some(count) = self.transactions_max {
+                    settings.client_transactions_max = count;
                 }
                 if let Some(count) = self.subscriptions_max {
                     settings.subscriptions_max = count;

@@ -32,6 +32,7 @@ use feed::Truth;
 use hostile::Hostile;
 use network::Weather;
 use phone::Phone;
+pub use phone::reply;
 use publisher::Publisher;
 use trace::Trace;
 

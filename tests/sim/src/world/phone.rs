@@ -482,7 +482,7 @@ fn without_version(text: &str) -> String {
 }
 
 /// An answer to a NOTIFY.
-fn reply(request: &Message, status: u16, retry_after: Option<u64>) -> Vec<u8> {
+pub fn reply(request: &Message, status: u16, retry_after: Option<u64>) -> Vec<u8> {
     let mut text = format!("SIP/2.0 {status} Whatever\r\n");
     for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
         for value in request.all(name) {
