@@ -362,6 +362,17 @@ impl HintUpdate {
     }
 }
 
+/// What one source says, without how and when it came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HintContent {
+    pub state: Option<HintState>,
+    /// The calls behind the state, where they are known.
+    pub calls: Vec<Call>,
+    /// A presence note for people.
+    pub note: Option<Note>,
+    pub mailbox: Option<Mailbox>,
+}
+
 /// What a publisher's document says (RFC 3903), one aspect of a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Published {

@@ -41,6 +41,7 @@ pub mod sip;
 pub mod notify;
 pub mod policy;
 pub mod state;
+pub mod store;
 pub mod subscription;
 pub mod transaction;
 pub mod transport;

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::hint::{
-    Aspect, Call, HintState, Mailbox, Note, Presence, Published, Snapshot, Versioned,
-};
+use crate::hint::{Aspect, Call, HintContent, Mailbox, Presence, Published, Snapshot, Versioned};
 use crate::slab::Slab;
 use crate::time::Time;
 
@@ -33,15 +31,6 @@ pub enum DndShows {
     Confirmed,
     /// The lamp is off.
     Terminated,
-}
-
-/// What one source says, without how and when it came.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct HintContent {
-    pub state: Option<HintState>,
-    pub calls: Vec<Call>,
-    pub note: Option<Note>,
-    pub mailbox: Option<Mailbox>,
 }
 
 /// One voice in the composition.

@@ -3,10 +3,10 @@
 use core::time::Duration;
 
 use crate::config::limits;
-use crate::hint::{Call, CallState, Direction, HintState, Published};
+use crate::hint::{Call, CallState, Direction, HintContent, HintState, Published};
 use crate::time::Time;
 
-use super::compose::{Contribution, DndShows, Ended, HintContent, Says, Settings, derived_id};
+use super::compose::{Contribution, DndShows, Ended, Says, Settings, derived_id};
 
 /// The most ended calls that are remembered of a resource.
 const ENDED_MAX: usize = 4;

@@ -7,11 +7,13 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::config::limits;
-use crate::hint::{Aspect, Call, HintUpdate, Mailbox, Note, Order, Party, ResourceKey};
+use crate::hint::{
+    Aspect, Call, HintContent, HintUpdate, Mailbox, Note, Order, Party, ResourceKey,
+};
 use crate::time::Time;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
 
-use super::compose::{HintContent, derived_id};
+use super::compose::derived_id;
 use super::sources::SOURCE_BIT;
 use super::{Compositor, Refused};
 

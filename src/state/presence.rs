@@ -1,9 +1,9 @@
 //! The presence of a resource: published tuples, persons and devices merged by id, and a tuple for each hint.
 
 use crate::config::limits;
-use crate::hint::{Basic, DataElement, HintState, Presence, Published, Tuple};
+use crate::hint::{Basic, DataElement, HintContent, HintState, Presence, Published, Tuple};
 
-use super::compose::{Contribution, HintContent, Says, derived_id};
+use super::compose::{Contribution, Says, derived_id};
 
 /// What all voices together say of a presentity.
 pub(super) fn compose(resource: &str, contributions: &[Contribution<'_>]) -> Presence {

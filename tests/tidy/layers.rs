@@ -10,7 +10,14 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
     &["uring", "admin", "config"],
     &["shard"],
-    &["transaction", "policy", "subscription", "notify", "state"],
+    &[
+        "transaction",
+        "policy",
+        "subscription",
+        "notify",
+        "state",
+        "store",
+    ],
     // Flows and listeners are what all of them speak of.
     &["transport"],
     &["sip"],

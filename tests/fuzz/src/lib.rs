@@ -6,6 +6,7 @@
 pub mod dialog;
 pub mod document;
 pub mod mutate;
+pub mod record;
 mod roundtrip;
 pub mod seeds;
 pub mod server;
@@ -13,6 +14,7 @@ mod values;
 
 pub use dialog::dialog;
 pub use document::document;
+pub use record::record;
 pub use roundtrip::{answer, rewrite, scan};
 pub use server::server;
 pub use values::{uri, value};
@@ -21,7 +23,7 @@ pub use values::{uri, value};
 pub type Body = fn(&[u8]);
 
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, Body); 8] = [
+pub const BODIES: [(&str, Body); 9] = [
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
@@ -30,6 +32,7 @@ pub const BODIES: [(&str, Body); 8] = [
     ("server", server),
     ("dialog", dialog),
     ("document", document),
+    ("record", record),
 ];
 
 /// Those that look at one message and keep nothing: fast enough for a hundred thousand.

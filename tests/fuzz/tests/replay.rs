@@ -7,7 +7,7 @@ use lampfield::sip::{Message, Start};
 use lampfield::subscription::package::{PACKAGES, Package};
 use lampfield_fuzz::mutate::{Mutator, oversized, systematic};
 use lampfield_fuzz::server::{self, Server};
-use lampfield_fuzz::{BODIES, PARSERS, dialog, document, seeds};
+use lampfield_fuzz::{BODIES, PARSERS, dialog, document, record, seeds};
 
 /// Says which input broke the body before the panic goes on.
 fn run(name: &str, body: fn(&[u8]), data: &[u8], which: &str) {
@@ -99,6 +99,21 @@ fn damaged_documents_break_nothing() {
         (2_000..18_000).contains(&understood),
         "understood: {understood}"
     );
+}
+
+#[test]
+fn damaged_records_break_nothing() {
+    let seed = 1_991;
+    println!("seed {seed}");
+    let mut mutator = Mutator::new(seed, record::seeds());
+    let mut read = 0;
+    for number in 0..20_000 {
+        let data = mutator.next_message();
+        let which = format!("mutation {number} of seed {seed}");
+        run("record", record::record, &data, &which);
+        read += u32::from(record::is_read(&data));
+    }
+    assert!((1_000..19_000).contains(&read), "read: {read}");
 }
 
 #[test]
