@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 use crate::field::Plan;
+use crate::loads::Kind;
 use crate::wire::Package;
 
 /// Be a notifier to compare with: what `--baseline` and `--plain` start.
@@ -37,6 +39,17 @@ pub enum Load {
     Publish,
     /// Phones come, refresh, leave and reboot while states change
     Churn,
+    /// Transports are replaced again and again while phones refresh and states change
+    Swap,
+    /// Subscriptions expire unanswered while transports are replaced; then all refresh
+    Expire,
+}
+
+impl Load {
+    /// Whether the server's configuration changes while it runs.
+    pub fn reloads(self) -> bool {
+        matches!(self, Load::Swap | Load::Expire)
+    }
 }
 
 /// Plays phones against a Lampfield server that it starts itself, and checks every lamp.
@@ -70,6 +83,15 @@ pub struct Options {
     /// Changes of state, or rounds of refreshing
     #[arg(long, default_value_t = 7)]
     pub changes: u32,
+    /// How often transports are replaced
+    #[arg(long)]
+    pub swaps: Option<u32>,
+    /// Milliseconds from the end of one swap to the next
+    #[arg(long, default_value_t = 1000)]
+    pub pause: u64,
+    /// Which swaps, in this order, again and again
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub kinds: Vec<Kind>,
     /// The event package that phones ask for
     #[arg(long, value_enum, default_value = "dialog")]
     pub package: Package,
@@ -85,6 +107,9 @@ pub struct Options {
     /// Proxies with a Record-Route between phones and server
     #[arg(long, default_value_t = 0)]
     pub edges: u8,
+    /// A real Kamailio between phones and server: all phones behind one address, two Record-Routes
+    #[arg(long, conflicts_with = "edges")]
+    pub kamailio: bool,
     /// Datagrams of a thousand thrown away, each way
     #[arg(long, default_value_t = 0)]
     pub lose: u32,
@@ -119,7 +144,8 @@ impl Options {
             Load::Fanout => 10_000,
             Load::Memory => 100_000,
             Load::Publish => 3_000,
-            Load::Churn => 10_000,
+            Load::Churn | Load::Expire => 10_000,
+            Load::Swap => 20_000,
         };
         self.count.unwrap_or(usual).max(1)
     }
@@ -129,11 +155,26 @@ impl Options {
         let usual = match self.load {
             Load::Fanout => 1,
             Load::Publish => self.count() / 3,
-            Load::Subscribe | Load::Refresh | Load::Storm | Load::Memory | Load::Churn => {
-                self.count() / 10
-            }
+            Load::Subscribe
+            | Load::Refresh
+            | Load::Storm
+            | Load::Memory
+            | Load::Churn
+            | Load::Swap
+            | Load::Expire => self.count() / 10,
         };
         self.resources.unwrap_or(usual).clamp(1, self.count())
+    }
+
+    /// How many swaps.
+    pub fn swaps(&self) -> u32 {
+        let usual = if self.load == Load::Expire { 8 } else { 100 };
+        self.swaps.unwrap_or(usual)
+    }
+
+    /// From the end of one swap to the next.
+    pub fn pause(&self) -> Duration {
+        Duration::from_millis(self.pause)
     }
 
     /// Where the server listens.
@@ -146,9 +187,10 @@ impl Options {
     }
 
     /// What the phones have in common.
-    pub fn plan(&self, server: SocketAddr) -> Plan {
+    pub fn plan(&self, server: SocketAddr, edge: Option<SocketAddr>) -> Plan {
         Plan {
             server,
+            edge,
             package: self.package,
             expires: self.expires,
             ports: self.ports.clamp(1, 64),

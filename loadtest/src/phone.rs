@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::field::PlaceId;
 use crate::lamp::{self, Lamp};
 use crate::wire::{Heard, Package, number, parameter};
 
@@ -39,6 +40,14 @@ pub struct Phone {
     /// The tag and the target of the server, empty before they are known.
     pub tag: Box<[u8]>,
     pub target: Rc<[u8]>,
+    /// Its Route header fields, in a dialog through proxies that recorded theirs.
+    pub routes: Rc<[u8]>,
+    /// Where its newest request went.
+    pub asked_at: PlaceId,
+    /// Where its last accepted one went: from there it must hear.
+    pub known: PlaceId,
+    /// Where its next request goes, whatever the server says.
+    pub moves_to: Option<PlaceId>,
     pub heard_cseq: Option<u32>,
     pub version: Option<u32>,
     pub lamp: Lamp,
@@ -63,6 +72,10 @@ pub struct Seen {
     pub notifies_before_answer: u64,
     pub datagrams_lost_on_purpose: u64,
     pub notify_bytes_max: u64,
+    /// Datagrams, whatever became of them: what arrived, and the answers to NOTIFYs that left.
+    pub notifies_heard: u64,
+    pub answers_heard: u64,
+    pub answers_sent: u64,
 
     pub unreadable: u64,
     pub cseq_went_back: u64,
@@ -74,12 +87,16 @@ pub struct Seen {
     pub header_wrong: u64,
     pub body_unreadable: u64,
     pub answer_unexpected: u64,
+    pub from_wrong_place: u64,
+    pub to_wrong_place: u64,
+    pub contact_wrong: u64,
+    pub class_wrong: u64,
     pub sends_refused: u64,
 }
 
 impl Seen {
     /// What no correct server causes, with its count.
-    pub fn wrongs(&self) -> [(&'static str, u64); 10] {
+    pub fn wrongs(&self) -> [(&'static str, u64); 14] {
         [
             ("messages that no phone could read", self.unreadable),
             ("NOTIFYs whose CSeq went back", self.cseq_went_back),
@@ -100,6 +117,19 @@ impl Seen {
             ("NOTIFYs with a wrong or missing header", self.header_wrong),
             ("bodies that no phone could read", self.body_unreadable),
             ("unexpected answers", self.answer_unexpected),
+            (
+                "messages from an address that the phone does not know",
+                self.from_wrong_place,
+            ),
+            ("NOTIFYs to the wrong phone", self.to_wrong_place),
+            (
+                "Contacts that lead elsewhere than they must",
+                self.contact_wrong,
+            ),
+            (
+                "NOTIFYs with another DSCP than their listener's",
+                self.class_wrong,
+            ),
         ]
     }
 }
@@ -122,6 +152,7 @@ impl Phone {
         heard: &Heard<'_>,
         local_tag: &[u8],
         package: Package,
+        may_end: bool,
         seen: &mut Seen,
     ) -> Verdict {
         if Heard::tag(heard.to) != Some(local_tag) {
@@ -138,7 +169,9 @@ impl Phone {
             return Verdict::Again;
         }
         if matches!(self.stage, Stage::Off | Stage::Gone) {
-            seen.after_the_end += 1;
+            // Its end, told once more to a phone that was told by the answer to its refresh.
+            let the_end = may_end && heard.subscription_state.starts_with(b"terminated");
+            seen.after_the_end += u64::from(!the_end);
             return Verdict::Foreign;
         }
         if self.tag.is_empty() {
@@ -147,7 +180,7 @@ impl Phone {
             self.learn_target(heard);
         }
         self.check_order(heard, package, seen);
-        self.check_headers(heard, package, seen);
+        self.check_headers(heard, package, may_end, seen);
         match Lamp::read(package, heard.body) {
             Some(lamp) => self.lamp = lamp,
             None => seen.body_unreadable += 1,
@@ -164,6 +197,22 @@ impl Phone {
         {
             self.target = target.into();
         }
+    }
+
+    /// The route set is what the proxies recorded, in reverse order, and stays (RFC 3261 12.1.2). How many there are.
+    pub fn learn_routes(&mut self, heard: &Heard<'_>) -> usize {
+        let mut routes = Vec::new();
+        let mut count = 0;
+        for route in heard.routes.iter().rev().filter(|route| !route.is_empty()) {
+            routes.extend_from_slice(b"Route: ");
+            routes.extend_from_slice(route);
+            routes.extend_from_slice(b"\r\n");
+            count += 1;
+        }
+        if *self.routes != *routes {
+            self.routes = routes.into();
+        }
+        count
     }
 
     /// CSeq rises by exactly one, and the version with it. What a lost datagram skipped is counted, not blamed.
@@ -188,7 +237,13 @@ impl Phone {
         }
     }
 
-    fn check_headers(&mut self, heard: &Heard<'_>, package: Package, seen: &mut Seen) {
+    fn check_headers(
+        &mut self,
+        heard: &Heard<'_>,
+        package: Package,
+        may_end: bool,
+        seen: &mut Seen,
+    ) {
         let state = heard.subscription_state;
         if state.starts_with(b"active") {
             let left = parameter(state, b"expires=").and_then(number);
@@ -202,7 +257,7 @@ impl Phone {
                 seen.expires_wrong += 1;
             }
         } else if state.starts_with(b"terminated") {
-            if self.stage != Stage::Leaving {
+            if self.stage != Stage::Leaving && !may_end {
                 seen.ended_unasked += 1;
             } else if parameter(state, b"reason=") != Some(b"timeout") {
                 seen.header_wrong += 1;
@@ -245,7 +300,7 @@ mod tests {
 
     fn take(phone: &mut Phone, seen: &mut Seen, bytes: &[u8]) -> Verdict {
         let heard = Heard::read(bytes).unwrap();
-        phone.take_notify(&heard, b"p1", Package::Dialog, seen)
+        phone.take_notify(&heard, b"p1", Package::Dialog, false, seen)
     }
 
     fn wrongs(seen: &Seen) -> u64 {

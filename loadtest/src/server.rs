@@ -5,11 +5,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::configuration::Configuration;
 use crate::http::Client;
 use crate::sys;
+
+/// The name of its configuration.
+const FILE: &str = "lampfield.toml";
 
 /// How the server is to be started.
 pub struct Start<'a> {
@@ -19,7 +24,12 @@ pub struct Start<'a> {
     pub ip: IpAddr,
     pub shards: usize,
     pub processor: Option<usize>,
-    pub log: &'a Path,
+    /// It is served by a file that can be written anew.
+    pub by_file: bool,
+    /// The proxy that all phones are behind.
+    pub edge: Option<IpAddr>,
+    /// Where its output goes; else into a directory of its own, which goes with it.
+    pub log: Option<&'a Path>,
 }
 
 /// A running server.
@@ -27,7 +37,9 @@ pub struct Server {
     child: Child,
     pub sip: SocketAddr,
     pub admin: SocketAddr,
-    data: PathBuf,
+    directory: PathBuf,
+    log: PathBuf,
+    kept: bool,
 }
 
 /// Processor time of all threads, in nanoseconds, by thread.
@@ -75,39 +87,49 @@ impl Server {
     pub fn start(start: &Start<'_>) -> io::Result<Self> {
         let sip = UdpSocket::bind((start.ip, 0))?.local_addr()?;
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let data = std::env::temp_dir().join(format!("lampfield-load-{}", std::process::id()));
+        let directory = directory()?;
+        let own_log = directory.join("log");
+        let log = start.log.unwrap_or(&own_log);
         let mut command = Command::new(start.binary);
         if let Some(role) = start.role {
             command.args([role, "--listen", &sip.to_string()]);
         } else {
-            command
-                .args(["serve", "--listen", &format!("udp:{sip}"), "--shards"])
-                .arg(start.shards.to_string())
-                .arg("--data-dir")
-                .arg(&data);
+            command.args(["serve", "--shards", &start.shards.to_string()]);
+            command.arg("--data-dir").arg(directory.join("data"));
+            if start.by_file {
+                let file = directory.join(FILE);
+                let mut configuration = Configuration::new(sip);
+                configuration.edge = start.edge;
+                fs::write(&file, configuration.text())?;
+                command.arg("--config").arg(file);
+            } else {
+                command.args(["--listen", &format!("udp:{sip}")]);
+            }
         }
         command.args(["--admin", &admin.to_string()]);
-        let log = fs::File::create(start.log)?;
+        let output = fs::File::create(log)?;
         command
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+            .stdout(output.try_clone()?)
+            .stderr(output);
         sys::keep_on(&mut command, start.processor);
         let mut server = Server {
             child: command.spawn()?,
             sip,
             admin,
-            data,
+            log: log.to_owned(),
+            directory,
+            kept: false,
         };
-        server.wait_until_ready(start.log)?;
+        server.wait_until_ready()?;
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self, log: &Path) -> io::Result<()> {
+    fn wait_until_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(status) = self.child.try_wait()? {
-                let text = fs::read_to_string(log).unwrap_or_default();
+                let text = fs::read_to_string(&self.log).unwrap_or_default();
                 return Err(io::Error::other(format!(
                     "the server ended at once ({status}):\n{text}"
                 )));
@@ -127,6 +149,22 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it wrote stays for a look; where that is.
+    pub fn keep(&mut self) -> &Path {
+        self.kept = true;
+        &self.log
+    }
+
+    /// Writes its file anew. It reads it when it is told to.
+    pub fn configure(&self, configuration: &Configuration) -> io::Result<()> {
+        fs::write(self.directory.join(FILE), configuration.text())
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
     /// Processor time of each thread up to now.
@@ -170,6 +208,11 @@ impl Server {
 
     /// The value of a metric summed over its labels; none where there is no such metric.
     pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metric_with(name, "")
+    }
+
+    /// The same of those lines only that hold this text.
+    pub fn metric_with(&self, name: &str, label: &str) -> Option<f64> {
         let text = Client::connect(self.admin)
             .and_then(|mut client| client.request("GET", "/metrics", ""))
             .ok()?
@@ -178,7 +221,7 @@ impl Server {
             .lines()
             .filter(|line| {
                 let rest = line.strip_prefix(name);
-                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
             })
             .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
             .collect();
@@ -186,7 +229,7 @@ impl Server {
     }
 
     /// Ends it as an operator would; after 10 s by force. Whether it ended by itself and well.
-    pub fn stop(mut self) -> io::Result<bool> {
+    pub fn stop(&mut self) -> io::Result<bool> {
         sys::terminate(self.pid());
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
@@ -204,8 +247,20 @@ impl Drop for Server {
         // Whatever became of it: it has been ours, and it is gone now.
         let _killed = self.child.kill();
         let _waited = self.child.wait();
-        let _removed = fs::remove_dir_all(&self.data);
+        if !self.kept {
+            let _removed = fs::remove_dir_all(&self.directory);
+        }
     }
+}
+
+/// A directory that no other run of this process or another has.
+pub fn directory() -> io::Result<PathBuf> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("lampfield-load-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    fs::create_dir_all(&path)?;
+    Ok(path)
 }
 
 /// Datagrams dropped at the UDP sockets bound to a local port (`/proc/net/udp`, last column).

@@ -15,10 +15,14 @@ const DATAGRAM_BYTES: usize = 8192;
 /// What each socket asks for as its receive buffer: a burst to 50,000 phones fits.
 static RECEIVE_BUFFER_BYTES: libc::c_int = 96 * 1024 * 1024;
 
+/// Room for one number that the kernel adds to a datagram, aligned as its header must be.
+type Control = [u64; 8];
+
 /// Datagrams that came in with one call.
 pub struct Inbox {
     bytes: Vec<u8>,
     names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
 }
@@ -30,6 +34,7 @@ impl Default for Inbox {
         Inbox {
             bytes: vec![0; BATCH * DATAGRAM_BYTES],
             names: vec![name; BATCH],
+            controls: vec![[0; 8]; BATCH],
             vectors: vec![vector; BATCH],
             headers: vec![header; BATCH],
         }
@@ -49,9 +54,11 @@ impl Inbox {
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_iov = &raw mut self.vectors[index];
             header.msg_iovlen = 1;
+            header.msg_control = (&raw mut self.controls[index]).cast();
+            header.msg_controllen = size_of::<Control>() as _;
         }
-        // SAFETY: every header points to a name, a vector and a buffer that this Inbox owns and that live
-        // beyond the call; their lengths are the true ones.
+        // SAFETY: every header points to a name, a vector, a buffer and control bytes that this Inbox owns and that
+        // live beyond the call; their lengths are the true ones.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -71,6 +78,50 @@ impl Inbox {
         let bytes = &self.bytes[start..start + length];
         (bytes, address_of(&self.names[index]))
     }
+
+    /// The traffic class (RFC 2474) of that datagram, where its socket shows it: the upper six bits are the DSCP.
+    pub fn class(&self, index: usize) -> Option<u8> {
+        let header = &raw const self.headers[index].msg_hdr;
+        // SAFETY: the header is that of the last `receive`, whose control bytes and their length the kernel wrote;
+        // they are owned by this Inbox and aligned. A control message of these kinds holds at least one byte.
+        unsafe {
+            let control = libc::CMSG_FIRSTHDR(header);
+            if control.is_null() {
+                return None;
+            }
+            match ((*control).cmsg_level, (*control).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_TOS) => Some(*libc::CMSG_DATA(control)),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    let class = libc::CMSG_DATA(control).cast::<libc::c_int>();
+                    Some(class.read_unaligned() as u8)
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+/// From now on each datagram of this socket comes with its traffic class.
+pub fn show_class(socket: &UdpSocket) -> io::Result<()> {
+    let (level, option) = match socket.local_addr()? {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVTOS),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
+    };
+    let on: libc::c_int = 1;
+    // SAFETY: the value is a c_int that lives beyond the call, and its size is given.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Datagrams that wait to be sent with one call, in one piece of memory.
@@ -299,6 +350,25 @@ fn write_address(storage: &mut libc::sockaddr_storage, address: SocketAddr) -> l
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_traffic_class_of_a_datagram_is_seen_where_it_was_asked_for() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let [sender, receiver] = [(); 2].map(|()| bind(address.parse().unwrap()).unwrap());
+            let mut inbox = Inbox::default();
+            let mut class = |expected: usize| {
+                sender
+                    .send_to(b"x", receiver.local_addr().unwrap())
+                    .unwrap();
+                wait_readable(&[&receiver], 1000);
+                assert_eq!(inbox.receive(&receiver), expected);
+                inbox.class(0)
+            };
+            assert_eq!(class(1), None);
+            show_class(&receiver).unwrap();
+            assert_eq!(class(1), Some(0));
+        }
+    }
 
     #[test]
     fn a_batch_of_datagrams_arrives_in_order_with_its_sender() {

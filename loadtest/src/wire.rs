@@ -2,9 +2,15 @@
 //! must write (long header names, one line each), so that it shares no mistake with the server's own parser.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 /// How many Via lines a message may have.
 const VIAS: usize = 8;
+/// How many proxies may have recorded their route.
+const ROUTES: usize = 4;
+/// Through a proxy: where it shall send a request to, and where it had a message from. The tests' proxy knows both.
+pub const NEXT: &str = "X-Next";
+const CAME_FROM: &[u8] = b"X-Came-From";
 
 /// A message as far as a phone needs it. All slices borrow the datagram.
 #[derive(Debug, Default)]
@@ -13,8 +19,13 @@ pub struct Heard<'a> {
     pub status: u16,
     /// The method of a request, or the one in the CSeq of a response.
     pub method: &'a [u8],
+    pub request_uri: &'a [u8],
     /// The Via lines, with their line ends, as they came; those not used are empty.
     pub vias: [&'a [u8]; VIAS],
+    /// The Record-Route values, in order.
+    pub routes: [&'a [u8]; ROUTES],
+    /// The address that the proxy had it from.
+    pub came_from: &'a [u8],
     pub from: &'a [u8],
     pub to: &'a [u8],
     pub call_id: &'a [u8],
@@ -49,6 +60,7 @@ impl<'a> Heard<'a> {
         } else {
             let end = memchr::memchr(b' ', start).ok_or(Unreadable::StartLine)?;
             heard.method = &start[..end];
+            heard.request_uri = start[end + 1..].strip_suffix(b" SIP/2.0").unwrap_or(b"");
         }
         let mut content_length = None;
         loop {
@@ -65,6 +77,11 @@ impl<'a> Heard<'a> {
                     let free = heard.vias.iter_mut().find(|via| via.is_empty());
                     *free.ok_or(Unreadable::Header)? = &whole[..whole.len() - rest.len()];
                 }
+                b"Record-Route" => {
+                    let free = heard.routes.iter_mut().find(|route| route.is_empty());
+                    *free.ok_or(Unreadable::Header)? = value;
+                }
+                CAME_FROM => heard.came_from = value,
                 b"From" => heard.from = value,
                 b"To" => heard.to = value,
                 b"Call-ID" => heard.call_id = value,
@@ -187,6 +204,10 @@ pub struct Subscribe<'a> {
     pub dialog: Option<(&'a [u8], &'a [u8])>,
     /// How many proxies recorded their route.
     pub edges: u8,
+    /// The dialog's Route header fields, with their line ends.
+    pub routes: &'a [u8],
+    /// Where a proxy shall send it.
+    pub next: Option<SocketAddr>,
 }
 
 impl Subscribe<'_> {
@@ -233,6 +254,10 @@ impl Subscribe<'_> {
                     ),
                 );
             }
+        }
+        out.extend_from_slice(self.routes);
+        if let Some(next) = self.next {
+            put(out, format_args!("{NEXT}: sip:{next}\r\n"));
         }
         put(
             out,
@@ -306,6 +331,8 @@ mod tests {
             expires: 3600,
             dialog: None,
             edges: 2,
+            routes: b"",
+            next: None,
         }
         .write(&mut out);
         out
@@ -316,6 +343,8 @@ mod tests {
         let bytes = subscribe();
         let heard = Heard::read(&bytes).unwrap();
         assert_eq!(heard.method, b"SUBSCRIBE");
+        assert_eq!(heard.request_uri, b"sip:1001@127.0.0.1:5060");
+        assert!(heard.routes[1].ends_with(b"edge=0>") && heard.routes[2].is_empty());
         assert_eq!(heard.status, 0);
         assert_eq!(heard.cseq, 1);
         assert_eq!(heard.vias.iter().filter(|via| !via.is_empty()).count(), 3);

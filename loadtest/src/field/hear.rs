@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{AGAIN_MILLISECONDS, Field, Who};
@@ -10,21 +11,33 @@ use crate::publisher::publisher_of;
 use crate::wire::{Heard, number, write_answer};
 
 impl Field {
-    pub(super) fn hear(&mut self, port: usize, bytes: &[u8]) {
+    pub(super) fn hear(&mut self, port: usize, bytes: &[u8], peer: SocketAddr, class: Option<u8>) {
         let Ok(heard) = Heard::read(bytes) else {
             self.seen.unreadable += 1;
             return;
         };
+        let came_from = self.came_from(&heard, peer);
         if heard.status != 0 {
-            self.hear_answer(&heard);
+            self.seen.answers_heard += 1;
+            self.hear_answer(&heard, came_from);
         } else if heard.method == b"NOTIFY" {
+            self.seen.notifies_heard += 1;
             let most = self.seen.notify_bytes_max.max(bytes.len() as u64);
             self.seen.notify_bytes_max = most;
-            let status = self.hear_notify(&heard);
+            let status = self.hear_notify(&heard, port, came_from, class);
             write_answer(self.ports[port].outbox.open(), &heard, status);
-            self.post(port);
+            self.seen.answers_sent += 1;
+            self.post(port, peer);
         } else {
             self.seen.header_wrong += 1;
+        }
+    }
+
+    /// Which of its addresses the server sent this from; behind a proxy, as the proxy says.
+    fn came_from(&self, heard: &Heard<'_>, peer: SocketAddr) -> Option<SocketAddr> {
+        match self.plan.edge {
+            None => Some(peer),
+            Some(_) => std::str::from_utf8(heard.came_from).ok()?.parse().ok(),
         }
     }
 
@@ -37,7 +50,13 @@ impl Field {
         known.then_some((phone, incarnation))
     }
 
-    fn hear_notify(&mut self, heard: &Heard<'_>) -> &'static str {
+    fn hear_notify(
+        &mut self,
+        heard: &Heard<'_>,
+        port: usize,
+        came_from: Option<SocketAddr>,
+        class: Option<u8>,
+    ) -> &'static str {
         const GONE: &str = "481 Call/Transaction Does Not Exist";
         let Some((index, incarnation)) = self.phone_of(heard.call_id) else {
             self.seen.wrong_dialog += 1;
@@ -53,7 +72,17 @@ impl Field {
         let was_active = phone.stage == Stage::Active;
         let was_wrong = was_active && !phone.right;
         let was_open = phone.awaits_answer || phone.awaits_notify;
-        let verdict = phone.take_notify(heard, &self.local_tag, self.plan.package, &mut self.seen);
+        let verdict = phone.take_notify(
+            heard,
+            &self.local_tag,
+            self.plan.package,
+            self.may_end,
+            &mut self.seen,
+        );
+        if verdict == Verdict::Taken {
+            self.check_place(index, heard, port, came_from, class);
+        }
+        let phone = &mut self.phones[index as usize];
         let truth = &self.resources[phone.resource as usize];
         phone.right = truth.state.shows_as(self.plan.package, phone.lamp);
         let is_open = phone.awaits_answer || phone.awaits_notify;
@@ -70,7 +99,43 @@ impl Field {
         }
     }
 
-    fn hear_answer(&mut self, heard: &Heard<'_>) {
+    /// A NOTIFY comes from where the phone's last accepted request went, to this phone's Contact and no other, and
+    /// names the place where the next request shall go.
+    fn check_place(
+        &mut self,
+        index: u32,
+        heard: &Heard<'_>,
+        port: usize,
+        came_from: Option<SocketAddr>,
+        class: Option<u8>,
+    ) {
+        let phone = &mut self.phones[index as usize];
+        let from = |id| came_from == Some(self.places.address(id));
+        // Until the answer is here, the request may have moved the dialog already or not.
+        let place = if phone.awaits_answer && from(phone.asked_at) {
+            phone.asked_at
+        } else {
+            phone.known
+        };
+        self.seen.from_wrong_place += u64::from(!from(place));
+        let here = index as usize % self.ports.len();
+        let contact = format!(
+            "sip:p{}k{index}@{}",
+            index / self.plan.keys,
+            self.ports[here].here
+        );
+        let mine = here == port && heard.request_uri == contact.as_bytes();
+        self.seen.to_wrong_place += u64::from(!mine);
+        let target = Heard::target(heard.contact).unwrap_or(b"");
+        let right = self.places.may_say(place, target, self.now);
+        self.seen.contact_wrong += u64::from(!right);
+        let right = class.is_none_or(|class| self.places.may_mark(place, class, self.now));
+        self.seen.class_wrong += u64::from(!right);
+        // RFC 6665 4.4.1: the Contact of a NOTIFY is the dialog's remote target from now on.
+        phone.learn_target(heard);
+    }
+
+    fn hear_answer(&mut self, heard: &Heard<'_>, came_from: Option<SocketAddr>) {
         if heard.status < 200 {
             return;
         }
@@ -90,11 +155,14 @@ impl Field {
         }
         phone.awaits_answer = false;
         self.seen.answers += 1;
+        // RFC 3261 18.2.2: an answer leaves from where its request came in.
+        let right = came_from == Some(self.places.address(phone.asked_at));
+        self.seen.from_wrong_place += u64::from(!right);
         match heard.status {
             200 => self.accepted(index, heard),
             500 | 503 => self.refused(index, heard.retry_after),
             // The dialog ended at the server's side before it heard that it should.
-            481 if phone.stage == Stage::Leaving => self.ended(index, Stage::Gone),
+            481 if phone.stage == Stage::Leaving || self.may_end => self.ended(index, Stage::Gone),
             _ => {
                 self.seen.answer_unexpected += 1;
                 self.ended(index, Stage::Refused);
@@ -112,12 +180,21 @@ impl Field {
         if phone.tag.is_empty() {
             phone.tag = tag.into();
         }
+        phone.known = phone.asked_at;
         phone.learn_target(heard);
         phone.granted = heard.expires.unwrap_or(0);
         if heard.expires.is_none_or(|granted| granted > phone.asked) {
             self.seen.expires_wrong += 1;
         }
+        // What has ended cannot be refreshed.
+        let revived = phone.stage == Stage::Gone && phone.asked > 0;
+        self.seen.answer_unexpected += u64::from(revived);
         if phone.stage == Stage::Subscribing {
+            if self.plan.edge.is_some() {
+                // The proxy recorded both of its sides.
+                let both = phone.learn_routes(heard) == 2;
+                self.seen.header_wrong += u64::from(!both);
+            }
             phone.stage = Stage::Active;
             phone.wrong_since = self.now;
             self.wrong += usize::from(!phone.right);

@@ -9,6 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 mod hear;
+mod places;
+
+pub use places::{PlaceId, Places};
 
 use crate::lamp::State;
 use crate::phone::{Phone, Seen, Stage};
@@ -26,6 +29,8 @@ const AGAIN_MILLISECONDS: [u64; 11] = [
 #[derive(Clone)]
 pub struct Plan {
     pub server: SocketAddr,
+    /// A proxy that everything goes through.
+    pub edge: Option<SocketAddr>,
     pub package: Package,
     pub expires: u32,
     /// Phones are spread over so many sockets.
@@ -70,6 +75,11 @@ enum Who {
 /// The phones, and what they have seen.
 pub struct Field {
     pub plan: Plan,
+    pub places: Places,
+    /// The phones are off the network: nothing reaches them, and they answer nothing.
+    pub deaf: bool,
+    /// Subscriptions are left to expire: their end is no fault.
+    pub may_end: bool,
     pub phones: Vec<Phone>,
     pub publishers: Vec<Publisher>,
     pub resources: Vec<Resource>,
@@ -104,6 +114,9 @@ impl Field {
                 v6 @ IpAddr::V6(_) => v6,
             };
             let socket = sys::bind(SocketAddr::new(ip, 0))?;
+            if plan.edge.is_none() {
+                sys::show_class(&socket)?;
+            }
             ports.push(Port {
                 here: socket.local_addr()?.to_string(),
                 socket,
@@ -113,6 +126,9 @@ impl Field {
         let mut field = Field {
             run: random.below(u32::MAX),
             server: plan.server.to_string(),
+            places: Places::new(plan.server),
+            deaf: false,
+            may_end: false,
             plan,
             phones: Vec::with_capacity(count as usize),
             publishers: Vec::new(),
@@ -145,6 +161,7 @@ impl Field {
             field.phones.push(Phone {
                 resource,
                 target: nowhere.clone(),
+                routes: nowhere.clone(),
                 ..Phone::default()
             });
         }
@@ -221,6 +238,7 @@ impl Field {
         *phone = Phone {
             resource: phone.resource,
             target: phone.target.clone(),
+            routes: phone.routes.clone(),
             stage: Stage::Subscribing,
             incarnation: phone.incarnation + 1,
             ..Phone::default()
@@ -242,10 +260,15 @@ impl Field {
     }
 
     fn ask(&mut self, index: u32, expires: u32) {
+        let place = self.next_place(index);
         let phone = &mut self.phones[index as usize];
         self.open += usize::from(!(phone.awaits_answer || phone.awaits_notify));
         phone.cseq += 1;
         phone.asked = expires;
+        phone.asked_at = place;
+        if phone.stage == Stage::Subscribing {
+            phone.known = place;
+        }
         phone.awaits_answer = true;
         phone.awaits_notify = true;
         self.seen.requests_sent += 1;
@@ -260,11 +283,23 @@ impl Field {
         );
     }
 
+    /// A dialog's requests go where its remote target leads (RFC 3261 12.2.1.1), others to where the server is found.
+    fn next_place(&mut self, index: u32) -> PlaceId {
+        let phone = &mut self.phones[index as usize];
+        if phone.tag.is_empty() {
+            return self.places.main();
+        }
+        let told = self.places.lead(&phone.target);
+        // What leads nowhere has been counted when it was heard.
+        phone.moves_to.take().or(told).unwrap_or(phone.known)
+    }
+
     fn send_subscribe(&mut self, index: u32) {
         let phone = &self.phones[index as usize];
         let ports = self.ports.len();
         let port = &mut self.ports[index as usize % ports];
         let in_dialog = phone.stage != Stage::Subscribing && !phone.tag.is_empty();
+        let next = self.places.address(phone.asked_at);
         Subscribe {
             here: &port.here,
             server: &self.server,
@@ -278,18 +313,20 @@ impl Field {
             expires: phone.asked,
             dialog: in_dialog.then_some((&*phone.tag, &*phone.target)),
             edges: self.plan.edges,
+            routes: if in_dialog { &phone.routes } else { b"" },
+            next: self.plan.edge.map(|_| next),
         }
         .write(port.outbox.open());
-        self.post(index as usize % ports);
+        self.post(index as usize % ports, self.plan.edge.unwrap_or(next));
     }
 
     /// The datagram that was just written goes out with the next flush, or is lost on purpose.
-    fn post(&mut self, port: usize) {
+    fn post(&mut self, port: usize, peer: SocketAddr) {
         let lost = self.lose();
         let port = &mut self.ports[port];
         if lost {
             port.outbox.discard();
-        } else if port.outbox.close(self.plan.server) {
+        } else if port.outbox.close(peer) {
             self.seen.sends_refused += port.outbox.flush(&port.socket) as u64;
         }
     }
@@ -332,7 +369,8 @@ impl Field {
             self.run,
             name,
         );
-        self.post(index as usize % ports);
+        let main = self.places.address(self.places.main());
+        self.post(index as usize % ports, self.plan.edge.unwrap_or(main));
     }
 
     fn wait(&mut self, attempt: usize, who: Who, cseq: u32) {
@@ -382,9 +420,9 @@ impl Field {
         let mut inbox = self.inbox.take().expect("receive does not call itself");
         let count = inbox.receive(&self.ports[port].socket);
         for index in 0..count {
-            let (bytes, _peer) = inbox.datagram(index);
-            if !self.lose() {
-                self.hear(port, bytes);
+            let (bytes, peer) = inbox.datagram(index);
+            if !self.deaf && !self.lose() {
+                self.hear(port, bytes, peer, inbox.class(index));
             }
         }
         self.inbox = Some(inbox);

@@ -2,14 +2,21 @@
 //! that are bounded in count and in time.
 
 mod churn;
+mod expire;
 mod fanout;
+mod ledger;
 mod memory;
 mod publish;
 mod rates;
+mod swap;
+mod swaps;
+
+pub use swaps::Kind;
 
 use std::io;
 use std::time::Duration;
 
+use crate::edge::Edge;
 use crate::field::Field;
 use crate::http::Feeder;
 use crate::lamp::State;
@@ -22,6 +29,8 @@ use crate::server::Server;
 const WINDOW: usize = 128;
 /// Longest wait for anything: 64·T1 and a little.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// When every phone must be right after the last change.
+const RIGHT_AFTER: Duration = Duration::from_secs(5);
 
 /// A server with phones before it.
 pub struct Site<'a> {
@@ -33,8 +42,12 @@ pub struct Site<'a> {
 /// Runs the load that the options name.
 pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
     let mut report = Report::default();
+    let mut edge = options
+        .kamailio
+        .then(|| Edge::start(options.ip()))
+        .transpose()?;
     let field = Field::new(
-        options.plan(server.sip),
+        options.plan(server.sip, edge.as_ref().map(|edge| edge.phones)),
         options.count(),
         options.resources(),
     )?;
@@ -51,6 +64,11 @@ pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
         Load::Memory => memory::run(&mut site, &mut report),
         Load::Publish => publish::run(&mut site, &mut report)?,
         Load::Churn => churn::run(&mut site, &mut report)?,
+        Load::Swap => swap::run(&mut site, &mut report)?,
+        Load::Expire => expire::run(&mut site, &mut report)?,
+    }
+    if edge.as_mut().is_some_and(|edge| !edge.runs()) {
+        report.problem("Kamailio ended".to_owned());
     }
     report.seen(&site.field.seen);
     judge(&site, &mut report);

@@ -1,0 +1,277 @@
+//! Swaps, one after the other, while somebody else serves the phones: the file is written anew, the server is told,
+//! and what it answers is held against what must come of it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::Site;
+use crate::configuration::{Configuration, Listener};
+use crate::field::Field;
+use crate::http::Client;
+use crate::report::{Report, percentile};
+use crate::transports::Transports;
+
+/// What is new in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A rule only: no transport is touched
+    Rules,
+    /// DSCP and buffer sizes: sockets are handed over with new options
+    Options,
+    /// Nothing, but new sockets are asked for on the same addresses
+    Sockets,
+    /// One more address; half of the phones send their next request there
+    Add,
+    /// The oldest address goes; its phones go where they are told
+    Remove,
+    /// Another name in Contact
+    Advertise,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 6] = [
+        Kind::Rules,
+        Kind::Options,
+        Kind::Sockets,
+        Kind::Add,
+        Kind::Remove,
+        Kind::Advertise,
+    ];
+}
+
+/// The swaps of one run.
+pub struct Swaps {
+    kinds: Vec<Kind>,
+    pause: Duration,
+    configuration: Configuration,
+    generation: u64,
+    done: u32,
+    under_way: Option<(Kind, JoinHandle<io::Result<Outcome>>)>,
+    /// When the last one was done.
+    since: Duration,
+    times: Vec<Duration>,
+    draining_most: usize,
+    descriptors_most: usize,
+}
+
+/// What one swap came to.
+struct Outcome {
+    status: u16,
+    body: String,
+    time: Duration,
+    transports: Transports,
+}
+
+impl Swaps {
+    /// None has been made. No kinds: all of them. The pause is from the end of one to the begin of the next.
+    pub fn new(site: &Site<'_>, kinds: &[Kind], pause: Duration) -> io::Result<Self> {
+        let kinds = if kinds.is_empty() { &Kind::ALL } else { kinds };
+        let mut configuration = Configuration::new(site.server.sip);
+        configuration.edge = site.field.plan.edge.map(|edge| edge.ip());
+        Ok(Swaps {
+            kinds: kinds.to_vec(),
+            pause,
+            configuration,
+            generation: Transports::read(site.server.admin)?.generation,
+            done: 0,
+            under_way: None,
+            since: site.field.clock(),
+            times: Vec::new(),
+            draining_most: 0,
+            descriptors_most: 0,
+        })
+    }
+
+    /// To phones that come new: what the server calls itself by now.
+    pub fn show(&mut self, site: &mut Site<'_>) {
+        self.since = site.field.clock();
+        site.field.places.begin(&self.configuration);
+        site.field.places.settle(self.since);
+    }
+
+    /// How many have been done.
+    pub fn done(&self) -> u32 {
+        self.done
+    }
+
+    /// Begins the next one when the pause is over; takes the outcome of the one that is under way.
+    pub fn turn(&mut self, site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
+        match self.under_way.take() {
+            Some((kind, post)) if post.is_finished() => {
+                let outcome = post.join();
+                let outcome =
+                    outcome.map_err(|_| io::Error::other("a swap's thread panicked"))??;
+                self.take(site, report, kind, outcome);
+            }
+            Some(waiting) => self.under_way = Some(waiting),
+            None if site.field.clock() - self.since >= self.pause => {
+                let kind = self.kinds[self.done as usize % self.kinds.len()];
+                self.begin(site, kind)?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for the one that is under way and makes what is left over go: one address, as at the start.
+    pub fn end(&mut self, site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
+        let done = self.done;
+        while self.under_way.is_some() {
+            self.turn(site, report)?;
+            site.field.turn(Duration::from_millis(1));
+        }
+        while self.configuration.listeners.len() > 1 {
+            self.begin(site, Kind::Remove)?;
+            while self.under_way.is_some() {
+                self.turn(site, report)?;
+                site.field.turn(Duration::from_millis(1));
+            }
+        }
+        self.done = done;
+        self.times.sort();
+        report.time("a swap took, median", percentile(&self.times, 0.5));
+        report.time("a swap took, worst", percentile(&self.times, 1.0));
+        report.count(
+            "draining listeners, most at once",
+            self.draining_most as u64,
+        );
+        report.count("descriptors, most at once", self.descriptors_most as u64);
+        Ok(())
+    }
+
+    fn begin(&mut self, site: &mut Site<'_>, kind: Kind) -> io::Result<()> {
+        // There is always one address to be found at, and never more than two.
+        let kind = match (kind, self.configuration.listeners.len()) {
+            (Kind::Remove, 1) => Kind::Add,
+            (Kind::Add, 2) => Kind::Remove,
+            (kind, _) => kind,
+        };
+        self.rewrite(kind)?;
+        site.server.configure(&self.configuration)?;
+        site.field.places.begin(&self.configuration);
+        let admin = site.server.admin;
+        let body = match kind {
+            Kind::Sockets => r#"{"fresh_sockets":true}"#,
+            Kind::Rules | Kind::Options | Kind::Add | Kind::Remove | Kind::Advertise => "",
+        };
+        let post = thread::spawn(move || {
+            let start = Instant::now();
+            let answer = Client::connect(admin)?.request("POST", "/v1/reload", body)?;
+            Ok(Outcome {
+                time: start.elapsed(),
+                status: answer.status,
+                body: answer.body,
+                transports: Transports::read(admin)?,
+            })
+        });
+        self.under_way = Some((kind, post));
+        Ok(())
+    }
+
+    /// The file of the next swap.
+    fn rewrite(&mut self, kind: Kind) -> io::Result<()> {
+        let configuration = &mut self.configuration;
+        let next = self.done;
+        match kind {
+            Kind::Rules => configuration.expires_default = 1200 + next,
+            Kind::Options => {
+                for listener in &mut configuration.listeners {
+                    let other = listener.dscp == Some(46);
+                    listener.dscp = Some(if other { 26 } else { 46 });
+                    listener.buffer_bytes = Some(if other { 4 << 20 } else { 8 << 20 });
+                }
+            }
+            Kind::Sockets => {}
+            Kind::Add => {
+                let newest = configuration.listeners.last().expect("one at least");
+                let mut listener = newest.clone();
+                listener.address = other_address(newest.address)?;
+                listener.advertise = None;
+                configuration.listeners.push(listener);
+            }
+            Kind::Remove => {
+                configuration.listeners.remove(0);
+            }
+            Kind::Advertise => {
+                let first: &mut Listener = &mut configuration.listeners[0];
+                let port = first.address.port();
+                first.advertise = Some(format!("lamps{next}.example.com:{port}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, site: &mut Site<'_>, report: &mut Report, kind: Kind, outcome: Outcome) {
+        let now = site.field.clock();
+        site.field.places.settle(now);
+        self.since = now;
+        self.done += 1;
+        self.times.push(outcome.time);
+        let transports = &outcome.transports;
+        self.draining_most = self.draining_most.max(transports.draining);
+        let descriptors = site.server.descriptors().unwrap_or(0);
+        self.descriptors_most = self.descriptors_most.max(descriptors);
+        let which = format!("swap {} ({kind:?})", self.done);
+        if outcome.status != 200 {
+            report.problem(format!("{which}: {} {}", outcome.status, outcome.body));
+            return;
+        }
+        let expected = self.generation + u64::from(kind != Kind::Rules);
+        let told = serde_json::from_str::<Value>(&outcome.body);
+        let told = told.ok().and_then(|value| value["generation"].as_u64());
+        if told != Some(expected) || transports.generation != expected {
+            report.problem(format!(
+                "{which}: generation {} is told as {told:?} and shown as {}",
+                expected, transports.generation
+            ));
+        }
+        self.generation = transports.generation;
+        let served = self.configuration.listeners.len();
+        if transports.active != served {
+            report.problem(format!("{which}: {served} are served: {}", transports.text));
+        }
+        match kind {
+            Kind::Add => part_of_the_phones_moves(&mut site.field, &self.configuration),
+            Kind::Remove => nobody_goes_where_nobody_is(&mut site.field),
+            Kind::Rules | Kind::Options | Kind::Sockets | Kind::Advertise => {}
+        }
+    }
+}
+
+/// Their next request goes to the newest address, as when a name leads to it or a proxy has it in its list.
+fn part_of_the_phones_moves(field: &mut Field, configuration: &Configuration) {
+    let newest = configuration.listeners.last().expect("one at least");
+    let place = field
+        .places
+        .lead(format!("sip:{}", newest.name()).as_bytes());
+    for phone in field.phones.iter_mut().step_by(2) {
+        phone.moves_to = place;
+    }
+}
+
+fn nobody_goes_where_nobody_is(field: &mut Field) {
+    for phone in &mut field.phones {
+        let gone = phone
+            .moves_to
+            .filter(|place| field.places.is_removed(*place));
+        if gone.is_some() {
+            phone.moves_to = None;
+        }
+    }
+}
+
+/// The next one of loopback's many on the same port; IPv6 has but one, and other ports.
+fn other_address(address: SocketAddr) -> io::Result<SocketAddr> {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            let next = Ipv4Addr::from(u32::from(ip) + 1);
+            Ok(SocketAddr::new(next.into(), address.port()))
+        }
+        v6 @ IpAddr::V6(_) => UdpSocket::bind((v6, 0))?.local_addr(),
+    }
+}
