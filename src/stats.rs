@@ -151,6 +151,7 @@ metrics! {
         SubscriptionNotifyTimeout { reason = "notify_timeout" }
         SubscriptionNotifyFailed { reason = "notify_failed" }
         SubscriptionDeactivated { reason = "deactivated" }
+        SubscriptionSuperseded { reason = "superseded" }
     }
     "lampfield_subscriptions_parked_total" "Subscriptions parked because their phone stopped answering, and heard again." {
         SubscriptionParked { event = "parked" }

@@ -4,7 +4,7 @@ use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state::{self, DndShows};
-use crate::subscription::outcome::OnTimeout;
+use crate::subscription::outcome::{OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, RenderOptions};
 
 /// By the number of the package.
@@ -41,6 +41,15 @@ pub(super) fn read_subscribe(root: &mut Section<'_>) -> SubscribeRules {
     if let Some(jitter) = section.flag("jitter") {
         rules.jitter = jitter;
     }
+    let supersede = section.word(
+        "supersede",
+        &[
+            ("probe", Supersede::Probe),
+            ("replace", Supersede::Replace),
+            ("off", Supersede::Off),
+        ],
+    );
+    rules.supersede = supersede.unwrap_or_default();
     section.finish();
     rules
 }

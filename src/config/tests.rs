@@ -366,7 +366,7 @@ fn the_manual_names_every_key() {
         ("[auth]\nzzzzzzzz = 1\n", 6),
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
-        ("[subscribe]\nzzzzzzzz = 1\n", 1),
+        ("[subscribe]\nzzzzzzzz = 1\n", 2),
         ("[notify]\nzzzzzzzz = 1\n", 4),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

@@ -130,7 +130,7 @@ mod tests {
         [domains]\n\"a.example\" = [\"b.example\"]\n\
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
         [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n\
-        [subscribe]\njitter = true\n\
+        [subscribe]\njitter = true\nsupersede = \"probe\"\n\
         [notify]\non_timeout = \"remove\"\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
 
     #[test]
@@ -152,6 +152,7 @@ mod tests {
             ("7200", "7201", "packages", ""),
             ("expires_min = 9", "expires_min = 8", "publish", ""),
             ("jitter = true", "jitter = false", "subscribe", ""),
+            ("\"probe\"", "\"replace\"", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),
             ("all_dialogs = false", "all_dialogs = true", "notify", ""),
             ("127.0.0.1:5060", "127.0.0.1:5062", "", "listener"),

@@ -48,7 +48,7 @@ impl Seen {
     fn add(&mut self, now: Time, subscription: &Subscription) {
         self.dirty += u64::from(subscription.owed != Owed::Nothing);
         match subscription.phase {
-            Phase::Active | Phase::Parked => {}
+            Phase::Active | Phase::Probed { .. } | Phase::Parked => {}
             Phase::Silent { .. } => self.silent += 1,
             Phase::Terminating(_) => self.terminating += 1,
         }

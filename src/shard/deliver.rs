@@ -235,7 +235,9 @@ impl Shard {
 /// What Subscription-State says; nothing is left of what is ending.
 fn seconds_left(subscription: &Subscription, now: Time) -> u32 {
     match subscription.phase {
-        Phase::Active | Phase::Silent { .. } | Phase::Parked => subscription.seconds_left(now),
+        Phase::Active | Phase::Silent { .. } | Phase::Probed { .. } | Phase::Parked => {
+            subscription.seconds_left(now)
+        }
         Phase::Terminating(_) => 0,
     }
 }

@@ -12,7 +12,7 @@ pub struct SubscriptionView<'a> {
     pub watcher: &'a str,
     pub resource: &'a str,
     pub package: &'a str,
-    /// `active`, `silent`, `parked` or `terminated`.
+    /// `active`, `silent`, `probed`, `parked` or `terminated`.
     pub state: &'static str,
     pub expires_in_seconds: u64,
     pub peer: SocketAddr,

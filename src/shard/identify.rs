@@ -3,8 +3,9 @@
 use super::answer::Refused;
 use super::settings::Settings;
 use crate::partition::{Mark, Partition};
-use crate::policy::{Asked, Key};
-use crate::sip::{Method, Request};
+use crate::policy::{Asked, Identity, Key};
+use crate::sip::{Contact, Method, Request};
+use crate::subscription::phones::PhoneName;
 use crate::transport::Flow;
 
 impl Settings {
@@ -52,6 +53,30 @@ impl Settings {
     /// The address-of-record in From.
     pub(super) fn watcher_of(&self, request: &Request<'_>) -> Option<Key> {
         self.rules.policy.sender(&request.from).ok()
+    }
+
+    /// Which phone asks for a subscription: whose it is, and which of their devices. An instance says that best
+    /// (RFC 5626 4.1); without one, the Contact does, without the parameters that may be others after a reboot.
+    pub(super) fn phone_name(&self, identity: &Identity, request: &Request<'_>) -> PhoneName {
+        let number = identity.number().to_le_bytes();
+        let device = match request.contact {
+            Some(Contact::Address(address)) => match address.params.value("+sip.instance") {
+                Some(instance) => self.secrets.hash(&[&number, b"instance", instance]),
+                None => {
+                    let params = address.sip_uri().map_or(0, |uri| {
+                        let uri = uri.without_headers();
+                        uri.raw_params().len() + (address.uri.len() - uri.raw.len())
+                    });
+                    let bare = &address.uri[..address.uri.len() - params];
+                    self.secrets.hash(&[&number, b"contact", bare])
+                }
+            },
+            Some(Contact::Star) | None => self.secrets.hash(&[&number]),
+        };
+        PhoneName {
+            identity: identity.number() as u64,
+            device,
+        }
     }
 
     /// The resource that a Request-URI names.

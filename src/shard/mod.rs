@@ -21,6 +21,7 @@ pub mod input;
 pub mod mail;
 mod notice;
 mod outcome;
+mod phone;
 mod publish;
 mod ready;
 mod receive;

@@ -103,7 +103,7 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
 //= RFC 6665 4.1.3
 fn write_state(phase: Phase, seconds_left: u32, writer: &mut Writer<'_>) {
     match phase {
-        Phase::Active | Phase::Silent { .. } | Phase::Parked => {
+        Phase::Active | Phase::Silent { .. } | Phase::Probed { .. } | Phase::Parked => {
             writer.put(b"active;expires=");
             writer.decimal(seconds_left);
         }

@@ -85,7 +85,17 @@ impl Shard {
             Outcome::Provisional => {}
             // It has asked since that NOTIFY was sent, and what it asked for is owed at once.
             Outcome::Retry(_) if subscription.owed == Owed::Prompt => {}
-            Outcome::Delivered => self.queue_again(index, Urgency::FanOut),
+            Outcome::Delivered => {
+                // It knows the dialog: no ghost. What was sent before it was asked proves nothing.
+                if subscription.owed == Owed::Nothing
+                    && matches!(subscription.phase, Phase::Probed { .. })
+                {
+                    subscription.phase = Phase::Active;
+                    let when = subscription.next_deadline();
+                    self.set_deadline(index, when);
+                }
+                self.queue_again(index, Urgency::FanOut);
+            }
             Outcome::Retry(pause) => {
                 let until = now + pause;
                 subscription.phase = Phase::Silent { until };
@@ -159,6 +169,9 @@ impl Shard {
         if proves_nothing {
             return self.queue_again(index, Urgency::Prompt);
         }
+        if matches!(subscription.phase, Phase::Probed { .. }) {
+            return self.end_failed(index, Counter::SubscriptionNotifyTimeout, out);
+        }
         match self.settings.rules.on_timeout {
             OnTimeout::Remove => self.end_failed(index, Counter::SubscriptionNotifyTimeout, out),
             OnTimeout::Park => {
@@ -207,9 +220,19 @@ impl Shard {
         let subscription = &mut self.subscriptions[index];
         subscription.deadline = None;
         if now < subscription.expires_at {
-            if matches!(subscription.phase, Phase::Silent { until } if until <= now) {
-                subscription.phase = Phase::Active;
-                self.enqueue(index, Owed::Change);
+            match subscription.phase {
+                Phase::Silent { until } if until <= now => {
+                    subscription.phase = Phase::Active;
+                    self.enqueue(index, Owed::Change);
+                }
+                Phase::Probed { until } if until <= now => {
+                    return self.end_failed(index, Counter::SubscriptionNotifyTimeout, out);
+                }
+                Phase::Active
+                | Phase::Silent { .. }
+                | Phase::Probed { .. }
+                | Phase::Parked
+                | Phase::Terminating(_) => {}
             }
             let when = self.subscriptions[index].next_deadline();
             return self.set_deadline(index, when);
@@ -221,7 +244,7 @@ impl Shard {
                 self.end(index, out);
             }
             //= RFC 6665 4.2.1.4
-            Phase::Active | Phase::Silent { .. } => {
+            Phase::Active | Phase::Silent { .. } | Phase::Probed { .. } => {
                 self.stats.record(Counter::SubscriptionTimeout);
                 self.terminate(now, index, Reason::Timeout);
             }
@@ -232,9 +255,16 @@ impl Shard {
     pub(super) fn terminate(&mut self, now: Time, index: u32, reason: Reason) {
         self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
+        let end = match subscription.phase {
+            // A ghost lives no longer for being told that it ends.
+            Phase::Probed { until } => until.min(now + T64),
+            Phase::Active | Phase::Silent { .. } | Phase::Parked | Phase::Terminating(_) => {
+                now + T64
+            }
+        };
         subscription.phase = Phase::Terminating(reason);
-        subscription.expires_at = now + T64;
-        self.set_deadline(index, now + T64);
+        subscription.expires_at = end;
+        self.set_deadline(index, end);
         self.enqueue(index, Owed::Prompt);
     }
 
@@ -256,8 +286,12 @@ impl Shard {
     }
 
     fn end_failed(&mut self, index: u32, counter: Counter, out: &mut Effects) {
-        if !self.subscriptions[index].is_terminating() {
-            self.stats.record(counter);
+        match self.subscriptions[index].phase {
+            Phase::Active | Phase::Silent { .. } | Phase::Parked => self.stats.record(counter),
+            // A newer one stands in its place.
+            Phase::Probed { .. } => self.stats.record(Counter::SubscriptionSuperseded),
+            // It was counted when its end began.
+            Phase::Terminating(_) => {}
         }
         self.end(index, out);
     }
@@ -283,16 +317,6 @@ impl Shard {
             self.subscriptions[moved].position = place.position;
         }
         self.drop_copy_if_unwatched(gone.copy, out);
-    }
-
-    /// A request of this phone was accepted: it can be reached again.
-    pub(super) fn heard(&mut self, phone: u64) {
-        while let Some(index) = self.subscriptions.parked_of(phone) {
-            self.subscriptions.unpark(index);
-            self.subscriptions[index].owed = Owed::Nothing;
-            self.stats.record(Counter::SubscriptionUnparked);
-            self.enqueue(index, Owed::Prompt);
-        }
     }
 
     /// The living subscription that a transaction was for.

@@ -7,7 +7,7 @@ use crate::partition::{Secrets, ShardId};
 use crate::policy::Policy;
 use crate::sip::Writer;
 use crate::state;
-use crate::subscription::outcome::OnTimeout;
+use crate::subscription::outcome::{OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, Package, RenderOptions};
 use crate::transport::{Flow, Listener, ListenerId};
 
@@ -50,11 +50,15 @@ pub struct Rules {
 pub struct SubscribeRules {
     /// Phones are told to refresh a little earlier than they must, each at a moment of its own.
     pub jitter: bool,
+    pub supersede: Supersede,
 }
 
 impl Default for SubscribeRules {
     fn default() -> Self {
-        SubscribeRules { jitter: true }
+        SubscribeRules {
+            jitter: true,
+            supersede: Supersede::default(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::policy::{Action, Identity, Key};
 use crate::sip::{Name, NameAddr, Request, Uri, Writer};
 use crate::stats::Counter;
 use crate::subscription::package::Package;
-use crate::subscription::phones::Link;
+use crate::subscription::phones::{Link, PhoneName};
 use crate::subscription::read::{self, Unwanted, Wanted};
 use crate::subscription::record::{Owed, Phase, Reason, Subscription};
 use crate::subscription::text::{Part, Text};
@@ -54,7 +54,8 @@ impl Shard {
             self.stats.record(Counter::LimitSubscriptions);
             return Err(self.busy(request, flow));
         }
-        if self.has_too_many(request, &identity) {
+        let phone = self.settings.phone_name(&identity, request);
+        if self.has_too_many(request, phone) {
             self.stats.record(Counter::LimitSubscriptionsPerPhone);
             return Err(self.busy(request, flow));
         }
@@ -75,18 +76,19 @@ impl Shard {
             granted,
             partition,
         };
-        let Some(index) = self.insert(now, place, &identity, &wanted, request.cseq) else {
+        let Some(index) = self.insert(now, place, phone, &wanted, request.cseq) else {
             self.drop_copy_if_unwatched(copy, out);
             self.stats.record(Counter::LimitSubscriptions);
             return Err(self.busy(request, flow));
         };
-        self.stats.record(if granted.seconds == 0 {
-            Counter::SubscriptionFetched
-        } else {
-            Counter::SubscriptionCreated
-        });
-        self.heard(identity.number() as u64);
+        self.heard(index);
         self.enqueue(index, Owed::Prompt);
+        if granted.seconds == 0 {
+            self.stats.record(Counter::SubscriptionFetched);
+        } else {
+            self.stats.record(Counter::SubscriptionCreated);
+            self.supersede(now, index, out);
+        }
         Ok(given_in_dialog(
             200,
             self.subscriptions[index].tag(index),
@@ -95,11 +97,8 @@ impl Shard {
     }
 
     /// Whether one phone takes more than a phone needs. Shared watchers (operator panels, edges) are many phones.
-    fn has_too_many(&self, request: &Request<'_>, identity: &Identity) -> bool {
-        let count = self
-            .subscriptions
-            .phones()
-            .subscriptions(identity.number() as u64);
+    fn has_too_many(&self, request: &Request<'_>, phone: PhoneName) -> bool {
+        let count = self.subscriptions.phones().subscriptions(phone);
         let is_shared = || {
             let watcher = self.settings.watcher_of(request);
             watcher.is_some_and(|watcher| self.settings.rules.policy.is_shared(&watcher))
@@ -111,7 +110,7 @@ impl Shard {
         &mut self,
         now: Time,
         accepted: Accepted,
-        identity: &Identity,
+        phone: PhoneName,
         wanted: &Wanted<'_>,
         remote_cseq: u32,
     ) -> Option<u32> {
@@ -144,9 +143,7 @@ impl Shard {
             in_flight: None,
             deadline: None,
         };
-        let index = self
-            .subscriptions
-            .insert(identity.number() as u64, record)?;
+        let index = self.subscriptions.insert(phone, record)?;
         let deadline = self.wheel.insert(
             expires_at,
             Token {
@@ -202,8 +199,7 @@ impl Shard {
         let granted = self.granted(&wanted)?;
         self.retarget(index, request, flow)?;
         self.renew(now, index, granted, &wanted, request.cseq);
-        let phone = self.subscriptions.identity(index);
-        self.heard(phone);
+        self.heard(index);
         self.enqueue(index, Owed::Prompt);
         Ok(given_in_dialog(
             200,
@@ -221,7 +217,7 @@ impl Shard {
         request: &Request<'_>,
         flow: &Flow,
     ) -> bool {
-        let standing = self.subscriptions.identity(index);
+        let standing = self.subscriptions.phone(index).identity;
         let claimed = || {
             let from = self.settings.watcher_of(request)?;
             Some(Identity::claimed(

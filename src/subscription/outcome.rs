@@ -12,6 +12,18 @@ pub enum OnTimeout {
     Park,
 }
 
+/// What becomes of a subscription whose phone subscribes anew to the same, as it does after a reboot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Supersede {
+    /// It is told the state once more: an answer keeps both, for a phone may have two keys for one resource.
+    #[default]
+    Probe,
+    /// It ends at once, without a word.
+    Replace,
+    /// It stays until it expires.
+    Off,
+}
+
 /// What to do with the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

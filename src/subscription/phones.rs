@@ -6,10 +6,18 @@ use crate::table::Table;
 /// Stands for no subscription.
 const NONE: u32 = u32::MAX;
 
+/// Who a phone is. Two devices of one identity are two phones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhoneName {
+    /// A keyed hash of whoever uses it.
+    pub identity: u64,
+    /// A keyed hash of its identity and its instance, or else its Contact.
+    pub device: u64,
+}
+
 /// One phone, and the head of the list of its subscriptions.
 struct Phone {
-    /// A keyed hash of who it is.
-    identity: u64,
+    name: PhoneName,
     first: u32,
     subscriptions: u32,
     parked: u32,
@@ -26,7 +34,7 @@ pub struct Link {
 /// All phones of a shard.
 pub struct Phones {
     phones: Slab<Phone>,
-    by_identity: Table,
+    by_device: Table,
     parked: usize,
 }
 
@@ -40,7 +48,7 @@ impl Phones {
     pub fn new(limit: usize) -> Self {
         Phones {
             phones: Slab::with_limit(limit),
-            by_identity: Table::new(),
+            by_device: Table::new(),
             parked: 0,
         }
     }
@@ -61,14 +69,14 @@ impl Phones {
     }
 
     /// How many subscriptions this phone has.
-    pub fn subscriptions(&self, identity: u64) -> usize {
-        self.find(identity)
+    pub fn subscriptions(&self, name: PhoneName) -> usize {
+        self.find(name)
             .map_or(0, |phone| self.phones[phone].subscriptions as usize)
     }
 
     /// Puts a new subscription at the head of its phone's list and returns its link.
-    pub fn enter(&mut self, identity: u64, subscription: u32, links: &mut impl Links) -> Link {
-        let phone = self.find(identity).unwrap_or_else(|| self.add(identity));
+    pub fn enter(&mut self, name: PhoneName, subscription: u32, links: &mut impl Links) -> Link {
+        let phone = self.find(name).unwrap_or_else(|| self.add(name));
         let record = &mut self.phones[phone];
         let next = core::mem::replace(&mut record.first, subscription);
         record.subscriptions += 1;
@@ -95,14 +103,19 @@ impl Phones {
         record.subscriptions -= 1;
         if record.subscriptions == 0 {
             let gone = self.phones.remove(link.phone);
-            self.by_identity
-                .remove(gone.identity, |phone| phone == link.phone);
+            self.by_device
+                .remove(gone.name.device, |phone| phone == link.phone);
         }
     }
 
     /// Who the phone of this link is.
-    pub fn identity(&self, link: Link) -> u64 {
-        self.phones[link.phone].identity
+    pub fn name(&self, link: Link) -> PhoneName {
+        self.phones[link.phone].name
+    }
+
+    /// The first subscription of the phone of this link.
+    pub fn first(&self, link: Link) -> u32 {
+        self.phones[link.phone].first
     }
 
     /// A subscription of this phone is parked.
@@ -117,20 +130,20 @@ impl Phones {
         self.parked -= 1;
     }
 
-    /// The first subscription of a phone that has parked ones.
-    pub fn first_if_parked(&self, identity: u64) -> Option<u32> {
-        let phone = &self.phones[self.find(identity)?];
+    /// The first subscription of the phone of this link, if it has parked ones.
+    pub fn first_if_parked(&self, link: Link) -> Option<u32> {
+        let phone = &self.phones[link.phone];
         (phone.parked > 0).then_some(phone.first)
     }
 
-    fn find(&self, identity: u64) -> Option<u32> {
-        self.by_identity
-            .find(identity, |phone| self.phones[phone].identity == identity)
+    fn find(&self, name: PhoneName) -> Option<u32> {
+        self.by_device
+            .find(name.device, |phone| self.phones[phone].name == name)
     }
 
-    fn add(&mut self, identity: u64) -> u32 {
+    fn add(&mut self, name: PhoneName) -> u32 {
         let phone = Phone {
-            identity,
+            name,
             first: NONE,
             subscriptions: 0,
             parked: 0,
@@ -138,7 +151,7 @@ impl Phones {
         let Ok(index) = self.phones.insert(phone) else {
             unreachable!("there is room for a phone for each subscription")
         };
-        self.by_identity.insert(identity, index);
+        self.by_device.insert(name.device, index);
         index
     }
 }
@@ -167,9 +180,17 @@ mod tests {
         }
     }
 
+    /// The only device of somebody.
+    fn named(identity: u64) -> PhoneName {
+        PhoneName {
+            identity,
+            device: identity << 8,
+        }
+    }
+
     fn listed(phones: &Phones, links: &[Link], identity: u64) -> Vec<u32> {
         let mut at = phones
-            .find(identity)
+            .find(named(identity))
             .map(|phone| phones.phones[phone].first);
         core::iter::from_fn(|| {
             let here = at?;
@@ -185,13 +206,13 @@ mod tests {
         let mut links = vec![Link::NOWHERE; 4];
         for subscription in 0..4 {
             let identity = if subscription == 2 { 8 } else { 7 };
-            links[subscription as usize] = phones.enter(identity, subscription, &mut links);
+            links[subscription as usize] = phones.enter(named(identity), subscription, &mut links);
         }
         assert_eq!(listed(&phones, &links, 7), [3, 1, 0]);
         assert_eq!(
             (
-                phones.subscriptions(7),
-                phones.subscriptions(8),
+                phones.subscriptions(named(7)),
+                phones.subscriptions(named(8)),
                 phones.len()
             ),
             (3, 1, 2)
@@ -200,19 +221,25 @@ mod tests {
             phones.leave(links[gone], &mut links);
             assert_eq!(listed(&phones, &links, 7), left);
         }
-        assert_eq!((phones.subscriptions(7), phones.len()), (0, 1));
-        assert_eq!(phones.identity(links[2]), 8);
+        assert_eq!((phones.subscriptions(named(7)), phones.len()), (0, 1));
+        assert_eq!(phones.name(links[2]), named(8));
     }
 
     #[test]
     fn a_phone_is_asked_for_its_parked_subscriptions_only_if_it_has_some() {
         let mut phones = Phones::new(10);
         let mut links = vec![Link::NOWHERE; 1];
-        links[0] = phones.enter(7, 0, &mut links);
-        assert_eq!(phones.first_if_parked(7), None);
+        links[0] = phones.enter(named(7), 0, &mut links);
+        assert_eq!(phones.first_if_parked(links[0]), None);
         phones.park(links[0]);
-        assert_eq!((phones.first_if_parked(7), phones.parked()), (Some(0), 1));
+        assert_eq!(
+            (phones.first_if_parked(links[0]), phones.parked()),
+            (Some(0), 1)
+        );
         phones.unpark(links[0]);
-        assert_eq!((phones.first_if_parked(7), phones.parked()), (None, 0));
+        assert_eq!(
+            (phones.first_if_parked(links[0]), phones.parked()),
+            (None, 0)
+        );
     }
 }

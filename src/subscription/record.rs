@@ -3,7 +3,7 @@
 use crate::partition::{Mark, Partition};
 use crate::slab::Slab;
 use crate::subscription::package::{ContentTypeId, PackageId};
-use crate::subscription::phones::{Link, Links, Phones};
+use crate::subscription::phones::{Link, Links, PhoneName, Phones};
 use crate::subscription::text::{Part, Text};
 use crate::time::Time;
 use crate::transport::Flow;
@@ -37,6 +37,9 @@ pub enum Phase {
     Active,
     /// The phone asked for a pause with Retry-After: the newest state is sent when it is over.
     Silent { until: Time },
+    /// Its phone has subscribed anew, as after a reboot: it goes on if the phone answers what it is sent, and else ends
+    /// at that time at the latest.
+    Probed { until: Time },
     /// The phone did not answer: nothing is sent until it is heard again, or until expiry.
     Parked,
     /// One last NOTIFY is owed or on its way; nothing else will be sent.
@@ -111,7 +114,7 @@ impl Subscription {
     /// When the deadline must fire next.
     pub fn next_deadline(&self) -> Time {
         match self.phase {
-            Phase::Silent { until } => self.expires_at.min(until),
+            Phase::Silent { until } | Phase::Probed { until } => self.expires_at.min(until),
             Phase::Active | Phase::Parked | Phase::Terminating(_) => self.expires_at,
         }
     }
@@ -124,7 +127,7 @@ impl Subscription {
     /// Whether a NOTIFY may go out now.
     pub fn may_notify(&self) -> bool {
         match self.phase {
-            Phase::Active | Phase::Terminating(_) => true,
+            Phase::Active | Phase::Probed { .. } | Phase::Terminating(_) => true,
             Phase::Silent { .. } | Phase::Parked => false,
         }
     }
@@ -134,6 +137,7 @@ impl Subscription {
         match self.phase {
             Phase::Active => "active",
             Phase::Silent { .. } => "silent",
+            Phase::Probed { .. } => "probed",
             Phase::Parked => "parked",
             Phase::Terminating(_) => "terminated",
         }
@@ -171,10 +175,10 @@ impl Subscriptions {
         self.len() == 0
     }
 
-    /// Adds one of the phone `identity`; None: the limit is reached.
-    pub fn insert(&mut self, identity: u64, subscription: Subscription) -> Option<u32> {
+    /// Adds one of that phone; None: the limit is reached.
+    pub fn insert(&mut self, phone: PhoneName, subscription: Subscription) -> Option<u32> {
         let index = self.records.insert(subscription).ok()?;
-        let link = self.phones.enter(identity, index, &mut self.records);
+        let link = self.phones.enter(phone, index, &mut self.records);
         self.records[index].link = link;
         Some(index)
     }
@@ -187,9 +191,14 @@ impl Subscriptions {
         gone
     }
 
-    /// Who watches, hashed: the same for all subscriptions of one phone.
-    pub fn identity(&self, index: u32) -> u64 {
-        self.phones.identity(self.records[index].link)
+    /// Whose it is.
+    pub fn phone(&self, index: u32) -> PhoneName {
+        self.phones.name(self.records[index].link)
+    }
+
+    /// The first of all subscriptions of the phone that this one belongs to; each names the next.
+    pub fn first_of_phone(&self, index: u32) -> u32 {
+        self.phones.first(self.records[index].link)
     }
 
     /// The phones that have subscriptions.
@@ -219,9 +228,9 @@ impl Subscriptions {
         parked
     }
 
-    /// The next parked subscription of a phone.
-    pub fn parked_of(&self, identity: u64) -> Option<u32> {
-        let mut at = self.phones.first_if_parked(identity);
+    /// The next parked subscription of the phone that this one belongs to.
+    pub fn parked_beside(&self, index: u32) -> Option<u32> {
+        let mut at = self.phones.first_if_parked(self.records[index].link);
         while let Some(index) = at {
             let record = &self.records[index];
             if record.phase == Phase::Parked {

@@ -10,7 +10,7 @@ use lampfield::policy::{
     Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
 use lampfield::shard::settings::{Expiry, Settings as ShardSettings, SubscribeRules};
-use lampfield::subscription::outcome::OnTimeout;
+use lampfield::subscription::outcome::{OnTimeout, Supersede};
 use lampfield::transport::{self, ListenerId, NatMode};
 
 /// The domain of a resource that a scenario names without one, and of every host where no domains are set.
@@ -64,7 +64,10 @@ impl Default for Settings {
             subscribe_expiry: Expiry::of_packages(),
             publish_expiry: Expiry::default(),
             // Scenarios say to the second what is granted.
-            subscribe: SubscribeRules { jitter: false },
+            subscribe: SubscribeRules {
+                jitter: false,
+                ..SubscribeRules::default()
+            },
             policy: PolicySettings {
                 domains: DomainsSettings {
                     default: DEFAULT_DOMAIN.to_string(),
@@ -98,6 +101,14 @@ impl Settings {
             ("on_timeout", ["park"]) => self.on_timeout = OnTimeout::Park,
             ("on_timeout", ["remove"]) => self.on_timeout = OnTimeout::Remove,
             ("jitter", ["on"]) => self.subscribe.jitter = true,
+            ("supersede", [word]) => {
+                self.subscribe.supersede = match *word {
+                    "probe" => Supersede::Probe,
+                    "replace" => Supersede::Replace,
+                    "off" => Supersede::Off,
+                    _ => return Err(format!("no way to supersede: {word}")),
+                }
+            }
             ("expires_min", [seconds]) => {
                 self.each_expiry(|expiry, n| expiry.min_seconds = n, seconds)?
             }

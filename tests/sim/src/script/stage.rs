@@ -12,6 +12,7 @@ use lampfield::shard::control::{Answer, Ask, Request};
 use lampfield::shard::effects::Event;
 use lampfield::shard::mail::Mail;
 use lampfield::stats::Counter;
+use lampfield::subscription::outcome::Supersede;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
 
@@ -108,6 +109,8 @@ impl Stage {
             settings: settings.clone(),
         };
         stage.witness.jitters = settings.subscribe.jitter;
+        stage.witness.replaces = settings.subscribe.supersede == Supersede::Replace;
+        stage.witness.probes = settings.subscribe.supersede == Supersede::Probe;
         stage.settle()?;
         Ok(stage)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lampfield::time::{T64, Time};
 
-use super::{Dialog, DialogName, Heard, Said, Witness, request_key, same, uri_of};
+use super::{Dialog, DialogName, Heard, Said, Watch, Witness, request_key, same, uri_of};
 use crate::message::{Message, address, parameter};
 
 impl Witness {
@@ -41,10 +41,28 @@ impl Witness {
                 }
                 dialog.deadline = fresh.deadline;
                 dialog.told = fresh.told;
+                // Whoever refreshes a dialog knows it.
+                dialog.probed = None;
                 dialog.owed_since = Some(now);
             }
             None => {
+                if fresh.deadline > now {
+                    self.superseded(now, &fresh.watch);
+                }
                 self.dialogs.insert(name, fresh);
+            }
+        }
+    }
+
+    /// A phone has a new dialog: the equal ones that it had may be ghosts.
+    fn superseded(&mut self, now: Time, watch: &Watch) {
+        for dialog in self.dialogs.values_mut() {
+            if dialog.watch == *watch && !dialog.ended && dialog.dead.is_none() {
+                if self.replaces {
+                    dialog.dead = Some((now, "its phone has subscribed anew"));
+                } else if self.probes {
+                    dialog.probed.get_or_insert(now);
+                }
             }
         }
     }
@@ -148,7 +166,22 @@ fn subscribed(
     let event = request.header("Event").unwrap_or_default();
     let package = event.split(';').next().unwrap_or_default().trim();
     let granted = seconds(answer).unwrap_or_default();
+    let contact = request.header("Contact").unwrap_or_default();
+    let device = match contact.split_once("+sip.instance=") {
+        Some((_, instance)) => instance.split('>').next(),
+        None => address(contact).split(';').next(),
+    };
+    let device = device.unwrap_or_default().to_string();
+    let watch = Watch {
+        from: uri_of(request, "From"),
+        device,
+        entity: request.request_uri().unwrap_or_default().to_string(),
+        package: package.to_string(),
+        id: parameter(event, "id").map(str::to_string),
+    };
     let dialog = Dialog {
+        watch,
+        probed: None,
         target: uri_of(request, "Contact"),
         routes: request.list("Record-Route"),
         package: package.to_string(),

@@ -45,9 +45,26 @@ pub struct Dialog {
     version: Option<u32>,
     /// The terminated NOTIFY has been sent.
     pub ended: bool,
+    /// Who watches what: an equal new dialog may mean that this one was forgotten.
+    watch: Watch,
+    /// Since when there is an equal newer dialog, and this one's phone has not yet shown that it knows it still.
+    pub probed: Option<Time>,
     /// Why nothing new may be sent, and since when.
     pub dead: Option<(Time, &'static str)>,
 }
+
+/// Who watches what: From, Contact, Request-URI, and Event with its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Watch {
+    from: String,
+    device: String,
+    entity: String,
+    package: String,
+    id: Option<String>,
+}
+
+/// How long a dialog lasts whose phone has an equal newer one and does not answer in the old one.
+pub const PROBE: Duration = Duration::from_secs(32 + 5);
 
 /// The newest NOTIFY of a dialog.
 #[derive(Debug)]
@@ -97,6 +114,10 @@ pub struct Witness {
     slack: Duration,
     /// A phone that asks for long may be told less, and is still given what it asked for.
     pub jitters: bool,
+    /// A newer dialog of a phone ends an equal older one at once.
+    pub replaces: bool,
+    /// Whether a newer dialog of a phone makes an equal older one prove itself.
+    pub probes: bool,
     /// A NOTIFY that stays unanswered ends its subscription, instead of parking it.
     pub removes: bool,
     /// Sends may have been refused by the kernel, or the host was asleep: retransmissions need not keep their times.
@@ -111,6 +132,8 @@ impl Witness {
             dialogs: BTreeMap::new(),
             slack,
             jitters: false,
+            replaces: false,
+            probes: true,
             removes: false,
             sends_fail: false,
         }
@@ -164,6 +187,11 @@ impl Witness {
         if message.cseq() != Some(last.cseq) || now.since(last.first_sent) > T64 {
             return;
         }
+        if (200..300).contains(&status)
+            && dialog.probed.is_some_and(|since| since <= last.first_sent)
+        {
+            dialog.probed = None;
+        }
         if status < 200 {
             last.provisional = true;
         } else if last.answered.is_none() {
@@ -208,6 +236,7 @@ impl Witness {
                 && !dialog.ended
                 && !refused
                 && dialog.dead.is_none()
+                && dialog.probed.is_none()
                 && !dialog.unanswered_at(now, self.sends_fail)
         });
         untold.map(|(name, _)| name)
@@ -233,6 +262,7 @@ impl Witness {
         dialog.ended
             || dialog.dead.is_some()
             || now >= dialog.deadline
+            || dialog.is_ghost_at(now, Duration::ZERO)
             || dialog.last.as_ref().is_some_and(|last| last.refused)
             || dialog.unanswered_at(now, self.sends_fail)
     }
@@ -248,6 +278,7 @@ impl Witness {
                 let refused = dialog.last.as_ref().is_some_and(|last| last.refused);
                 owed && !refused
                     && dialog.dead.is_none()
+                    && !dialog.is_ghost_at(now, Duration::ZERO)
                     && !dialog.unanswered_at(now, self.sends_fail)
             })
             .map(|(name, _)| name)
@@ -255,6 +286,12 @@ impl Witness {
 }
 
 impl Dialog {
+    /// Its phone has subscribed anew and did not answer here within its time, give or take `slack`.
+    pub fn is_ghost_at(&self, now: Time, slack: Duration) -> bool {
+        self.probed
+            .is_some_and(|since| now.since(since) + slack >= PROBE - Duration::from_secs(1))
+    }
+
     /// The newest NOTIFY got no final answer in its time, and was sent again to the end of it. One that stood
     /// back for a newer state has proved nothing; where sends are `late` nobody can tell.
     pub fn unanswered_at(&self, now: Time, late: bool) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lampfield::time::{T1, T2, T64, Time};
 
-use super::{Dialog, DialogName, Notify, Said, Witness, same, uri_of};
+use super::{Dialog, DialogName, Notify, PROBE, Said, Witness, same, uri_of};
 use crate::lamp::Document;
 use crate::message::{Message, address, parameter};
 
@@ -42,6 +42,9 @@ impl Witness {
         };
         if !again {
             may_be_sent(dialog, now)?;
+            if keeps_time && dialog.probed.is_some_and(|since| now.since(since) > PROBE) {
+                return Err("a new NOTIFY of a dialog that its phone has forgotten".to_string());
+            }
             let unanswered = dialog.last.as_ref().is_some_and(|last| {
                 let over = now.since(last.first_sent) > T64 + slack;
                 over && last.answered.is_none() && !last.stood_back(slack)

@@ -65,12 +65,17 @@ impl World {
             self.random.between(1, 4)
         };
         let (high, low) = ((number / 250) as u8, (number % 250) as u8 + 1);
-        let resources: Vec<_> = (0..count)
+        let mut resources: Vec<_> = (0..count)
             .map(|_| {
                 let resource = self.random.below(self.resources.len() as u64) as usize;
                 (resource, *self.random.pick(&PACKAGES))
             })
             .collect();
+        // Two keys for one resource would take it from each other for ever.
+        if self.witness.replaces {
+            resources.sort_unstable();
+            resources.dedup();
+        }
         let (address, contact, edge) = match self.random.below(3) {
             0 => {
                 let address = SocketAddr::from(([10, 1, high, low], 5060));

@@ -15,7 +15,7 @@ use super::World;
 use super::phone::{Key, Phone};
 use crate::edge::Parcel;
 use crate::lamp::Lamp;
-use crate::witness::DialogName;
+use crate::witness::{DialogName, PROBE};
 
 /// How long the NOTIFY after a 2xx may take: the state is asked of another shard, and asked again after T1.
 const PATIENCE: Duration = Duration::from_millis(1_200);
@@ -41,7 +41,12 @@ impl World {
             .witness
             .dialogs
             .values()
-            .filter(|dialog| self.now <= dialog.deadline + T64 + late)
+            .filter(|dialog| {
+                let forgotten = dialog
+                    .probed
+                    .is_some_and(|since| self.now > since + PROBE + late);
+                self.now <= dialog.deadline + T64 + late && !forgotten
+            })
             .count();
         let mut subscriptions = 0;
         for shard in self.edge.ids() {
@@ -189,7 +194,10 @@ impl World {
         else {
             return Ok(());
         };
-        let lives = !dialog.ended && dialog.dead.is_none() && self.now < dialog.deadline;
+        let lives = !dialog.ended
+            && dialog.dead.is_none()
+            && dialog.probed.is_none()
+            && self.now < dialog.deadline;
         let parked_since = dialog.last.as_ref().map(|last| last.first_sent + T64);
         let long_ago = parked_since.is_some_and(|since| since + Duration::from_secs(3) < accepted);
         let had_time = self.now > accepted + PATIENCE;

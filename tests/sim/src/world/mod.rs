@@ -127,6 +127,8 @@ impl World {
         if long {
             settings.set("jitter", "on")?;
         }
+        let supersede = *random.pick(&["probe", "probe", "probe", "probe", "replace", "off"]);
+        settings.set("supersede", supersede)?;
         // Publishers are trusted; who phones are must be proved.
         if random.per_mille(300) {
             settings.set("trust", "10.2.0.0/16")?;
@@ -170,6 +172,8 @@ impl World {
         };
         world.witness.removes = !parks;
         world.witness.jitters = long;
+        world.witness.replaces = supersede == "replace";
+        world.witness.probes = supersede == "probe";
         world.populate();
         Ok(world)
     }
