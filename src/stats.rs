@@ -157,6 +157,9 @@ metrics! {
         SubscriptionParked { event = "parked" }
         SubscriptionUnparked { event = "unparked" }
     }
+    "lampfield_subscriptions_moved_total" "Subscriptions that followed their phone to another address, because another one of its was refreshed or begun there." {
+        SubscriptionMoved {}
+    }
     "lampfield_publications_total" "Publications by what happened to them." {
         PublicationCreated { event = "created" }
         PublicationRefreshed { event = "refreshed" }

@@ -59,9 +59,13 @@ impl Settings {
     /// (RFC 5626 4.1); without one, the Contact does, without the parameters that may be others after a reboot.
     pub(super) fn phone_name(&self, identity: &Identity, request: &Request<'_>) -> PhoneName {
         let number = identity.number().to_le_bytes();
+        let mut by_instance = false;
         let device = match request.contact {
             Some(Contact::Address(address)) => match address.params.value("+sip.instance") {
-                Some(instance) => self.secrets.hash(&[&number, b"instance", instance]),
+                Some(instance) => {
+                    by_instance = true;
+                    self.secrets.hash(&[&number, b"instance", instance])
+                }
                 None => {
                     let params = address.sip_uri().map_or(0, |uri| {
                         let uri = uri.without_headers();
@@ -76,6 +80,7 @@ impl Settings {
         PhoneName {
             identity: identity.number() as u64,
             device,
+            by_instance,
         }
     }
 

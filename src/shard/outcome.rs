@@ -113,6 +113,9 @@ impl Shard {
         let index = self.user(user);
         match fired {
             Fired::Retransmit { slot, flow, mark } => {
+                if let Some(index) = index {
+                    self.subscriptions.doubt(index);
+                }
                 // A newer state waits: it goes out in place of the old one.
                 if let Some(index) = index
                     && self.subscriptions[index].owed != Owed::Nothing

@@ -1,46 +1,172 @@
-//! What a request says of its phone as a whole: it can be reached again, and it may have forgotten what it had.
+//! What a request says of its phone as a whole: where it can be reached, what it has missed, and what it may have
+//! forgotten. A keep-alive says nothing.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::Shard;
 use super::effects::Effects;
+use super::settings::Settings;
 use crate::stats::Counter;
 use crate::subscription::outcome::Supersede;
+use crate::subscription::phones::PhoneName;
 use crate::subscription::record::{Owed, Phase};
-use crate::subscription::text::Part;
-use crate::time::{T64, Time};
+use crate::subscription::text::{Part, Text};
+use crate::time::{T1, T64, Time};
+use crate::transport::Flow;
 
 /// How long a possible ghost may take to be told and to answer: one transaction, and time to be sent.
 const PROBE: Duration = Duration::from_millis(T64.as_millis() as u64 + 4_000);
 
-impl Shard {
-    /// A request of the phone that has this subscription was accepted: all that was parked is told again.
-    pub(super) fn heard(&mut self, index: u32) {
-        while let Some(parked) = self.subscriptions.parked_beside(index) {
-            self.subscriptions.unpark(parked);
-            self.subscriptions[parked].owed = Owed::Nothing;
-            self.stats.record(Counter::SubscriptionUnparked);
-            self.enqueue(parked, Owed::Prompt);
-        }
-    }
+/// A NOTIFY of this age is sent again in more than a second only: whoever is heard meanwhile need not wait for it.
+const LATE: Duration = Duration::from_millis(3 * T1.as_millis() as u64);
 
-    /// The phone has subscribed anew. What else it has of the same may be a ghost that a reboot left behind, or a second
-    /// key for one resource.
-    pub(super) fn supersede(&mut self, now: Time, fresh: u32, out: &mut Effects) {
+/// What was known of the way to a phone before it refreshed.
+pub(super) struct Before {
+    pub peer: SocketAddr,
+    /// The dialog's text with the former target, if the target is another one now.
+    pub text: Option<Text>,
+}
+
+impl Shard {
+    /// The phone has subscribed anew. It can be reached where that came from, and what else it has of the same may be a
+    /// ghost that a reboot left behind, or a second key for one resource.
+    pub(super) fn heard_anew(&mut self, now: Time, fresh: u32, out: &mut Effects) {
+        self.subscriptions.hear(fresh);
+        let is_fetch = self.subscriptions[fresh].is_terminating();
         let mut next = Some(self.subscriptions.first_of_phone(fresh));
         while let Some(index) = next {
             next = self.subscriptions[index].link.next();
-            if !self.is_twin(index, fresh) {
+            if index == fresh {
                 continue;
             }
-            match self.settings.rules.subscribe.supersede {
-                Supersede::Probe => self.probe(now, index),
-                Supersede::Replace => {
-                    self.stats.record(Counter::SubscriptionSuperseded);
-                    self.end(index, out);
-                }
-                Supersede::Off => return,
+            let moved = self.follow_flow(index, fresh, None);
+            self.catch_up(now, index, moved);
+            if !is_fetch && self.is_twin(index, fresh) {
+                self.supersede(now, index, out);
             }
+        }
+    }
+
+    /// The phone has refreshed: what it has missed is told again, and where it has moved, all that it has moves along.
+    pub(super) fn heard_in_dialog(
+        &mut self,
+        now: Time,
+        refreshed: u32,
+        before: &Before,
+        name: impl FnOnce(&Settings) -> PhoneName,
+    ) {
+        let missed = self.subscriptions.hear(refreshed);
+        let has_moved = before.peer != self.subscriptions[refreshed].flow.peer;
+        if !missed && !has_moved && before.text.is_none() {
+            return;
+        }
+        // Where the Contact names the phone, it has another name now.
+        let standing = self.subscriptions.phone(refreshed);
+        let name = before.text.as_ref().map(|_| name(&self.settings));
+        let name = name.filter(|name| *name != standing && name.identity == standing.identity);
+        let mut next = Some(self.subscriptions.first_of_phone(refreshed));
+        while let Some(index) = next {
+            next = self.subscriptions[index].link.next();
+            let mut moved = index == refreshed;
+            if index != refreshed {
+                let new_target = self.follow_target(index, refreshed, before);
+                let new_flow = self.follow_flow(index, refreshed, Some(before.peer));
+                moved = new_target || new_flow;
+                self.catch_up(now, index, moved);
+            }
+            if let Some(name) = name.filter(|_| moved) {
+                self.subscriptions.rename(index, name);
+            }
+        }
+    }
+
+    /// A subscription without a route set moves to the flow of its phone's last request: from the flow that this one
+    /// came by before, or another port of the same host, or wherever an instance comes from.
+    fn follow_flow(&mut self, index: u32, heard: u32, before: Option<SocketAddr>) -> bool {
+        let (old, new) = (
+            self.subscriptions[index].flow,
+            self.subscriptions[heard].flow,
+        );
+        if old.peer == new.peer
+            || !self.is_routeless(index)
+            || !self.is_routeless(heard)
+            || !self.share_a_listener(&old, &new)
+        {
+            return false;
+        }
+        let follows = before == Some(old.peer)
+            || old.peer.ip() == new.peer.ip()
+            || self.subscriptions.phone(heard).by_instance;
+        if follows {
+            self.subscriptions[index].flow = new;
+            self.stats.record(Counter::SubscriptionMoved);
+        }
+        follows
+    }
+
+    fn is_routeless(&self, index: u32) -> bool {
+        self.subscriptions[index].text.part(Part::Routes).is_empty()
+    }
+
+    fn share_a_listener(&self, one: &Flow, other: &Flow) -> bool {
+        let local = |flow: &Flow| {
+            let listener = self.settings.listener(flow.listener);
+            listener.map(|local| local.listener.address(flow))
+        };
+        one.listener == other.listener && one.local == other.local || local(one) == local(other)
+    }
+
+    /// A subscription that had the Contact which another one of its phone had has its new one too: an edge may write
+    /// into it where the phone is.
+    fn follow_target(&mut self, index: u32, refreshed: u32, before: &Before) -> bool {
+        let Some(former) = &before.text else {
+            return false;
+        };
+        let target = self.subscriptions[refreshed].text.part(Part::Target);
+        let text = &self.subscriptions[index].text;
+        if text.part(Part::Target) != former.part(Part::Target) {
+            return false;
+        }
+        let Some(text) = text.with_target(target) else {
+            return false;
+        };
+        self.subscriptions[index].text = text;
+        self.stats.record(Counter::SubscriptionMoved);
+        true
+    }
+
+    /// What a phone that is heard may have missed is told it again.
+    fn catch_up(&mut self, now: Time, index: u32, moved: bool) {
+        let subscription = &mut self.subscriptions[index];
+        match subscription.phase {
+            Phase::Parked => {
+                subscription.owed = Owed::Nothing;
+                self.subscriptions.unpark(index);
+                self.stats.record(Counter::SubscriptionUnparked);
+                self.enqueue(index, Owed::Prompt);
+            }
+            Phase::Active | Phase::Probed { .. } => {
+                let missed = subscription.in_flight.is_some_and(|transaction| {
+                    moved || now.since(self.clients.started(transaction)) >= LATE
+                });
+                if missed {
+                    self.enqueue(index, Owed::Prompt);
+                }
+            }
+            // It has asked for the pause, or has been told the end.
+            Phase::Silent { .. } | Phase::Terminating(_) => {}
+        }
+    }
+
+    fn supersede(&mut self, now: Time, index: u32, out: &mut Effects) {
+        match self.settings.rules.subscribe.supersede {
+            Supersede::Probe => self.probe(now, index),
+            Supersede::Replace => {
+                self.stats.record(Counter::SubscriptionSuperseded);
+                self.end(index, out);
+            }
+            Supersede::Off => {}
         }
     }
 

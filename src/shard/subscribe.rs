@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use super::Shard;
 use super::answer::{Refused, With, given_in_dialog};
 use super::effects::Effects;
+use super::phone::Before;
 use crate::config::limits;
 use crate::partition::{Mark, Partition};
 use crate::policy::{Action, Identity, Key};
@@ -81,14 +82,13 @@ impl Shard {
             self.stats.record(Counter::LimitSubscriptions);
             return Err(self.busy(request, flow));
         };
-        self.heard(index);
-        self.enqueue(index, Owed::Prompt);
-        if granted.seconds == 0 {
-            self.stats.record(Counter::SubscriptionFetched);
+        self.stats.record(if granted.seconds == 0 {
+            Counter::SubscriptionFetched
         } else {
-            self.stats.record(Counter::SubscriptionCreated);
-            self.supersede(now, index, out);
-        }
+            Counter::SubscriptionCreated
+        });
+        self.enqueue(index, Owed::Prompt);
+        self.heard_anew(now, index, out);
         Ok(given_in_dialog(
             200,
             self.subscriptions[index].tag(index),
@@ -197,9 +197,11 @@ impl Shard {
             return Err(unknown);
         }
         let granted = self.granted(&wanted)?;
-        self.retarget(index, request, flow)?;
+        let before = self.retarget(index, request, flow)?;
         self.renew(now, index, granted, &wanted, request.cseq);
-        self.heard(index);
+        self.heard_in_dialog(now, index, &before, |settings| {
+            settings.phone_name(&identity, request)
+        });
         self.enqueue(index, Owed::Prompt);
         Ok(given_in_dialog(
             200,
@@ -248,7 +250,12 @@ impl Shard {
 
     /// A Contact in a refresh is the new target; NOTIFYs follow the flow that the request came by. The route set stays.
     //= RFC 3261 12.2.2
-    fn retarget(&mut self, index: u32, request: &Request<'_>, flow: &Flow) -> Result<(), Refused> {
+    fn retarget(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        flow: &Flow,
+    ) -> Result<Before, Refused> {
         let subscription = &self.subscriptions[index];
         let contact = read::contact(request).map_err(refusal)?;
         let stored = subscription.text.part(Part::Target);
@@ -272,11 +279,12 @@ impl Shard {
             Some(_) | None => None,
         };
         let subscription = &mut self.subscriptions[index];
-        if let Some(text) = text {
-            subscription.text = text;
-        }
+        let before = Before {
+            peer: subscription.flow.peer,
+            text: text.map(|text| core::mem::replace(&mut subscription.text, text)),
+        };
         subscription.flow = Flow { peer, ..*flow };
-        Ok(())
+        Ok(before)
     }
 
     /// What of a new dialog is kept as text, and the address that its requests go to.

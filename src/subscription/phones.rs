@@ -13,6 +13,8 @@ pub struct PhoneName {
     pub identity: u64,
     /// A keyed hash of its identity and its instance, or else its Contact.
     pub device: u64,
+    /// Its instance tells: it is the same one wherever it is.
+    pub by_instance: bool,
 }
 
 /// One phone, and the head of the list of its subscriptions.
@@ -21,6 +23,8 @@ struct Phone {
     first: u32,
     subscriptions: u32,
     parked: u32,
+    /// A NOTIFY to it had to be sent again since it was last heard.
+    is_doubtful: bool,
 }
 
 /// The place of a subscription in its phone's list.
@@ -130,10 +134,16 @@ impl Phones {
         self.parked -= 1;
     }
 
-    /// The first subscription of the phone of this link, if it has parked ones.
-    pub fn first_if_parked(&self, link: Link) -> Option<u32> {
-        let phone = &self.phones[link.phone];
-        (phone.parked > 0).then_some(phone.first)
+    /// A NOTIFY to the phone of this link was not answered in time.
+    pub fn doubt(&mut self, link: Link) {
+        self.phones[link.phone].is_doubtful = true;
+    }
+
+    /// The phone of this link is heard. Whether it may have missed something: some of its subscriptions are parked, or
+    /// NOTIFYs to it had to be sent again.
+    pub fn hear(&mut self, link: Link) -> bool {
+        let phone = &mut self.phones[link.phone];
+        core::mem::take(&mut phone.is_doubtful) || phone.parked > 0
     }
 
     fn find(&self, name: PhoneName) -> Option<u32> {
@@ -147,6 +157,7 @@ impl Phones {
             first: NONE,
             subscriptions: 0,
             parked: 0,
+            is_doubtful: false,
         };
         let Ok(index) = self.phones.insert(phone) else {
             unreachable!("there is room for a phone for each subscription")
@@ -185,6 +196,7 @@ mod tests {
         PhoneName {
             identity,
             device: identity << 8,
+            by_instance: false,
         }
     }
 
@@ -226,20 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_is_asked_for_its_parked_subscriptions_only_if_it_has_some() {
+    fn a_phone_that_is_heard_may_have_missed_what_is_parked_or_was_sent_again() {
         let mut phones = Phones::new(10);
         let mut links = vec![Link::NOWHERE; 1];
         links[0] = phones.enter(named(7), 0, &mut links);
-        assert_eq!(phones.first_if_parked(links[0]), None);
+        assert!(!phones.hear(links[0]));
         phones.park(links[0]);
-        assert_eq!(
-            (phones.first_if_parked(links[0]), phones.parked()),
-            (Some(0), 1)
-        );
+        assert_eq!((phones.hear(links[0]), phones.parked()), (true, 1));
         phones.unpark(links[0]);
+        assert_eq!((phones.hear(links[0]), phones.parked()), (false, 0));
+        phones.doubt(links[0]);
         assert_eq!(
-            (phones.first_if_parked(links[0]), phones.parked()),
-            (None, 0)
+            (phones.hear(links[0]), phones.hear(links[0])),
+            (true, false)
         );
     }
 }

@@ -228,17 +228,25 @@ impl Subscriptions {
         parked
     }
 
-    /// The next parked subscription of the phone that this one belongs to.
-    pub fn parked_beside(&self, index: u32) -> Option<u32> {
-        let mut at = self.phones.first_if_parked(self.records[index].link);
-        while let Some(index) = at {
-            let record = &self.records[index];
-            if record.phase == Phase::Parked {
-                return Some(index);
-            }
-            at = record.link.next();
+    /// A NOTIFY of this one was not answered in time.
+    pub fn doubt(&mut self, index: u32) {
+        self.phones.doubt(self.records[index].link);
+    }
+
+    /// The phone of this one is heard. Whether any of its subscriptions may have missed something.
+    pub fn hear(&mut self, index: u32) -> bool {
+        self.phones.hear(self.records[index].link)
+    }
+
+    /// The phone of this one bears another name from now on, as far as this one is concerned.
+    pub fn rename(&mut self, index: u32, name: PhoneName) {
+        let parked = self.unpark(index);
+        self.phones
+            .leave(self.records[index].link, &mut self.records);
+        self.records[index].link = self.phones.enter(name, index, &mut self.records);
+        if parked {
+            self.park(index);
         }
-        None
     }
 
     /// The one of that number, if it lives.

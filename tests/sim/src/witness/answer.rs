@@ -36,14 +36,19 @@ impl Witness {
     fn granted(&mut self, now: Time, name: DialogName, fresh: Dialog) {
         match self.dialogs.get_mut(&name) {
             Some(dialog) => {
+                let former = dialog.target.clone();
                 if !fresh.target.is_empty() {
-                    dialog.target = fresh.target;
+                    dialog.target = fresh.target.clone();
                 }
                 dialog.deadline = fresh.deadline;
                 dialog.told = fresh.told;
                 // Whoever refreshes a dialog knows it.
                 dialog.probed = None;
                 dialog.owed_since = Some(now);
+                if !fresh.target.is_empty() {
+                    let from = dialog.watch.from.clone();
+                    self.moved(&from, &former, &fresh.target);
+                }
             }
             None => {
                 if fresh.deadline > now {
@@ -51,6 +56,14 @@ impl Witness {
                 }
                 self.dialogs.insert(name, fresh);
             }
+        }
+    }
+
+    /// A phone has a new Contact: all its dialogs that had the former one have it.
+    fn moved(&mut self, from: &str, former: &str, target: &str) {
+        let all = self.dialogs.values_mut();
+        for dialog in all.filter(|dialog| dialog.watch.from == from && dialog.target == former) {
+            dialog.target = target.to_string();
         }
     }
 

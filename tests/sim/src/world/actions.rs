@@ -157,6 +157,10 @@ impl World {
     fn breeze(&mut self) -> Result<(), String> {
         self.trace.note(self.now, "a breeze".to_string());
         for _ in 0..self.random.between(0, 8) {
+            if self.random.per_mille(300) {
+                let index = self.move_a_phone();
+                self.phones[index].refresh_a_key(self.now);
+            }
             self.change_a_hint();
             let rest = self.random.millis(0, 4_000);
             // A change may take 400 ms to the server where its source is late.
@@ -179,7 +183,7 @@ impl World {
             50..65 => self.change_a_publisher(),
             65..70 => self.reboot_a_phone(),
             70..76 => self.switch_a_phone_off(),
-            76..82 => self.move_a_phone(),
+            76..82 => _ = self.move_a_phone(),
             82..90 => self.send_garbage(),
             90..92 => self.spread = self.random.next(),
             92..96 => self.unsubscribe_a_key(),
@@ -250,11 +254,11 @@ impl World {
     }
 
     /// Its NAT gives a phone another port.
-    fn move_a_phone(&mut self) {
+    fn move_a_phone(&mut self) -> usize {
         let index = self.some_phone();
         let phone = &mut self.phones[index];
         if phone.address.port() < 40_000 {
-            return;
+            return index;
         }
         self.former.insert(phone.address);
         let port = phone.address.port() + 1;
@@ -263,6 +267,7 @@ impl World {
             self.now,
             format!("{} is at port {port} now", self.phones[index].name),
         );
+        index
     }
 
     fn send_garbage(&mut self) {

@@ -399,7 +399,7 @@ impl World {
         if !self.is_hostile(peer) {
             let said = self.witness.said(self.now, &datagram.bytes);
             if matches!(said, Ok(Said::Answer { again: false })) {
-                self.note_accepted(&datagram.bytes);
+                self.note_accepted(peer, &datagram.bytes);
             }
             self.judge(said, &datagram)?;
         }
@@ -426,7 +426,7 @@ impl World {
     }
 
     /// A SUBSCRIBE of a phone was accepted.
-    fn note_accepted(&mut self, bytes: &[u8]) {
+    fn note_accepted(&mut self, peer: SocketAddr, bytes: &[u8]) {
         let answer = Message::read_loosely(bytes);
         let subscribe = answer
             .header("CSeq")
@@ -442,6 +442,10 @@ impl World {
                 .find(|phone| Some(phone.name.as_str()) == name)
         {
             phone.accepted = Some(self.now);
+            // All of a phone's keys are where its last request came from.
+            for dialog in phone.keys.iter_mut().filter_map(|key| key.dialog.as_mut()) {
+                dialog.known_at = peer;
+            }
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Dialog {
     pub call_id: String,
     pub tag: String,
     pub server_tag: Option<String>,
-    /// Where its last request came from: the server knows no other address.
+    /// Where the phone's last accepted request came from: the server knows no other address.
     pub known_at: SocketAddr,
     target: Option<String>,
     cseq: u32,
@@ -167,6 +167,14 @@ impl Phone {
         }
     }
 
+    /// One of its keys refreshes now, as a phone does that notices a new address.
+    pub fn refresh_a_key(&mut self, now: Time) {
+        let living = |key: &&mut Key| key.dialog.is_some() && key.transaction.is_none();
+        if let Some(key) = self.keys.iter_mut().find(living) {
+            key.wakes = Some(now);
+        }
+    }
+
     /// The lamps are not wanted any more: unsubscribe, where there is something to unsubscribe from.
     pub fn retire(&mut self, now: Time) {
         for key in &mut self.keys {
@@ -240,7 +248,6 @@ impl Phone {
             newest: None,
             answered: BTreeMap::new(),
         });
-        dialog.known_at = address;
         dialog.cseq += 1;
         let cseq = dialog.cseq;
         let to_tag = match &dialog.server_tag {
