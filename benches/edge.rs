@@ -104,7 +104,7 @@ struct End {
 }
 
 impl End {
-    fn new(socket: ListenerSocket) -> End {
+    fn new(socket: Arc<ListenerSocket>) -> End {
         let bell = eventfd().unwrap();
         let mut ring = Ring::new(&RingOptions::default(), bell.as_fd()).unwrap();
         ring.arm(LISTENER, socket).unwrap();
@@ -191,7 +191,7 @@ fn put(arena: &mut Arena, flow: &Flow, bytes: &[u8], effects: &mut Effects) {
     effects.released.push(slot);
 }
 
-fn listener() -> ListenerSocket {
+fn listener() -> Arc<ListenerSocket> {
     let any = "127.0.0.1:0".parse().unwrap();
     let mut sockets = socket::open(any, 1, &SocketOptions::default()).unwrap();
     sockets.pop().unwrap()

@@ -13,6 +13,8 @@ mod refusals;
 mod reload;
 #[path = "process/server.rs"]
 mod server;
+#[path = "process/swap.rs"]
+mod swap;
 
 use client::{get, get_json, send};
 use phone::Phone;

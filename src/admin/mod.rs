@@ -18,8 +18,8 @@ mod routes;
 mod status;
 mod subscriptions;
 mod token;
+mod transports;
 
-use core::net::SocketAddr;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 pub use ask::{AskError, Post, Shards};
 pub use events::steer_reports;
 pub use reload::{NotReloaded, Reloaded, Wish, wishes};
+pub use transports::{TransportRow, TransportsView};
 
 use crate::hint::ResourceKey;
 use crate::policy::{Domains, NotFound};
@@ -45,8 +46,7 @@ pub struct State {
     changeable: RwLock<Arc<Changeable>>,
     /// To whoever reads the configuration again.
     wishes: mpsc::Sender<Wish>,
-    /// The SIP listeners, with the ports that they really have.
-    pub listeners: Vec<SocketAddr>,
+    transports: RwLock<Arc<TransportsView>>,
     pub started: Instant,
     ready: AtomicBool,
 }
@@ -67,17 +67,12 @@ impl core::ops::Deref for Admin {
 
 impl Admin {
     /// Ready from the start.
-    pub fn new(
-        shards: Shards,
-        changeable: Changeable,
-        listeners: Vec<SocketAddr>,
-        wishes: mpsc::Sender<Wish>,
-    ) -> Self {
+    pub fn new(shards: Shards, changeable: Changeable, wishes: mpsc::Sender<Wish>) -> Self {
         Admin(Arc::new(State {
             shards,
             changeable: RwLock::new(Arc::new(changeable)),
             wishes,
-            listeners,
+            transports: RwLock::default(),
             started: Instant::now(),
             ready: AtomicBool::new(true),
         }))
@@ -93,6 +88,18 @@ impl Admin {
     pub fn change(&self, changeable: Changeable) {
         let standing = self.changeable.write();
         *standing.unwrap_or_else(PoisonError::into_inner) = Arc::new(changeable);
+    }
+
+    /// The listeners as they are now.
+    fn transports(&self) -> Arc<TransportsView> {
+        let transports = self.transports.read();
+        Arc::clone(&transports.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on the listeners are these.
+    pub fn show_transports(&self, view: TransportsView) {
+        let standing = self.transports.write();
+        *standing.unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
 
     /// Whether new work is taken.

@@ -1,21 +1,26 @@
 //! `POST /v1/reload`: asks those who know where the configuration came from to read it again. What may change while
 //! the server runs is not decided here.
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::Admin;
 use crate::admin::ask::AskError;
+use crate::admin::body::json_body;
 use crate::admin::problem::Problem;
 use crate::config::limits;
 
 /// Somebody wants a reload, and waits for what becomes of it.
 #[derive(Debug)]
 pub struct Wish {
+    /// No living socket is handed over: each listener gets another one.
+    pub fresh_sockets: bool,
     pub answer: oneshot::Sender<Result<Reloaded, NotReloaded>>,
 }
 
@@ -29,6 +34,8 @@ pub fn wishes() -> (mpsc::Sender<Wish>, mpsc::Receiver<Wish>) {
 pub struct Reloaded {
     /// The keys and tables of the file that are new; none: it is what it was.
     pub changed: Vec<&'static str>,
+    /// The generation of listeners that serves now.
+    pub generation: u32,
     /// Settings that work, and about which something should be known.
     pub remarks: Vec<String>,
 }
@@ -42,6 +49,8 @@ pub enum NotReloaded {
     Wrong(String),
     /// These keys and tables are new, and hold from a restart only.
     NeedsRestart(Vec<&'static str>),
+    /// What the file wants cannot be listened on now.
+    NotOpened(String),
     /// A shard did not answer: the others have taken it, and the next reload tells all of them again.
     Incomplete(AskError),
 }
@@ -58,6 +67,7 @@ impl core::fmt::Display for NotReloaded {
                 "nothing was changed: {} cannot change while the server runs; restart it, or write what stood there before",
                 keys.join(", ")
             ),
+            NotReloaded::NotOpened(error) => write!(f, "nothing was changed: {error}"),
             NotReloaded::Incomplete(error) => write!(
                 f,
                 "{error}: not every shard has the new configuration; ask for a reload again"
@@ -75,27 +85,52 @@ impl From<NotReloaded> for Problem {
             NotReloaded::NeedsRestart(keys) => {
                 Problem::not_reloadable(detail).with("keys", json!(keys))
             }
+            NotReloaded::NotOpened(_) => Problem::not_reloadable(detail),
             NotReloaded::Incomplete(_) => Problem::unavailable(detail),
         }
     }
 }
 
+/// How it is to be done.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct How {
+    fresh_sockets: bool,
+}
+
 /// Reads the configuration again, and says what is new.
-pub async fn reload(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Problem> {
-    // It has no body whose type a browser would have to ask for first, so any page could send it.
+pub async fn reload(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    // It may have no body whose type a browser would have to ask for first, so any page could send it.
     if headers.contains_key(header::ORIGIN) {
         return Err(Problem::web_page());
     }
+    let how = match body.is_empty() {
+        true => How::default(),
+        false => json_body(&headers, &body)?,
+    };
     let (answer, answered) = oneshot::channel();
-    admin.wishes.try_send(Wish { answer }).map_err(|error| {
+    let wish = Wish {
+        fresh_sockets: how.fresh_sockets,
+        answer,
+    };
+    admin.wishes.try_send(wish).map_err(|error| {
         Problem::unavailable(match error {
             TrySendError::Full(_) => "other reloads are waiting already",
             TrySendError::Closed(_) => STOPPING,
         })
     })?;
     let outcome = answered.await.map_err(|_| Problem::unavailable(STOPPING))?;
-    let Reloaded { changed, remarks } = outcome?;
-    Ok(axum::Json(json!({ "changed": changed, "remarks": remarks })).into_response())
+    let Reloaded {
+        changed,
+        generation,
+        remarks,
+    } = outcome?;
+    let answer = json!({ "changed": changed, "generation": generation, "remarks": remarks });
+    Ok(axum::Json(answer).into_response())
 }
 
 const STOPPING: &str = "the server is about to stop";

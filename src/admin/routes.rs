@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::admin::problem::Problem;
-use crate::admin::{Admin, events, hints, openapi, reload, status, subscriptions, token};
+use crate::admin::{
+    Admin, events, hints, openapi, reload, status, subscriptions, token, transports,
+};
 use crate::config::limits;
 
 /// The longest body of a request for one hint.
@@ -44,6 +46,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     get "/v1/events" => events::stream;
     get "/v1/subscriptions" => subscriptions::list;
     get "/v1/status" => status::status;
+    get "/v1/transports" => transports::list;
     post "/v1/reload" => reload::reload;
     get "/v1/openapi.json" => openapi::document;
     get "/metrics" => status::metrics;

@@ -23,8 +23,8 @@ pub async fn status(State(admin): State<Admin>) -> Result<Response, Problem> {
         resources += gauges.get(Gauge::ResourcesHome);
     }
     let listeners: Vec<Value> = admin
-        .listeners
-        .iter()
+        .transports()
+        .active()
         .map(|listener| json!({ "transport": "udp", "address": listener.to_string() }))
         .collect();
     Ok(axum::Json(json!({
@@ -56,7 +56,9 @@ pub async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Problem>
 
 /// Every counter and gauge of every shard, as Prometheus reads them.
 pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
-    let text = super::metrics::text(&figures(&admin).await?);
+    let mut text = super::metrics::text(&figures(&admin).await?);
+    let leases = admin.shards.leases().await?;
+    text.push_str(&super::transports::metrics(&admin.transports(), &leases));
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

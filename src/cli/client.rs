@@ -74,13 +74,19 @@ impl Client {
         Ok(response.body_mut().read_json()?)
     }
 
-    /// Asks for something that needs no more words.
-    pub fn post(&self, path: &str) -> Result<Value, Failure> {
+    /// Asks for something, with a document or without.
+    pub fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let mut request = self.agent.post(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let mut response = self.judge(request.send_empty())?;
+        let sent = match body {
+            Some(body) => request
+                .header("Content-Type", "application/json")
+                .send(body.to_string()),
+            None => request.send_empty(),
+        };
+        let mut response = self.judge(sent)?;
         Ok(response.body_mut().read_json()?)
     }
 

@@ -41,6 +41,9 @@ enum Command {
     },
     /// Have a running server read its configuration again; nothing is touched where something is wrong
     Reload {
+        /// Give every listener a new socket, where the living one would be handed over
+        #[arg(long)]
+        fresh_sockets: bool,
         #[command(flatten)]
         server: ServerArguments,
     },
@@ -89,6 +92,14 @@ enum Show {
         /// Only those that fit: 'expiry=0', 'resource=10* state=active', 'cseq>100'
         #[arg(long, value_name = "CONDITIONS")]
         like: Option<String>,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// What is listened on, and what holds the listeners that are about to close
+    Transports {
         /// One JSON object per line
         #[arg(long)]
         json: bool,
@@ -172,10 +183,16 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(_) => unreachable!("it has been served"),
         Command::Check { file } => check(&file),
-        Command::Reload { server } => reload::reload(&Client::new(&server)?),
+        Command::Reload {
+            fresh_sockets,
+            server,
+        } => reload::reload(&Client::new(&server)?, fresh_sockets),
         Command::Version => print(concat!("lampfield ", env!("CARGO_PKG_VERSION"))),
         Command::Show(Show::Subscriptions { like, json, server }) => {
             show::subscriptions(&Client::new(&server)?, like.as_deref(), json)
+        }
+        Command::Show(Show::Transports { json, server }) => {
+            show::transports(&Client::new(&server)?, json)
         }
         Command::Show(Show::Hints { json, server }) => show::hints(&Client::new(&server)?, json),
         Command::SetHint {

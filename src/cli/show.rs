@@ -82,6 +82,46 @@ pub fn hints(client: &Client, json: bool) -> Result<(), Failure> {
     finish(&table)
 }
 
+/// What is listened on, of every generation.
+pub fn transports(client: &Client, json: bool) -> Result<(), Failure> {
+    let path = "/v1/transports";
+    if json {
+        return each(client, path, "listeners", |row| print(&row.to_string()));
+    }
+    let mut table = table(&[
+        "LISTENER",
+        "ADDRESS",
+        "GENERATION",
+        "STATE",
+        "AGE",
+        "CLOSES IN",
+        "GOES TO",
+        "NOTIFYS",
+        "ANSWERS",
+        "DIALOGS",
+    ]);
+    let seconds = |value: &Value| match value.as_f64() {
+        Some(seconds) => format!("{seconds:.1}s"),
+        None => "-".to_owned(),
+    };
+    each(client, path, "listeners", |row| {
+        table.add_row(vec![
+            cell(&row["listener"]),
+            cell(&row["address"]),
+            cell(&row["generation"]),
+            cell(&row["state"]),
+            seconds(&row["age_seconds"]),
+            seconds(&row["closes_in_seconds"]),
+            cell(&row["goes_to"]),
+            cell(&row["client_transactions"]),
+            cell(&row["server_transactions"]),
+            cell(&row["dialogs"]),
+        ]);
+        Ok(())
+    })?;
+    finish(&table)
+}
+
 /// Page after page, row after row.
 fn each(
     client: &Client,

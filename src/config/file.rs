@@ -10,7 +10,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
 use crate::config::service::{
-    read_hints, read_notify, read_packages, read_publish, read_subscribe,
+    read_drain_max, read_hints, read_notify, read_packages, read_publish, read_subscribe,
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::who;
@@ -97,6 +97,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let subscribe = read_subscribe(&mut root);
     let (on_timeout, render) = read_notify(&mut root);
     let compose = read_hints(&mut root);
+    let drain_max = read_drain_max(&mut root, &subscribe_expiry);
     let policy = who::read(&mut root, path, &listeners, flags);
     root.finish();
     refuse_open_listeners(&listeners, &policy, notes);
@@ -114,6 +115,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         render,
         compose,
         policy,
+        drain_max,
         log,
     }
 }
@@ -132,6 +134,10 @@ fn listener(address: core::net::SocketAddr) -> Listener {
         optional: false,
         advertise: None,
         nat: NatMode::Auto,
+        dscp: None,
+        receive_buffer: None,
+        send_buffer: None,
+        device: None,
     }
 }
 
@@ -154,6 +160,10 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
             ],
         );
         let authenticate = section.flag("auth");
+        let dscp = section.number("dscp", 0..=63);
+        let receive_buffer = section.number("receive_buffer", BUFFER_BYTES);
+        let send_buffer = section.number("send_buffer", BUFFER_BYTES);
+        let device = section.text("device");
         section.finish();
         let Some(address) = address else {
             notes.push(
@@ -178,6 +188,10 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
             listener: Listener {
                 advertise,
                 nat: nat.unwrap_or_default(),
+                dscp: dscp.map(|dscp| dscp.value as u8),
+                receive_buffer: receive_buffer.map(|bytes| bytes.value as usize),
+                send_buffer: send_buffer.map(|bytes| bytes.value as usize),
+                device: device.and_then(|text| device_name(&text, notes)),
                 ..listener(parsed)
             },
             span: Some(address.span),
@@ -186,6 +200,26 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
     }
     refuse_twins(&listeners, notes);
     listeners
+}
+
+/// What a socket's buffer may hold: less than that takes no burst at all, and more the kernel does not count.
+const BUFFER_BYTES: core::ops::RangeInclusive<u64> = 65_536..=1 << 30;
+/// The longest name of a network device.
+const DEVICE_BYTES: usize = 15;
+
+fn device_name(text: &Placed<&str>, notes: &Notes) -> Option<Box<str>> {
+    let fits = (1..=DEVICE_BYTES).contains(&text.value.len())
+        && !text
+            .value
+            .contains(|c: char| c.is_whitespace() || c == '/' || c == '\0');
+    if !fits {
+        let what = format!("`{}` is no network device", text.value);
+        notes.push(
+            Problem::at(text.span.clone(), what)
+                .help("write a name that `ip link` shows: device = \"eth0\""),
+        );
+    }
+    fits.then(|| text.value.into())
 }
 
 /// Two listeners of one address would share its datagrams, and phones would see either.

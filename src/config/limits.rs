@@ -148,6 +148,13 @@ const _: () = assert!(
         < TIMERS_PER_SHARD
 );
 
+/// Listeners of one shard, those that drain included: refused at start or reload. Each is a place in the ring's table
+/// of files.
+pub const LISTENERS_MAX: usize = 64;
+/// Older listeners of one address that drain at a time; the oldest is closed when one more begins to, and what was
+/// begun on it goes on with its successor. Each is looked at whenever something is sent.
+pub const DRAINING_PER_ADDRESS: usize = 8;
+
 // Who may what.
 
 /// Refused when the configuration is read. Names and aliases of domains: each costs a few table entries.

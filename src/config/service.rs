@@ -1,11 +1,14 @@
 //! How phones are served: the parts of the file about expiry, notification and the composition of states.
 
+use core::time::Duration;
+
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state::{self, DndShows};
 use crate::subscription::outcome::{OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, RenderOptions};
+use crate::time::T64;
 
 /// By the number of the package.
 pub(super) fn read_packages(root: &mut Section<'_>) -> Vec<Expiry> {
@@ -118,6 +121,19 @@ pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, RenderOptions) 
     }
     section.finish();
     (on_timeout.unwrap_or_default(), render)
+}
+
+/// `[transports]`: how long a listener is kept whose address goes away. Without a word it is as long as a subscription
+/// can last that was granted before, and its last NOTIFY.
+pub(super) fn read_drain_max(root: &mut Section<'_>, expiry: &[Expiry]) -> Duration {
+    let longest = expiry.iter().map(|each| each.max_seconds).max();
+    let standard = Duration::from_secs(u64::from(longest.unwrap_or(0))) + T64;
+    let Some(mut section) = root.section("transports") else {
+        return standard;
+    };
+    let seconds = section.number("drain_max", 1..=u64::from(u32::MAX));
+    section.finish();
+    seconds.map_or(standard, |seconds| Duration::from_secs(seconds.value))
 }
 
 /// `[hints]`.

@@ -1,6 +1,7 @@
 //! What a server runs with. Plain data; whoever makes it has checked it.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::path::PathBuf;
 
 use crate::policy::PolicySettings;
@@ -34,6 +35,8 @@ pub struct Config {
     pub on_timeout: OnTimeout,
     pub render: RenderOptions,
     pub compose: state::Settings,
+    /// A listener whose address goes away is closed after this, whatever still hangs on it.
+    pub drain_max: Duration,
     /// A filter of `tracing`: `info`, or `info,lampfield::uring=debug`.
     pub log: String,
 }
@@ -47,6 +50,13 @@ pub struct Listener {
     pub optional: bool,
     pub advertise: Option<Advertise>,
     pub nat: NatMode,
+    /// Differentiated services code point of what is sent, 0 to 63.
+    pub dscp: Option<u8>,
+    /// Bytes of a socket's buffers; none: what the server thinks right.
+    pub receive_buffer: Option<usize>,
+    pub send_buffer: Option<usize>,
+    /// The network device that datagrams come in and go out by.
+    pub device: Option<Box<str>>,
 }
 
 /// What Via and Contact say in place of the listener's own address.

@@ -43,7 +43,7 @@ impl Default for Window {
 impl Window {
     /// At most `max` on their way, within the limits.
     pub fn new(max: usize) -> Self {
-        let max = max.clamp(limits::IN_FLIGHT_MIN, limits::IN_FLIGHT_MAX);
+        let max = bounded(max);
         Window {
             size: limits::IN_FLIGHT_START.min(max),
             max,
@@ -54,6 +54,13 @@ impl Window {
             late: 0,
             halved: false,
         }
+    }
+
+    /// From now on at most `max` on their way, within the limits.
+    pub fn limit(&mut self, max: usize) {
+        self.max = bounded(max);
+        self.size = self.size.min(self.max);
+        self.threshold = self.threshold.min(self.max);
     }
 
     /// Whether one more may go out while `young` are on their way.
@@ -112,6 +119,10 @@ impl Window {
             self.threshold = self.size;
         }
     }
+}
+
+fn bounded(max: usize) -> usize {
+    max.clamp(limits::IN_FLIGHT_MIN, limits::IN_FLIGHT_MAX)
 }
 
 #[cfg(test)]

@@ -2,14 +2,17 @@
 
 use crate::config::{Config, Listener};
 use crate::policy::PolicySettings;
+use crate::transport::NatMode;
 
 /// The differences, as keys and tables of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// What can be replaced while the server runs.
     pub live: Vec<&'static str>,
-    /// What has sockets, threads, files or the names of resources behind it.
+    /// What has threads, files or the names of resources behind it.
     pub restart: Vec<&'static str>,
+    /// Other listeners are wanted, or the same ones in another way: the transports are to be swapped.
+    pub listeners: bool,
 }
 
 impl Changes {
@@ -29,10 +32,10 @@ impl Changes {
             render,
             compose,
             log,
+            drain_max,
         } = new;
         let count = |shards: Option<u16>| shards.unwrap_or_else(super::default_shards);
         let restart = [
-            ("listener", !same_sockets(&old.listeners, listeners)),
             ("shards", count(old.shards) != count(*shards)),
             ("pin", old.pin != *pin),
             ("data_dir", old.data_dir != *data_dir),
@@ -45,8 +48,10 @@ impl Changes {
             // Every state that is composed already would have to be composed again.
             ("hints", old.compose != *compose),
         ];
+        let other_listeners = !same_sockets(&old.listeners, listeners);
         let notify = old.on_timeout != *on_timeout || old.render != *render;
         let live = [
+            ("transports", old.drain_max != *drain_max),
             ("admin.token", old.admin.token != admin.token),
             ("packages", old.subscribe_expiry != *subscribe_expiry),
             ("publish", old.publish_expiry != *publish_expiry),
@@ -55,12 +60,13 @@ impl Changes {
             ("log", old.log != *log),
         ];
         Changes {
-            live: of_policy(&old.policy, policy)
+            live: of_policy(&old.policy, policy, other_listeners)
                 .into_iter()
                 .chain(live)
                 .filter_map(named)
                 .collect(),
             restart: restart.into_iter().filter_map(named).collect(),
+            listeners: other_listeners,
         }
     }
 }
@@ -71,11 +77,18 @@ fn named((name, is_new): (&'static str, bool)) -> Option<&'static str> {
 
 /// Whether the listeners would open the same sockets and say the same of themselves. Their gates are policy.
 fn same_sockets(old: &[Listener], new: &[Listener]) -> bool {
-    let face = |each: &Listener| (each.address, each.optional, each.advertise.clone());
+    let face = |each: &Listener| Listener {
+        nat: NatMode::default(),
+        ..each.clone()
+    };
     old.iter().map(face).eq(new.iter().map(face))
 }
 
-fn of_policy(old: &PolicySettings, new: &PolicySettings) -> [(&'static str, bool); 7] {
+fn of_policy(
+    old: &PolicySettings,
+    new: &PolicySettings,
+    other_listeners: bool,
+) -> [(&'static str, bool); 7] {
     let PolicySettings {
         domains,
         digest,
@@ -103,8 +116,8 @@ fn of_policy(old: &PolicySettings, new: &PolicySettings) -> [(&'static str, bool
             old.digest != *digest || old.users != *users || realm && !asks,
         ),
         ("access", old.access != *access),
-        // Whether it authenticates, and what source addresses mean to it.
-        ("listener", asks || nat),
+        // Which there are, whether each authenticates, and what source addresses mean to it.
+        ("listener", other_listeners || asks || nat),
     ]
 }
 
@@ -125,7 +138,8 @@ mod tests {
 
     const FILE: &str = "pin = \"auto\"\ndata_dir = \"d\"\nlog = \"info\"\ndefault_domain = \"a.example\"\n\
         trusted = [\"192.0.2.1\"]\nedges = [\"192.0.2.2\"]\nshared_watchers = [\"panel\"]\nshards = 2\n\
-        [[listener]]\naddress = \"udp:127.0.0.1:5060\"\nadvertise = \"b.example:1\"\nnat = \"auto\"\nauth = true\n\
+        [[listener]]\naddress = \"udp:127.0.0.1:5060\"\nadvertise = \"b.example:1\"\nnat = \"auto\"\nauth = true\ndscp = 24\n\
+        [transports]\ndrain_max = 60\n\
         [admin]\naddress = \"127.0.0.1:8060\"\ntoken = \"0123456789abcdef\"\n\
         [domains]\n\"a.example\" = [\"b.example\"]\n\
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
@@ -155,8 +169,10 @@ mod tests {
             ("\"probe\"", "\"replace\"", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),
             ("all_dialogs = false", "all_dialogs = true", "notify", ""),
-            ("127.0.0.1:5060", "127.0.0.1:5062", "", "listener"),
-            ("b.example:1", "b.example:2", "", "listener"),
+            ("127.0.0.1:5060", "127.0.0.1:5062", "listener", ""),
+            ("b.example:1", "b.example:2", "listener", ""),
+            ("dscp = 24", "dscp = 26", "listener", ""),
+            ("drain_max = 60", "drain_max = 61", "transports", ""),
             ("shards = 2", "shards = 3", "", "shards"),
             ("pin = \"auto\"", "pin = \"off\"", "", "pin"),
             ("data_dir = \"d\"", "data_dir = \"e\"", "", "data_dir"),
@@ -168,6 +184,7 @@ mod tests {
             let Changes {
                 live: found,
                 restart: refused,
+                listeners: _,
             } = Changes::between(&old, &config(&text));
             assert_eq!(
                 (found.join(" "), refused.join(" ")),

@@ -1,66 +1,288 @@
-//! Opens the SIP sockets: for each listener one per shard.
+//! The SIP sockets of all generations: opens what a new one wants, one socket per listener and shard, and knows which
+//! are open. What shards and rings do with them is the business of `transports`.
 
 use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
 
-use crate::config::Config;
 use crate::config::limits;
-use crate::transport::{Listener, ListenerId};
+use crate::config::{Config, Listener};
+use crate::partition::ShardId;
+use crate::policy::GateSettings;
+use crate::time::Time;
+use crate::transport::ListenerId;
+use crate::transport::generations::{Generations, Origin, Plan, Planned, Wanted};
 use crate::uring::socket::{self, ListenerSocket, OpenError, SocketOptions};
 
-/// What was opened.
-pub struct Opened {
-    /// As shards see them.
-    pub listeners: Vec<Listener>,
-    /// By shard.
-    pub sockets: Vec<Vec<(ListenerId, ListenerSocket)>>,
+/// A listener that is open.
+pub struct Open {
+    /// By shard; those of a listener that was handed over are its successor's too.
+    pub sockets: Vec<Arc<ListenerSocket>>,
+    pub options: SocketOptions,
+    /// What it demands, for as long as the configuration does not say it any more.
+    pub gate: GateSettings,
+}
+
+impl Open {
+    /// The address of its sockets.
+    pub fn address(&self) -> SocketAddr {
+        self.sockets[0].address()
+    }
+}
+
+/// Everything that is listened on.
+pub struct Sockets {
+    pub generations: Generations,
+    pub open: BTreeMap<ListenerId, Open>,
     /// Addresses that this host does not have and nobody had asked for.
     pub left_out: Vec<SocketAddr>,
+    shards: u16,
 }
 
-impl Opened {
-    /// The addresses, with the ports that they really have.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        let addresses = self.listeners.iter().map(|listener| listener.local);
-        addresses.collect()
-    }
+/// A generation whose sockets are open, and of which no shard has heard. `Sockets::withdraw` leaves no trace of it.
+pub struct Opening {
+    pub plan: Plan,
+    /// In the plan's order.
+    pub open: Vec<Open>,
+    /// Those that were given other options while they live.
+    set: Vec<ListenerId>,
+    left_out: Vec<SocketAddr>,
 }
 
-/// How many answers fit into the smallest receive buffer of a shard's sockets.
-pub fn answers_max(sockets: &[(ListenerId, ListenerSocket)]) -> usize {
-    sockets
-        .iter()
-        .map(|(_, socket)| socket.receive_buffer() / limits::RECEIVE_BUFFER_BYTES_PER_ANSWER)
-        .min()
-        .unwrap_or(limits::IN_FLIGHT_MAX)
+/// Why a generation can't be opened.
+#[derive(Debug)]
+pub enum OpeningError {
+    Socket(OpenError),
+    /// More listeners than a shard takes.
+    TooMany,
 }
 
-/// Opens all of them, or none.
-pub fn open(config: &Config, shards: u16) -> Result<Opened, OpenError> {
-    let mut opened = Opened {
-        listeners: Vec::new(),
-        sockets: (0..shards).map(|_| Vec::new()).collect(),
-        left_out: Vec::new(),
-    };
-    for (gate, wanted) in config.listeners.iter().enumerate() {
-        let sockets = match socket::open(wanted.address, shards, &SocketOptions::default()) {
-            Ok(sockets) => sockets,
-            Err(error) if wanted.optional && error.is_absent() => {
-                opened.left_out.push(wanted.address);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let id = ListenerId(gate as u32);
-        let local = sockets[0].address();
-        let mut listener = Listener::new(id, local, gate as u16);
-        listener.advertise = wanted.advertise.as_ref().map(|advertise| {
-            let port = advertise.port.unwrap_or(local.port());
-            (advertise.host.clone(), port)
-        });
-        opened.listeners.push(listener);
-        for (of_shard, socket) in opened.sockets.iter_mut().zip(sockets) {
-            of_shard.push((id, socket));
+impl core::fmt::Display for OpeningError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            OpeningError::Socket(error) => error.fmt(f),
+            OpeningError::TooMany => write!(
+                f,
+                "a shard takes at most {} listeners, those that drain included",
+                limits::LISTENERS_MAX
+            ),
         }
     }
-    Ok(opened)
+}
+
+/// What is wanted of one listener, the parts that sockets are made with.
+struct Wish<'a> {
+    listener: &'a Listener,
+    gate: &'a GateSettings,
+    options: SocketOptions,
+    wanted: Wanted,
+}
+
+impl Sockets {
+    /// Nothing is open yet.
+    pub fn new(shards: u16) -> Self {
+        Sockets {
+            generations: Generations::new(),
+            open: BTreeMap::new(),
+            left_out: Vec::new(),
+            shards,
+        }
+    }
+
+    /// Opens what the next generation needs, or nothing. With `fresh` no living socket is handed over.
+    pub fn open(&self, config: &Config, fresh: bool) -> Result<Opening, OpeningError> {
+        let mut wishes = wishes(config, fresh);
+        let mut opening = Opening {
+            plan: self.plan(&wishes),
+            open: Vec::new(),
+            set: Vec::new(),
+            left_out: Vec::new(),
+        };
+        loop {
+            opening.plan = self.settle(&mut wishes, &mut opening.set);
+            let failed = if self.open.len() + wishes.len() > limits::LISTENERS_MAX {
+                OpeningError::TooMany
+            } else {
+                match self.open_all(&opening.plan, &wishes) {
+                    Ok(open) => {
+                        opening.open = open;
+                        return Ok(opening);
+                    }
+                    Err((at, error)) if wishes[at].listener.optional && error.is_absent() => {
+                        opening.left_out.push(wishes.remove(at).listener.address);
+                        continue;
+                    }
+                    Err((_, error)) => OpeningError::Socket(error),
+                }
+            };
+            self.withdraw(&opening);
+            return Err(failed);
+        }
+    }
+
+    /// The generation is active from now on. `stays`: how long a listener may whose address goes away.
+    pub fn enter(&mut self, opening: Opening, now: Time, stays: Duration) -> Plan {
+        let Opening {
+            plan,
+            open,
+            left_out,
+            set: _,
+        } = opening;
+        self.left_out = left_out;
+        let addresses: Vec<SocketAddr> = open.iter().map(Open::address).collect();
+        self.generations.activate(now, &plan, &addresses, stays);
+        for (planned, open) in plan.listeners.iter().zip(open) {
+            self.open.insert(planned.id, open);
+        }
+        plan
+    }
+
+    /// The generation does not come: living sockets have the options again that they had.
+    pub fn withdraw(&self, opening: &Opening) {
+        for id in &opening.set {
+            let open = &self.open[id];
+            if let Err(error) = set_live(&open.sockets, &open.options) {
+                let address = open.address();
+                tracing::warn!(%address, %error, "a socket keeps options that were to be taken back");
+            }
+        }
+    }
+
+    /// What one shard receives on.
+    pub fn of_shard(&self, shard: ShardId) -> Vec<(ListenerId, Arc<ListenerSocket>)> {
+        let own = |(&id, open): (&ListenerId, &Open)| {
+            (id, Arc::clone(&open.sockets[usize::from(shard.0)]))
+        };
+        self.open.iter().map(own).collect()
+    }
+
+    /// The addresses, with the ports that they really have.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.values().map(Open::address).collect()
+    }
+
+    /// How many answers fit into the smallest receive buffer.
+    pub fn answers_max(&self) -> usize {
+        let sockets = self.open.values().flat_map(|open| &open.sockets);
+        sockets
+            .map(|socket| socket.receive_buffer() / limits::RECEIVE_BUFFER_BYTES_PER_ANSWER)
+            .min()
+            .unwrap_or(limits::IN_FLIGHT_MAX)
+    }
+
+    fn plan(&self, wishes: &[Wish<'_>]) -> Plan {
+        let wanted: Vec<Wanted> = wishes.iter().map(|wish| wish.wanted.clone()).collect();
+        self.generations.plan(&wanted)
+    }
+
+    /// Which listener takes over what, once it is known which of them need new sockets: those that want options which
+    /// a living one does not take. The others have them from here on.
+    fn settle(&self, wishes: &mut [Wish<'_>], set: &mut Vec<ListenerId>) -> Plan {
+        let plan = self.plan(wishes);
+        for (planned, wish) in plan.listeners.iter().zip(wishes.iter_mut()) {
+            let Origin::HandedOver(old) = planned.origin else {
+                continue;
+            };
+            let standing = &self.open[&old];
+            if wish.options == standing.options || set.contains(&old) {
+                continue;
+            }
+            set.push(old);
+            let taken = wish.options.fit_live(&standing.options)
+                && set_live(&standing.sockets, &wish.options).is_ok();
+            wish.wanted.fresh = !taken;
+        }
+        self.plan(wishes)
+    }
+
+    fn open_all(&self, plan: &Plan, wishes: &[Wish<'_>]) -> Result<Vec<Open>, (usize, OpenError)> {
+        let all = plan.listeners.iter().zip(wishes).enumerate();
+        let open = |(at, (planned, wish)): (usize, (&Planned, &Wish<'_>))| {
+            let sockets = self.open_one(planned, wish);
+            Ok(Open {
+                sockets: sockets.map_err(|error| (at, error))?,
+                options: wish.options.clone(),
+                gate: wish.gate.clone(),
+            })
+        };
+        all.map(open).collect()
+    }
+
+    fn open_one(
+        &self,
+        planned: &Planned,
+        wish: &Wish<'_>,
+    ) -> Result<Vec<Arc<ListenerSocket>>, OpenError> {
+        match planned.origin {
+            Origin::HandedOver(old) => Ok(self.open[&old].sockets.clone()),
+            Origin::Replaces(old) => {
+                let standing = &self.open[&old];
+                let (address, beside) = (standing.address(), &standing.sockets);
+                socket::open_beside(address, beside, self.shards, &wish.options)
+            }
+            Origin::Opened => {
+                let address = wish.listener.address;
+                let beside = self.overlapping(address);
+                if beside.is_empty() {
+                    socket::open(address, self.shards, &wish.options)
+                } else {
+                    socket::open_beside(address, &beside, self.shards, &wish.options)
+                }
+            }
+        }
+    }
+
+    /// Sockets of ours that would keep another one from this address: one of both is a wildcard, on the same port.
+    fn overlapping(&self, address: SocketAddr) -> Vec<Arc<ListenerSocket>> {
+        let overlaps = |open: &&Open| {
+            let own = open.address();
+            own.port() == address.port()
+                && own.is_ipv4() == address.is_ipv4()
+                && (own.ip() == address.ip()
+                    || own.ip().is_unspecified()
+                    || address.ip().is_unspecified())
+        };
+        let open = self.open.values().filter(overlaps);
+        open.flat_map(|open| open.sockets.iter().cloned()).collect()
+    }
+}
+
+fn wishes(config: &Config, fresh: bool) -> Vec<Wish<'_>> {
+    let listeners = config.listeners.iter().zip(&config.policy.gates);
+    let wish = |(gate, (listener, settings)): (usize, (_, _))| {
+        let listener: &Listener = listener;
+        Wish {
+            listener,
+            gate: settings,
+            options: options_of(listener),
+            wanted: Wanted {
+                address: listener.address,
+                advertise: listener
+                    .advertise
+                    .as_ref()
+                    .map(|advertise| (advertise.host.clone(), advertise.port)),
+                gate: gate as u16,
+                fresh,
+            },
+        }
+    };
+    listeners.enumerate().map(wish).collect()
+}
+
+fn options_of(listener: &Listener) -> SocketOptions {
+    let standard = SocketOptions::default();
+    SocketOptions {
+        receive_buffer: listener.receive_buffer.unwrap_or(standard.receive_buffer),
+        send_buffer: listener.send_buffer.unwrap_or(standard.send_buffer),
+        dscp: listener.dscp,
+        device: listener.device.clone(),
+    }
+}
+
+fn set_live(sockets: &[Arc<ListenerSocket>], options: &SocketOptions) -> io::Result<()> {
+    sockets
+        .iter()
+        .try_for_each(|socket| socket.set_live(options))
 }

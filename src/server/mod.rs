@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  start   signals - probe the kernel - secrets - sockets - shards, one thread each - admin port
-//!  reload  read again - refused whole, or: shards adopt - admin side - log
+//!  reload  read again - refused whole, or: sockets - shards adopt - admin side - log
 //!  stop    not ready - subscriptions are told - admin port closes - rings are emptied - threads end
 //! ```
 
@@ -11,6 +11,7 @@ mod listen;
 mod reload;
 mod run;
 mod secrets;
+mod transports;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -35,10 +36,9 @@ use crate::uring::pin::PinError;
 use crate::uring::post::Control;
 use crate::uring::probe::Missing;
 use crate::uring::ring::RingOptions;
-use crate::uring::socket::OpenError;
 use crate::uring::{clock, drive, pin, post, probe};
 
-use listen::Opened;
+use listen::{OpeningError, Sockets};
 use secrets::SecretsError;
 
 /// Why the server did not start.
@@ -47,7 +47,7 @@ pub enum StartError {
     Kernel(Missing),
     Secrets(SecretsError),
     Policy(Fault),
-    Listen(OpenError),
+    Listen(OpeningError),
     Pin(PinError),
     Admin(SocketAddr, io::Error),
     Thread(io::Error),
@@ -81,6 +81,7 @@ impl core::error::Error for StartError {}
 pub struct Server {
     threads: Vec<ShardThread>,
     control: Control,
+    sockets: Sockets,
     secrets: Secrets,
     policy: Arc<Policy>,
     config: Config,
@@ -126,20 +127,24 @@ impl Server {
         let cpus = plan_cpus(&config.pin, shards)?;
         let admin_listener = open_admin(config.admin.address)?;
         let admin = admin_listener.local_addr().map_err(StartError::Thread)?;
-        let opened = listen::open(&config, shards).map_err(StartError::Listen)?;
+        // Starting is swapping to the first generation.
+        let mut sockets = Sockets::new(shards);
+        let opening = sockets.open(&config, false).map_err(StartError::Listen)?;
+        sockets.enter(opening, clock::now(), config.drain_max);
         let started = Started {
             shards,
-            listeners: opened.addresses(),
-            left_out: opened.left_out.clone(),
+            listeners: sockets.addresses(),
+            left_out: sockets.left_out.clone(),
             admin,
             remarks: policy.remarks().to_vec(),
             keeps_secrets: config.data_dir.is_some(),
             token: config.admin.token.clone(),
         };
-        let (threads, control) = start_shards(&config, &secrets, &policy, opened, &cpus)?;
+        let (threads, control) = start_shards(&config, &secrets, &policy, &sockets, &cpus)?;
         Ok(Server {
             threads,
             control,
+            sockets,
             secrets,
             policy,
             config,
@@ -189,24 +194,26 @@ fn start_shards(
     config: &Config,
     secrets: &Secrets,
     policy: &Arc<Policy>,
-    opened: Opened,
+    sockets: &Sockets,
     cpus: &[Option<usize>],
 ) -> Result<(Vec<ShardThread>, Control), StartError> {
     let shards = cpus.len() as u16;
     let (mailboxes, control) = post::office(shards).map_err(StartError::Thread)?;
     let mut threads: Vec<ShardThread> = Vec::with_capacity(cpus.len());
-    for ((mailbox, listeners), cpu) in mailboxes.into_iter().zip(opened.sockets).zip(cpus) {
+    for (mailbox, cpu) in mailboxes.into_iter().zip(cpus) {
         let mut settings = Settings::new(
             mailbox.shard(),
             shards,
             secrets.clone(),
             secrets::random().map_err(StartError::Secrets)?,
-            opened.listeners.clone(),
+            Vec::new(),
             Arc::clone(policy),
         );
+        settings.listeners = sockets.generations.table();
         settings.rules = rules_of(config, policy);
         settings.compose = config.compose.clone();
-        settings.in_flight_max = listen::answers_max(&listeners);
+        settings.in_flight_max = sockets.answers_max();
+        let listeners = sockets.of_shard(mailbox.shard());
         let plan = Plan {
             mailbox,
             listeners,

@@ -1,6 +1,7 @@
-//! A new configuration for a server that runs: read, refused whole or taken whole. It touches no socket: what has one
-//! behind it is refused by name.
+//! A new configuration for a server that runs: read, refused whole or taken whole. Where it wants other listeners, or
+//! somebody wants other sockets, the transports are swapped with it.
 
+use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,12 +9,16 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::changes::Changes;
+use super::listen::Opening;
 use super::rules_of;
-use crate::admin::{Admin, Changeable, NotReloaded, Reloaded, Shards, Wish};
+use super::transports::{NotSwapped, Transports};
+use crate::admin::{Admin, Changeable, NotReloaded, Reloaded, Wish};
 use crate::config::{self, Config, Flags};
 use crate::partition::Secrets;
 use crate::policy::Policy;
-use crate::shard::control::{Answer, Ask};
+
+/// How often what drains is looked after.
+const TEND: Duration = Duration::from_millis(200);
 
 /// Where the configuration came from, so that it can be read again.
 pub struct Origin {
@@ -33,7 +38,7 @@ pub struct Reloader {
     pub config: Config,
     /// What shards have: kept here until all have let it go, so that none of them spends its time on freeing it.
     pub policy: Arc<Policy>,
-    pub shards: Shards,
+    pub transports: Transports,
     pub admin: Admin,
     /// A shard may not have what the others have: the next reload tells all of them again, whatever it brings.
     pub incomplete: bool,
@@ -45,11 +50,15 @@ impl Reloader {
         loop {
             tokio::select! {
                 Some(wish) = wishes.recv() => {
+                    let outcome = self.reload("request", wish.fresh_sockets).await;
                     // Who has gone away meanwhile has got the reload all the same.
-                    let _ = wish.answer.send(self.reload("request").await);
+                    let _ = wish.answer.send(outcome);
                 }
                 Some(()) = hang_up.recv() => {
-                    let _ = self.reload("SIGHUP").await;
+                    let _ = self.reload("SIGHUP", false).await;
+                }
+                () = tokio::time::sleep(TEND), if self.transports.is_draining() => {
+                    self.transports.tend().await;
                 }
                 else => return,
             }
@@ -57,15 +66,21 @@ impl Reloader {
     }
 
     /// One line in the log, whatever comes of it.
-    async fn reload(&mut self, by: &str) -> Result<Reloaded, NotReloaded> {
-        let outcome = self.take().await;
+    async fn reload(&mut self, by: &str, fresh: bool) -> Result<Reloaded, NotReloaded> {
+        let outcome = self.take(fresh).await;
         match &outcome {
-            Ok(Reloaded { changed, remarks }) if changed.is_empty() => {
-                tracing::info!(by, ?remarks, "reload: the configuration is what it was");
-            }
-            Ok(Reloaded { changed, remarks }) => {
+            Ok(Reloaded {
+                changed,
+                generation,
+                remarks,
+            }) => {
+                let what = match (changed.is_empty(), fresh) {
+                    (true, false) => "the configuration is what it was",
+                    (true, true) => "new sockets",
+                    (false, _) => "new configuration",
+                };
                 let changed = changed.join(" ");
-                tracing::info!(by, changed, ?remarks, "reload: new configuration");
+                tracing::info!(by, changed, generation, ?remarks, "reload: {what}");
             }
             Err(NotReloaded::NoFile) => {
                 tracing::warn!(by, "reload: {}", NotReloaded::NoFile);
@@ -75,51 +90,116 @@ impl Reloader {
         outcome
     }
 
-    async fn take(&mut self) -> Result<Reloaded, NotReloaded> {
-        let (config, policy) = self.read().await?;
-        let Changes { live, restart } = Changes::between(&self.config, &config);
+    async fn take(&mut self, fresh: bool) -> Result<Reloaded, NotReloaded> {
+        let config = self.read(fresh).await?;
+        let Changes {
+            live,
+            restart,
+            listeners,
+        } = Changes::between(&self.config, &config);
         if !restart.is_empty() {
             return Err(NotReloaded::NeedsRestart(restart));
         }
-        if live.is_empty() && !self.incomplete {
-            return Ok(Reloaded::default());
+        let swap = listeners || fresh;
+        if live.is_empty() && !swap && !self.incomplete {
+            return Ok(Reloaded {
+                generation: self.transports.generation(),
+                ..Reloaded::default()
+            });
         }
-        let policy = Arc::new(policy);
-        let rules = Arc::new(rules_of(&config, &policy));
-        self.incomplete = true;
-        let answers = self.shards.ask_all(|| Ask::Adopt(Arc::clone(&rules))).await;
-        for answer in answers.map_err(NotReloaded::Incomplete)? {
-            assert!(matches!(answer, Answer::Done), "a shard adopts: {answer:?}");
-        }
-        self.admin.change(Changeable {
-            domains: policy.domains().clone(),
-            token: config.admin.token.clone(),
-        });
+        let opening = match swap {
+            true => Some(self.open(&config, fresh)?),
+            false => None,
+        };
+        let policy = match self.policy_of(&config, opening.as_ref()).await {
+            Ok(policy) => Arc::new(policy),
+            Err(error) => {
+                if let Some(opening) = &opening {
+                    self.transports.withdraw(opening);
+                }
+                return Err(error);
+            }
+        };
+        self.bring(&config, &policy, opening).await?;
         if let Err(error) = (self.origin.set_log)(&config.log) {
             tracing::error!(%error, "the log goes on as it was");
         }
-        self.incomplete = false;
         self.config = config;
         self.policy = policy;
         Ok(Reloaded {
             changed: live,
+            generation: self.transports.generation(),
             remarks: self.policy.remarks().to_vec(),
         })
     }
 
-    /// The file and the policy in it. Disks may be slow, and hashing many passwords takes a while: neither may
-    /// keep the control thread.
-    async fn read(&self) -> Result<(Config, Policy), NotReloaded> {
-        let file = self.origin.file.clone().ok_or(NotReloaded::NoFile)?;
-        let flags = self.origin.flags.clone();
-        let secrets = self.secrets.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let config = config::load(Some(&file), &flags).map_err(|error| error.to_string())?;
-            let policy = Policy::new(&config.policy, &secrets, None);
-            let policy = policy.map_err(|fault| format!("{}: {fault}", file.display()))?;
-            Ok((config, policy))
+    /// To the shards, with other listeners or without, and then to the admin side.
+    async fn bring(
+        &mut self,
+        config: &Config,
+        policy: &Arc<Policy>,
+        opening: Option<Opening>,
+    ) -> Result<(), NotReloaded> {
+        let rules = Arc::new(rules_of(config, policy));
+        let told = match opening {
+            Some(opening) => match self.transports.swap(opening, config, rules).await {
+                Err(NotSwapped::Refused(reason)) => return Err(NotReloaded::NotOpened(reason)),
+                Err(NotSwapped::Incomplete(error)) => Err(error),
+                Ok(()) => Ok(()),
+            },
+            None => self.transports.adopt(config, rules).await,
+        };
+        self.incomplete = told.is_err();
+        told.map_err(NotReloaded::Incomplete)?;
+        self.admin.change(Changeable {
+            domains: policy.domains().clone(),
+            token: config.admin.token.clone(),
         });
-        let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
-        read.map_err(NotReloaded::Wrong)
+        Ok(())
     }
+
+    fn open(&mut self, config: &Config, fresh: bool) -> Result<Opening, NotReloaded> {
+        let opened = self.transports.open(config, fresh);
+        opened.map_err(|error| NotReloaded::NotOpened(error.to_string()))
+    }
+
+    /// Disks may be slow: they may not keep the control thread. Without a file there is nothing new to read, and
+    /// still there may be new sockets.
+    async fn read(&self, fresh: bool) -> Result<Config, NotReloaded> {
+        let file = self.origin.file.clone();
+        if file.is_none() && !fresh {
+            return Err(NotReloaded::NoFile);
+        }
+        let flags = self.origin.flags.clone();
+        aside(move || config::load(file.as_deref(), &flags).map_err(|error| error.to_string()))
+            .await
+    }
+
+    /// Hashing many passwords takes a while, too.
+    async fn policy_of(
+        &self,
+        config: &Config,
+        opening: Option<&Opening>,
+    ) -> Result<Policy, NotReloaded> {
+        let mut settings = config.policy.clone();
+        settings.gates = self.transports.gates(config, opening);
+        let secrets = self.secrets.clone();
+        let file = self.origin.file.clone();
+        aside(move || {
+            Policy::new(&settings, &secrets, None).map_err(|fault| match file {
+                Some(file) => format!("{}: {fault}", file.display()),
+                None => fault.to_string(),
+            })
+        })
+        .await
+    }
+}
+
+/// Does something slow beside the control thread.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, NotReloaded> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|error| Err(error.to_string()));
+    done.map_err(NotReloaded::Wrong)
 }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::reload::Reloader;
+use super::transports::Transports;
 use super::{Server, stop_threads};
 use crate::admin::{self, Admin, Changeable, Shards};
 use crate::partition::{Owners, ShardId};
@@ -39,6 +40,7 @@ pub fn run(server: Server) -> How {
     let Server {
         threads,
         control,
+        sockets,
         secrets,
         policy,
         config,
@@ -64,15 +66,15 @@ pub fn run(server: Server) -> How {
             domains: policy.domains().clone(),
             token: started.token,
         },
-        started.listeners,
         wish,
     );
+    let transports = Transports::new(sockets, handles.clone(), shards.clone(), admin.clone());
     let reloader = Reloader {
         origin,
         secrets,
         config,
         policy,
-        shards: shards.clone(),
+        transports,
         admin: admin.clone(),
         incomplete: false,
     };

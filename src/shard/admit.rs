@@ -23,10 +23,11 @@ impl Shard {
             .watcher_of(request)
             .ok_or(Refused::because(400, "Malformed From"))?;
         let policy = &self.settings.rules.policy;
+        let gate = self.listeners.gate(flow.listener);
+        let unix_seconds = self.wall.unix_seconds(now);
         let asked = self
             .settings
-            .asked(request, flow, &from, self.wall.unix_seconds(now))
-            .ok_or(Refused::plain(500))?;
+            .asked(request, flow, &from, gate, unix_seconds);
         let authorizations = request.message.lines_of(Name::Authorization);
         let identity = match policy.authenticate(&asked, authorizations, &mut self.nonce_windows) {
             Outcome::Identity(identity) => identity,

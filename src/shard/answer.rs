@@ -10,7 +10,7 @@ use crate::sip::{Message, Method, Name, Request, Via, Writer};
 use crate::stats::Counter;
 use crate::subscription::package::allow_events;
 use crate::transaction::server::Given;
-use crate::transport::Flow;
+use crate::transport::{Flow, Listeners};
 
 /// The methods that are served.
 pub const ALLOW: &[u8] = b"SUBSCRIBE, PUBLISH, OPTIONS, CANCEL, ACK";
@@ -200,6 +200,7 @@ impl Shard {
     ) -> Option<usize> {
         let voice = Voice {
             settings: &self.settings,
+            listeners: &self.listeners,
             unix_seconds: self.wall.unix_seconds(self.now),
         };
         let mut writer = Writer::new(self.arena.buffer(slot));
@@ -230,12 +231,13 @@ impl Shard {
 /// What answers say of ourselves.
 struct Voice<'a> {
     settings: &'a Settings,
+    listeners: &'a Listeners,
     unix_seconds: u64,
 }
 
 impl Voice<'_> {
     fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
-        if let Some(local) = self.settings.listener(flow.listener) {
+        if let Some(local) = self.listeners.contact(flow.listener) {
             writer.put(b"Contact: <sip:");
             local.write_host_port(flow, writer);
             writer.put(b">\r\n");
@@ -255,12 +257,10 @@ impl Voice<'_> {
         let Some(from) = self.settings.watcher_of(&request) else {
             return;
         };
-        let Some(asked) = self
+        let gate = self.listeners.gate(flow.listener);
+        let asked = self
             .settings
-            .asked(&request, flow, &from, self.unix_seconds)
-        else {
-            return;
-        };
+            .asked(&request, flow, &from, gate, self.unix_seconds);
         let salt = self
             .settings
             .secrets

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::control::{
-    Answer, Ask, HintChange, HintOutcome, Page, Reply, Request, Rows, SubscriptionRow,
+    Adoption, Answer, Ask, HintChange, HintOutcome, Page, Reply, Request, Rows, SubscriptionRow,
 };
 use super::effects::Effects;
 use super::filter::{SubscriptionFilter, SubscriptionView};
@@ -18,6 +18,7 @@ use crate::subscription::package::Package;
 use crate::subscription::record::{Owed, Subscription};
 use crate::subscription::text::Part;
 use crate::time::Time;
+use crate::transport::{Leases, ListenerId};
 
 impl Shard {
     pub(super) fn on_control(&mut self, now: Time, request: Request, out: &mut Effects) {
@@ -61,11 +62,13 @@ impl Shard {
                 self.report_changes = report;
                 Answer::Done
             }
-            Ask::Adopt(rules) => {
-                self.settings.rules = Rules::clone(&rules);
-                // They were rendered as the rules before demanded.
-                self.tails.forget();
+            Ask::Adopt(adoption) => {
+                self.adopt(&adoption);
                 Answer::Done
+            }
+            Ask::ReadLeases => Answer::Leases(self.listeners.leases().collect()),
+            Ask::CloseListener { listener, to } => {
+                Answer::Closed(self.close_listener(listener, to, out))
             }
             Ask::Drain { within } => return self.begin_drain(now, request.id, within),
         };
@@ -75,6 +78,33 @@ impl Shard {
             answer,
         };
         self.mail_control(out, Mail::Reply(reply));
+    }
+
+    fn adopt(&mut self, adoption: &Adoption) {
+        let Adoption {
+            rules,
+            listeners,
+            in_flight_max,
+        } = adoption;
+        self.settings.rules = Rules::clone(rules);
+        // They were rendered as the rules before demanded.
+        self.tails.forget();
+        self.listeners.adopt(listeners);
+        self.window.limit(*in_flight_max);
+    }
+
+    fn close_listener(
+        &mut self,
+        listener: ListenerId,
+        to: ListenerId,
+        out: &mut Effects,
+    ) -> Leases {
+        let leaving = self.listeners.is_leaving(listener);
+        let left = self.listeners.close(listener, to);
+        if leaving {
+            self.fail_begun_on(listener, out);
+        }
+        left
     }
 
     fn change_hint(&mut self, now: Time, change: HintChange) -> HintOutcome {

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use crate::hint::{HintUpdate, Order, ResourceKey, Snapshot};
 use crate::shard::effects::ShardId;
 use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
-use crate::shard::settings::Rules;
+use crate::shard::settings::{Rules, Settings};
 pub use crate::state::{ResourceRow, SourceRow};
 use crate::stats::{Gauges, Stats};
+use crate::transport::{Leases, ListenerId, ListenerTable};
 
 /// A question from the control thread.
 #[derive(Debug)]
@@ -55,12 +56,39 @@ pub enum Ask {
     ReadFigures,
     /// From now on mail a [`Changed`] to the control thread for every change of a resource, or stop it: [`Answer::Done`].
     ReportChanges(bool),
-    /// From now on these rules hold in place of those before. What subscriptions and publications were granted
-    /// stays theirs: [`Answer::Done`].
-    Adopt(Arc<Rules>),
+    /// From now on this holds in place of what held before. What subscriptions and publications were granted
+    /// stays theirs, and so does what transactions lease: [`Answer::Done`].
+    Adopt(Adoption),
+    /// [`Answer::Leases`].
+    ReadLeases,
+    /// A draining listener is closed; `to` takes over what is left on it: [`Answer::Closed`].
+    CloseListener {
+        listener: ListenerId,
+        to: ListenerId,
+    },
     /// Accept no new request; end every subscription with `terminated;reason=deactivated`, paced so that
     /// all have been sent within the given time: [`Answer::Drained`], once, at the end.
     Drain { within: Duration },
+}
+
+/// What a reload brings to a shard, all in one step.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    pub rules: Arc<Rules>,
+    pub listeners: Arc<ListenerTable>,
+    /// At most so many NOTIFYs on their way at once.
+    pub in_flight_max: usize,
+}
+
+impl From<Settings> for Adoption {
+    /// What of a shard's settings may be replaced.
+    fn from(settings: Settings) -> Self {
+        Adoption {
+            rules: Arc::new(settings.rules),
+            listeners: Arc::new(settings.listeners),
+            in_flight_max: settings.in_flight_max,
+        }
+    }
 }
 
 /// The answers.
@@ -73,6 +101,10 @@ pub enum Answer {
     Hints(Rows<ResourceRow>),
     Subscriptions(Rows<SubscriptionRow>),
     Figures(Box<Figures>),
+    /// By listener.
+    Leases(Vec<(ListenerId, Leases)>),
+    /// What was still leased.
+    Closed(Leases),
     /// `notified`: subscriptions that were told; `left`: those for which the time was too short.
     Drained {
         notified: u64,

@@ -11,6 +11,7 @@ use crate::stats::Counter;
 use crate::subscription::package::Package;
 use crate::subscription::record::{Owed, Phase, Subscription};
 use crate::time::{T1, Time};
+use crate::transport::Lessee;
 use crate::wheel::{Owner, Token};
 
 /// How long to wait where no send slot or transaction is free.
@@ -156,7 +157,12 @@ impl Shard {
             index,
             check: subscription.check as u32,
         };
-        let (partition, flow) = (subscription.partition, subscription.flow);
+        let partition = subscription.partition;
+        let Some(home) = self.listeners.home(subscription.flow.listener) else {
+            return Attempt::TooLarge;
+        };
+        let flow = self.listeners.carry(&subscription.flow, home);
+        self.subscriptions[index].flow = flow;
         let check = self.rng.next_u64();
         let Some(mark) = self.clients.begin(
             now,
@@ -170,8 +176,9 @@ impl Shard {
             self.stats.record(Counter::LimitClientTransactions);
             return Attempt::NoRoom;
         };
+        self.listeners.take(home, Lessee::Client);
         let Some(length) = self.write_notify(now, index, mark, slot) else {
-            self.clients.finish(mark.slot, &mut self.wheel);
+            self.finish(mark.slot);
             return Attempt::TooLarge;
         };
         self.arena.set_len(slot, length);
@@ -200,13 +207,15 @@ impl Shard {
             .as_ref()
             .expect("nobody is told of what is not known");
         let package = Package::from_id(subscription.package);
-        let listener = self.settings.listener(subscription.flow.listener)?;
+        let id = subscription.flow.listener;
+        let (listener, contact) = (self.listeners.local(id)?, self.listeners.contact(id)?);
         let notice = Notice {
             subscription,
             tag: subscription.tag(index),
             branch,
             package,
             listener,
+            contact,
             seconds_left: seconds_left(subscription, now),
         };
         let (tails, stats, settings) = (&mut self.tails, &mut self.stats, &self.settings);

@@ -98,11 +98,11 @@ impl Settings {
         request: &Request<'a>,
         flow: &Flow,
         from: &'a Key,
+        gate: u16,
         unix_seconds: u64,
-    ) -> Option<Asked<'a>> {
-        let local = self.listener(flow.listener)?;
-        Some(Asked {
-            gate: local.listener.gate,
+    ) -> Asked<'a> {
+        Asked {
+            gate,
             method: request.method.as_bytes(),
             uri: request.uri,
             from,
@@ -110,7 +110,7 @@ impl Settings {
             message: [request.message.head(), request.message.body],
             partition: self.nonce_partition(request, from),
             unix_seconds,
-        })
+        }
     }
 
     /// Where the counts of a nonce are kept: with the one who handles the request, so that no two shards

@@ -42,6 +42,7 @@ use crate::subscription::record::Subscriptions;
 use crate::time::{Time, WallOffset};
 use crate::transaction::client::Clients;
 use crate::transaction::server::Servers;
+use crate::transport::{Lessee, Listeners};
 use crate::wheel::{Owner, Token, Wheel};
 
 use alarms::Alarms;
@@ -56,6 +57,7 @@ use settings::Settings;
 /// One thread's share of all phones and resources.
 pub struct Shard {
     settings: Settings,
+    listeners: Listeners,
     owners: Owners,
     /// Of the step that runs.
     now: Time,
@@ -87,6 +89,7 @@ impl Shard {
     /// A shard that knows nothing yet.
     pub fn new(settings: Settings, now: Time) -> Self {
         Shard {
+            listeners: Listeners::new(&settings.listeners),
             owners: Owners::new(settings.shards),
             now,
             wall: WallOffset::default(),
@@ -185,7 +188,11 @@ impl Shard {
     fn on_timer(&mut self, now: Time, token: Token, out: &mut Effects) {
         match token.owner {
             Owner::ClientTransaction => self.on_client_timer(now, token.index, out),
-            Owner::ServerTransaction => self.servers.on_timer(now, &mut self.wheel),
+            Owner::ServerTransaction => {
+                let listeners = &mut self.listeners;
+                let forgotten = |listener| listeners.give(listener, Lessee::Server);
+                self.servers.on_timer(now, &mut self.wheel, forgotten);
+            }
             Owner::Subscription => self.on_deadline(now, token.index, out),
             Owner::Publication => {
                 self.compositor.expire(now, token, &mut self.wheel);

@@ -2,12 +2,12 @@
 
 use crate::config::limits;
 use crate::partition::Mark;
-use crate::shard::settings::Local;
 use crate::sip::{Name, Writer};
 use crate::subscription::package::Package;
 use crate::subscription::record::{Phase, Subscription};
 use crate::subscription::text::Part;
 use crate::transaction::client::COOKIE;
+use crate::transport::Local;
 
 /// Everything that a NOTIFY is made of.
 pub struct Notice<'a> {
@@ -16,7 +16,10 @@ pub struct Notice<'a> {
     pub tag: Mark,
     pub branch: Mark,
     pub package: &'a Package,
+    /// What it is sent on.
     pub listener: &'a Local,
+    /// Where the next request of the dialog shall go.
+    pub contact: &'a Local,
     pub seconds_left: u32,
 }
 
@@ -77,7 +80,7 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
     writer.put(b"\r\nCSeq: ");
     writer.decimal(cseq);
     writer.put(b" NOTIFY\r\nContact: <sip:");
-    notice.listener.write_host_port(&subscription.flow, writer);
+    notice.contact.write_host_port(&subscription.flow, writer);
     writer.put(b">\r\nEvent: ");
     writer.put(notice.package.name.as_bytes());
     let id = text.part(Part::EventId);

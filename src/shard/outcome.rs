@@ -14,7 +14,8 @@ use crate::subscription::outcome::{OnTimeout, Outcome, of_answer};
 use crate::subscription::package::Package;
 use crate::subscription::record::{Owed, Phase, Reason};
 use crate::time::{T64, Time};
-use crate::transaction::client::Fired;
+use crate::transaction::client::{Finished, Fired};
+use crate::transport::{Lessee, ListenerId};
 use crate::wheel::{Owner, Token};
 
 /// Errors of a send that trying again would not change.
@@ -49,7 +50,7 @@ impl Shard {
         if outcome == Outcome::Provisional {
             return self.clients.provisional(transaction);
         }
-        let finished = self.clients.finish(transaction, &mut self.wheel);
+        let finished = self.finish(transaction);
         if let Some(slot) = finished.slot {
             out.released.push(slot);
         }
@@ -123,6 +124,9 @@ impl Shard {
                     self.clients.stand_back(transaction);
                     return self.queue_again(index, Urgency::FanOut);
                 }
+                let sender = self.listeners.sender(flow.listener);
+                let sender = sender.expect("a transaction's listener is there or was taken over");
+                let flow = self.listeners.carry(&flow, sender);
                 let tag = send_tag(mark);
                 out.sends.push(Send {
                     slot,
@@ -137,7 +141,9 @@ impl Shard {
                 slot,
                 replaced,
                 stood_back,
+                listener,
             } => {
+                self.listeners.give(listener, Lessee::Client);
                 if let Some(slot) = slot {
                     out.released.push(slot);
                 }
@@ -208,7 +214,7 @@ impl Shard {
             // As if it were lost on the way: timer E sends it again, timer F gives up.
             return;
         }
-        let finished = self.clients.finish(transaction, &mut self.wheel);
+        let finished = self.finish(transaction);
         if let Some(slot) = finished.slot {
             out.released.push(slot);
         }
@@ -302,11 +308,12 @@ impl Shard {
     /// Removes a subscription and everything that belongs to it.
     pub(super) fn end(&mut self, index: u32, out: &mut Effects) {
         let gone = self.subscriptions.remove(index);
+        self.listeners.give(gone.flow.listener, Lessee::Dialog);
         if let Some(timer) = gone.deadline {
             self.wheel.cancel(timer);
         }
         if let Some(transaction) = gone.in_flight
-            && let Some(slot) = self.clients.finish(transaction, &mut self.wheel).slot
+            && let Some(slot) = self.finish(transaction).slot
         {
             out.released.push(slot);
         }
@@ -320,6 +327,34 @@ impl Shard {
             self.subscriptions[moved].position = place.position;
         }
         self.drop_copy_if_unwatched(gone.copy, out);
+    }
+
+    /// A listener's address goes away, and whoever has taken over from it sends from another one: what is on its
+    /// way from there has failed, and is owed again.
+    pub(super) fn fail_begun_on(&mut self, listener: ListenerId, out: &mut Effects) {
+        for transaction in self.clients.begun_on(listener) {
+            let finished = self.finish(transaction);
+            if let Some(slot) = finished.slot {
+                out.released.push(slot);
+            }
+            let Some(index) = self.user(finished.user).filter(|_| !finished.replaced) else {
+                continue;
+            };
+            self.subscriptions[index].in_flight = None;
+            let subscription = &self.subscriptions[index];
+            if !subscription.is_terminating() {
+                self.enqueue(index, Owed::Prompt);
+            } else if subscription.owed == Owed::Nothing {
+                self.end(index, out);
+            }
+        }
+    }
+
+    /// Ends a client transaction, and gives back what it leased.
+    pub(super) fn finish(&mut self, transaction: u32) -> Finished {
+        let finished = self.clients.finish(transaction, &mut self.wheel);
+        self.listeners.give(finished.listener, Lessee::Client);
+        finished
     }
 
     /// The living subscription that a transaction was for.

@@ -99,7 +99,7 @@ impl Shard {
             || old.peer.ip() == new.peer.ip()
             || self.subscriptions.phone(heard).by_instance;
         if follows {
-            self.subscriptions[index].flow = new;
+            self.set_flow(index, new);
             self.stats.record(Counter::SubscriptionMoved);
         }
         follows
@@ -111,7 +111,7 @@ impl Shard {
 
     fn share_a_listener(&self, one: &Flow, other: &Flow) -> bool {
         let local = |flow: &Flow| {
-            let listener = self.settings.listener(flow.listener);
+            let listener = self.listeners.local(flow.listener);
             listener.map(|local| local.listener.address(flow))
         };
         one.listener == other.listener && one.local == other.local || local(one) == local(other)

@@ -10,7 +10,7 @@ use crate::stats::Counter;
 use crate::time::Time;
 use crate::transaction::client::COOKIE;
 use crate::transaction::server::{Given, Known, RequestKey};
-use crate::transport::Flow;
+use crate::transport::{Flow, Lessee, ListenerId};
 
 /// A datagram as it came.
 #[derive(Clone, Copy)]
@@ -22,11 +22,13 @@ pub(super) struct Datagram<'a> {
 }
 
 impl Shard {
-    pub(super) fn on_datagram(&mut self, now: Time, datagram: Datagram<'_>, out: &mut Effects) {
-        if self.settings.listener(datagram.flow.listener).is_none() {
+    pub(super) fn on_datagram(&mut self, now: Time, mut datagram: Datagram<'_>, out: &mut Effects) {
+        // It may have been closed while the datagram was on its way from another shard.
+        let Some(listener) = self.listeners.sender(datagram.flow.listener) else {
             self.stats.record(Counter::DatagramUnknownListener);
             return;
-        }
+        };
+        datagram.flow = self.listeners.carry(&datagram.flow, listener);
         if let Some(answer) = quick_answer(datagram.bytes) {
             return self.on_quick_answer(now, datagram, answer, out);
         }
@@ -208,9 +210,10 @@ impl Shard {
     fn on_transaction(&mut self, now: Time, request: &Request<'_>, flow: &Flow, out: &mut Effects) {
         let key = self.request_key(request);
         match self.servers.known(key, request.to_tag.is_some()) {
-            Known::Retransmission(given) => {
+            Known::Retransmission(given, first) => {
                 self.stats.record(Counter::RetransmissionAnswered);
-                return self.give(request, flow, given, out);
+                let flow = self.listeners.answering(first, flow);
+                return self.give(request, &flow, given, out);
             }
             Known::Merged => {
                 self.stats.record(Counter::RequestMerged);
@@ -230,12 +233,19 @@ impl Shard {
         };
         match handled {
             Ok(given) => {
-                if self.servers.remember(now, key, given, &mut self.wheel) {
-                    self.stats.record(Counter::LimitServerTransactions);
-                }
+                self.remember(now, key, given, flow.listener);
                 self.give(request, flow, given, out);
             }
             Err(refused) => self.refuse(request.message, flow, refused, out),
+        }
+    }
+
+    fn remember(&mut self, now: Time, key: RequestKey, given: Given, listener: ListenerId) {
+        self.listeners.take(listener, Lessee::Server);
+        let wheel = &mut self.wheel;
+        if let Some(listener) = self.servers.remember(now, key, given, listener, wheel) {
+            self.listeners.give(listener, Lessee::Server);
+            self.stats.record(Counter::LimitServerTransactions);
         }
     }
 
@@ -244,7 +254,7 @@ impl Shard {
             .into_iter()
             .any(|method| {
                 let key = self.request_key(&Request { method, ..*request });
-                matches!(self.servers.known(key, true), Known::Retransmission(_))
+                matches!(self.servers.known(key, true), Known::Retransmission(..))
             });
         if completed {
             let given = Given {

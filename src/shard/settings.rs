@@ -5,11 +5,10 @@ use std::sync::Arc;
 use crate::config::limits;
 use crate::partition::{Secrets, ShardId};
 use crate::policy::Policy;
-use crate::sip::Writer;
 use crate::state;
 use crate::subscription::outcome::{OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, Package, RenderOptions};
-use crate::transport::{Flow, Listener, ListenerId};
+use crate::transport::{Listener, ListenerTable};
 
 /// The settings of one shard.
 #[derive(Clone)]
@@ -19,9 +18,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// For tags, branches, entity tags and jitter.
     pub seed: [u8; 16],
-    pub listeners: Vec<Local>,
-    /// The same listeners, as the next hop is decided with them.
-    pub addresses: Vec<Listener>,
+    /// What it listens on at first.
+    pub listeners: ListenerTable,
     pub rules: Rules,
     pub compose: state::Settings,
     /// At most so many subscriptions on this shard.
@@ -150,47 +148,6 @@ impl Expiry {
     }
 }
 
-/// A listener, with the text of its address ready.
-#[derive(Clone, Debug)]
-pub struct Local {
-    pub listener: Listener,
-    /// `host:port` for Via and Contact; empty where it is the flow's own local address.
-    host_port: Box<[u8]>,
-}
-
-impl Local {
-    /// Prepares the text.
-    pub fn new(listener: Listener) -> Self {
-        let host_port = match &listener.advertise {
-            Some((host, port)) => format!("{host}:{port}"),
-            None if listener.wildcard => String::new(),
-            None => listener.local.to_string(),
-        };
-        Local {
-            listener,
-            host_port: host_port.into_bytes().into(),
-        }
-    }
-
-    /// The address by which the peer of this flow reaches us.
-    pub fn write_host_port(&self, flow: &Flow, writer: &mut Writer<'_>) {
-        if !self.host_port.is_empty() {
-            writer.put(&self.host_port);
-            return;
-        }
-        let address = self.listener.address(flow);
-        if address.is_ipv6() {
-            writer.put(b"[");
-            writer.address(address.ip());
-            writer.put(b"]");
-        } else {
-            writer.address(address.ip());
-        }
-        writer.put(b":");
-        writer.decimal(address.port());
-    }
-}
-
 impl Settings {
     /// The defaults, for one shard of `shards` on these listeners.
     pub fn new(
@@ -206,19 +163,13 @@ impl Settings {
             shards,
             secrets,
             seed,
-            listeners: addresses.iter().cloned().map(Local::new).collect(),
-            addresses,
+            listeners: ListenerTable::first(addresses),
             rules: Rules::new(policy),
             compose: state::Settings::default(),
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
             in_flight_max: limits::IN_FLIGHT_MAX,
             client_transactions_max: limits::CLIENT_TRANSACTIONS_PER_SHARD,
         }
-    }
-
-    /// The listener of that number.
-    pub fn listener(&self, id: ListenerId) -> Option<&Local> {
-        self.listeners.iter().find(|local| local.listener.id == id)
     }
 }
 

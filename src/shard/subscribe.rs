@@ -19,7 +19,7 @@ use crate::subscription::record::{Owed, Phase, Reason, Subscription};
 use crate::subscription::text::{Part, Text};
 use crate::time::{T64, Time};
 use crate::transaction::server::Given;
-use crate::transport::{self, Flow, Own, Path};
+use crate::transport::{self, Flow, Lessee, Own, Path};
 use crate::wheel::{Owner, Token};
 
 impl Shard {
@@ -155,6 +155,7 @@ impl Shard {
             .copies
             .watch(copy, wanted.package.aspect, index)
             .position;
+        self.listeners.take(flow.listener, Lessee::Dialog);
         let subscription = &mut self.subscriptions[index];
         subscription.deadline = Some(deadline);
         subscription.position = position;
@@ -283,8 +284,15 @@ impl Shard {
             peer: subscription.flow.peer,
             text: text.map(|text| core::mem::replace(&mut subscription.text, text)),
         };
-        subscription.flow = Flow { peer, ..*flow };
+        self.set_flow(index, Flow { peer, ..*flow });
         Ok(before)
+    }
+
+    /// From now on NOTIFYs of this dialog take this flow; its lease goes with it.
+    pub(super) fn set_flow(&mut self, index: u32, flow: Flow) {
+        self.listeners.take(flow.listener, Lessee::Dialog);
+        let before = core::mem::replace(&mut self.subscriptions[index].flow, flow);
+        self.listeners.give(before.listener, Lessee::Dialog);
     }
 
     /// What of a new dialog is kept as text, and the address that its requests go to.
@@ -327,10 +335,7 @@ impl Shard {
         route: Option<Uri<'_>>,
         contact: &Uri<'_>,
     ) -> Result<core::net::SocketAddr, Refused> {
-        let gate = self
-            .settings
-            .listener(flow.listener)
-            .map_or(0, |local| local.listener.gate);
+        let gate = self.listeners.gate(flow.listener);
         let path = Path {
             route,
             contact: *contact,
@@ -338,7 +343,7 @@ impl Shard {
             nat: self.settings.rules.policy.nat(gate),
         };
         let own = Own {
-            listeners: &self.settings.addresses,
+            listeners: self.listeners.own(),
             flow,
         };
         match transport::next_hop(&path, &own) {

@@ -12,7 +12,7 @@ use crate::arena::SlotId;
 use crate::partition::{Mark, Partition};
 use crate::slab::Slab;
 use crate::time::{T1, T2, T64, Time};
-use crate::transport::Flow;
+use crate::transport::{Flow, ListenerId};
 use crate::wheel::{Owner, TimerId, Token, Wheel};
 
 /// The magic cookie that every branch begins with (RFC 3261 8.1.1.7).
@@ -60,6 +60,7 @@ pub enum Fired {
         slot: Option<SlotId>,
         replaced: bool,
         stood_back: bool,
+        listener: ListenerId,
     },
 }
 
@@ -72,6 +73,8 @@ pub struct Finished {
     pub replaced: bool,
     /// It had been sent more than once: the answer came late or a datagram was lost.
     pub retransmitted: bool,
+    /// The one that it was begun on.
+    pub listener: ListenerId,
 }
 
 /// The client transactions of a shard.
@@ -152,6 +155,13 @@ impl Clients {
         })
     }
 
+    /// Those that were begun on a listener, replaced ones included. Walks over all.
+    pub fn begun_on(&self, listener: ListenerId) -> Vec<u32> {
+        let begun =
+            |(index, client): (u32, &Client)| (client.flow.listener == listener).then_some(index);
+        self.clients.iter().filter_map(begun).collect()
+    }
+
     /// Whose transaction it is.
     pub fn user(&self, index: u32) -> u64 {
         self.clients[index].user
@@ -201,6 +211,7 @@ impl Clients {
             slot: client.slot,
             replaced: client.state == State::Replaced,
             retransmitted: client.interval > T1,
+            listener: client.flow.listener,
         }
     }
 
@@ -237,6 +248,7 @@ impl Clients {
                     slot: client.slot,
                     replaced: client.state == State::Replaced,
                     stood_back: client.stood_back,
+                    listener: client.flow.listener,
                 },
             );
         }
@@ -284,7 +296,6 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::ListenerId;
 
     fn flow() -> Flow {
         Flow {
@@ -334,6 +345,7 @@ mod tests {
                         slot: Some(SlotId(9)),
                         replaced: false,
                         stood_back: false,
+                        listener: ListenerId(1),
                     },
                 ) => {
                     assert_eq!(now.since(start), T64);

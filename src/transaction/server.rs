@@ -7,6 +7,7 @@ use chunks::Chunks;
 use crate::partition::{Mark, Partition};
 use crate::table::Table;
 use crate::time::{T64, Time};
+use crate::transport::ListenerId;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
 
 /// What was answered: enough to write the same answer again.
@@ -35,8 +36,8 @@ pub struct RequestKey {
 pub enum Known {
     /// Never seen.
     New,
-    /// A retransmission: answer as before.
-    Retransmission(Given),
+    /// A retransmission: answer as before, from the listener that the request first came in on.
+    Retransmission(Given, ListenerId),
     /// The same request by another way: 482.
     Merged,
 }
@@ -51,6 +52,7 @@ struct Completed {
     entity_tag: u64,
     slot: u32,
     seconds: u32,
+    listener: ListenerId,
     /// Timer J fires, in milliseconds, the low 32 bits.
     until: u32,
     status: u16,
@@ -97,7 +99,7 @@ impl Servers {
     //= RFC 3261 17.2.3
     pub fn known(&self, key: RequestKey, has_to_tag: bool) -> Known {
         if let Some(found) = self.find(key.transaction) {
-            return Known::Retransmission(found.given());
+            return Known::Retransmission(found.given(), found.listener);
         }
         //= RFC 3261 8.2.2.2
         if !has_to_tag
@@ -111,18 +113,18 @@ impl Servers {
         Known::New
     }
 
-    /// Keeps an answer for 64·T1. True: an older one had to go before its time.
+    /// Keeps an answer to what came in on `listener` for 64·T1. Some: an older one had to go before its time,
+    /// and this was its listener.
     pub fn remember(
         &mut self,
         now: Time,
         key: RequestKey,
         given: Given,
+        listener: ListenerId,
         wheel: &mut Wheel,
-    ) -> bool {
+    ) -> Option<ListenerId> {
         let full = self.completed.len() >= self.limit;
-        if full {
-            self.forget_first();
-        }
+        let forgotten = full.then(|| self.forget_first());
         let until = now + T64;
         let index = self.completed.push(Completed {
             transaction: key.transaction,
@@ -131,6 +133,7 @@ impl Servers {
             entity_tag: given.entity_tag,
             slot: given.tag.map_or(0, |tag| tag.slot),
             seconds: given.seconds,
+            listener,
             until: until.millis() as u32,
             status: given.status,
             partition: given.tag.map_or(NO_TAG, |tag| tag.partition.number()),
@@ -146,11 +149,17 @@ impl Servers {
                 },
             ));
         }
-        full
+        forgotten
     }
 
-    /// Timer J of the oldest one fired: forgets what is due and waits for the next.
-    pub fn on_timer(&mut self, now: Time, wheel: &mut Wheel) {
+    /// Timer J of the oldest one fired: forgets what is due and waits for the next. `forgotten` is told the
+    /// listener of each.
+    pub fn on_timer(
+        &mut self,
+        now: Time,
+        wheel: &mut Wheel,
+        mut forgotten: impl FnMut(ListenerId),
+    ) {
         self.timer = None;
         while let Some(first) = self.completed.first() {
             let left = first.until.wrapping_sub(now.millis() as u32).cast_signed();
@@ -165,7 +174,7 @@ impl Servers {
                 ));
                 return;
             }
-            self.forget_first();
+            forgotten(self.forget_first());
         }
     }
 
@@ -176,12 +185,13 @@ impl Servers {
         Some(&self.completed[index])
     }
 
-    fn forget_first(&mut self) {
+    fn forget_first(&mut self) -> ListenerId {
         let (index, first) = self.completed.pop().expect("there is a first");
         self.by_transaction
             .remove(fold(first.transaction), |candidate| candidate == index);
         self.by_merge
             .remove(first.merge, |candidate| candidate == index);
+        first.listener
     }
 }
 
@@ -335,6 +345,8 @@ mod tests {
         }
     }
 
+    const HERE: ListenerId = ListenerId(1);
+
     fn answer(status: u16) -> Given {
         let tag = Mark {
             partition: Partition::new(7).unwrap(),
@@ -356,12 +368,12 @@ mod tests {
         let mut wheel = Wheel::new(start);
         let mut servers = Servers::new(100);
         assert_eq!(servers.known(key(1), false), Known::New);
-        servers.remember(start, key(1), answer(200), &mut wheel);
+        servers.remember(start, key(1), answer(200), HERE, &mut wheel);
         let later = start + Duration::from_secs(16);
-        servers.remember(later, key(2), answer(202), &mut wheel);
+        servers.remember(later, key(2), answer(202), HERE, &mut wheel);
         assert_eq!(
             servers.known(key(1), false),
-            Known::Retransmission(answer(200))
+            Known::Retransmission(answer(200), HERE)
         );
 
         let end = start + T64;
@@ -370,14 +382,14 @@ mod tests {
             wheel.pop(end).map(|token| token.owner),
             Some(Owner::ServerTransaction)
         );
-        servers.on_timer(end, &mut wheel);
+        servers.on_timer(end, &mut wheel, |_| {});
         assert_eq!(servers.known(key(1), false), Known::New);
         assert_eq!(
             servers.known(key(2), false),
-            Known::Retransmission(answer(202))
+            Known::Retransmission(answer(202), HERE)
         );
         assert!(wheel.pop(later + T64).is_some());
-        servers.on_timer(later + T64, &mut wheel);
+        servers.on_timer(later + T64, &mut wheel, |_| {});
         assert!(servers.is_empty());
         assert!(wheel.pop(later + T64 + T64).is_none());
     }
@@ -387,7 +399,7 @@ mod tests {
     fn the_same_request_by_another_way_is_merged_unless_it_is_in_a_dialog() {
         let mut wheel = Wheel::new(Time::ZERO);
         let mut servers = Servers::new(100);
-        servers.remember(Time::ZERO, key(1), answer(200), &mut wheel);
+        servers.remember(Time::ZERO, key(1), answer(200), HERE, &mut wheel);
         let other_way = RequestKey {
             transaction: 99,
             merge: key(1).merge,
@@ -400,13 +412,22 @@ mod tests {
     fn at_the_limit_the_oldest_answer_goes() {
         let mut wheel = Wheel::new(Time::ZERO);
         let mut servers = Servers::new(2);
-        assert!(!servers.remember(Time::ZERO, key(1), answer(200), &mut wheel));
-        assert!(!servers.remember(Time::ZERO, key(2), answer(200), &mut wheel));
-        assert!(servers.remember(Time::ZERO, key(3), answer(200), &mut wheel));
+        assert_eq!(
+            servers.remember(Time::ZERO, key(1), answer(200), HERE, &mut wheel),
+            None
+        );
+        assert_eq!(
+            servers.remember(Time::ZERO, key(2), answer(200), ListenerId(2), &mut wheel),
+            None
+        );
+        assert_eq!(
+            servers.remember(Time::ZERO, key(3), answer(200), HERE, &mut wheel),
+            Some(HERE)
+        );
         assert_eq!(servers.known(key(1), false), Known::New);
         assert_eq!(
             servers.known(key(3), false),
-            Known::Retransmission(answer(200))
+            Known::Retransmission(answer(200), HERE)
         );
         assert_eq!(servers.len(), 2);
     }

@@ -1,12 +1,17 @@
 //! Where a message came from and where the answer goes. Pure: it names sockets, it holds none.
 
 mod address;
+pub mod generations;
 mod hop;
+mod listeners;
+mod local;
 
 use core::net::{IpAddr, SocketAddr};
 
 pub use address::{Class, Own, Undialable, classify, dialable};
 pub use hop::{Hop, NatMode, Path, Way, next_hop};
+pub use listeners::{Leases, Lessee, ListenerTable, Listeners, Row, Stage};
+pub use local::Local;
 
 /// The port of SIP over UDP and TCP where none is named (RFC 3261 19.1.2).
 pub const DEFAULT_PORT: u16 = 5060;

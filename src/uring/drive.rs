@@ -2,7 +2,7 @@
 //! The ring writes to it when something completes, other threads when they leave mail for a sleeper.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use tokio::io::Interest;
@@ -25,7 +25,7 @@ const RUNTIME_ENTRIES: u32 = 64;
 /// What a shard's thread needs to begin.
 pub struct Plan {
     pub mailbox: Mailbox,
-    pub listeners: Vec<(ListenerId, ListenerSocket)>,
+    pub listeners: Vec<(ListenerId, Arc<ListenerSocket>)>,
     pub ring: RingOptions,
     /// The CPU to stay on.
     pub cpu: Option<usize>,

@@ -7,7 +7,7 @@
 mod control;
 mod mailbox;
 
-pub use control::{ArmError, Command, Control, ShardHandle};
+pub use control::{Command, Control, HoldError, ShardHandle};
 pub use mailbox::{MailCounters, Mailbox};
 
 use std::io;

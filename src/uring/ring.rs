@@ -48,7 +48,7 @@ impl Default for RingOptions {
             completions: 4096,
             receive_buffers: 1024,
             datagram_size_max: limits::RECEIVE_BUFFER_BYTES,
-            listeners_max: 64,
+            listeners_max: limits::LISTENERS_MAX as u32,
         }
     }
 }
@@ -295,7 +295,7 @@ impl Ring {
         for armed in self.sockets.iter_mut().flatten() {
             match armed.receive {
                 Receive::Running | Receive::Unwanted => armed.receive = Receive::Stopping,
-                Receive::Resting | Receive::Stopping | Receive::Ended => {}
+                Receive::Held | Receive::Resting | Receive::Stopping | Receive::Ended => {}
             }
         }
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any())
@@ -319,7 +319,7 @@ impl Ring {
     fn is_held(&self) -> bool {
         let held = |armed: &Armed| match armed.receive {
             Receive::Running | Receive::Unwanted | Receive::Stopping => true,
-            Receive::Resting | Receive::Ended => false,
+            Receive::Held | Receive::Resting | Receive::Ended => false,
         };
         self.alarm.is_some() || self.sockets.iter().flatten().any(held)
     }

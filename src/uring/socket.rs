@@ -2,14 +2,15 @@
 //! It opens and describes them; nothing is received or sent here.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// How a listener's sockets are set up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     /// Bytes that the kernel keeps for us while we are busy.
     pub receive_buffer: usize,
@@ -17,6 +18,8 @@ pub struct SocketOptions {
     pub send_buffer: usize,
     /// Differentiated services code point of everything that is sent, 0 to 63.
     pub dscp: Option<u8>,
+    /// The network device that datagrams come in and go out by; none: whichever the routes say.
+    pub device: Option<Box<str>>,
 }
 
 impl Default for SocketOptions {
@@ -26,7 +29,15 @@ impl Default for SocketOptions {
             receive_buffer: 8 << 20,
             send_buffer: 4 << 20,
             dscp: None,
+            device: None,
         }
+    }
+}
+
+impl SocketOptions {
+    /// Whether a socket that has the other options can be given these while it lives.
+    pub fn fit_live(&self, other: &SocketOptions) -> bool {
+        self.device == other.device
     }
 }
 
@@ -53,10 +64,46 @@ impl ListenerSocket {
         self.address.ip().is_unspecified()
     }
 
+    /// Sets on the living socket what of the options can be.
+    pub fn set_live(&self, options: &SocketOptions) -> io::Result<()> {
+        let socket = SockRef::from(self);
+        set_buffer(&socket, Buffer::Receive, options.receive_buffer)?;
+        set_buffer(&socket, Buffer::Send, options.send_buffer)?;
+        // What is not marked any more goes out as the kernel would have it.
+        set_code_point(&socket, self.address, options.dscp.unwrap_or(0))
+    }
+
+    /// Lets other sockets of this user bind to the address beside this one.
+    fn share(&self) -> io::Result<()> {
+        SockRef::from(self).set_reuse_port(true)
+    }
+
+    /// From now on the kernel delivers to the other sockets of the address. This one still sends, and gives out what
+    /// it had received. It cannot be undone: the socket is connected to itself, and no datagram comes from there.
+    pub fn retire(&self) -> io::Result<()> {
+        let mut peer = self.address;
+        if self.is_wildcard() {
+            peer.set_ip(match peer {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        SockRef::from(self).connect(&SockAddr::from(peer))
+    }
+
+    /// Whether nothing has been received that nobody has read.
+    pub fn is_read_empty(&self) -> bool {
+        const RECEIVED: usize = 0;
+        self.memory()[RECEIVED] == 0
+    }
+
     /// How many datagrams the kernel has thrown away since the socket was made, because its buffer was
     /// full. It wraps.
     pub fn drops(&self) -> u32 {
-        const DROPS: usize = 8;
+        self.memory()[DROPS]
+    }
+
+    fn memory(&self) -> [u32; DROPS + 1] {
         let mut figures = [0_u32; DROPS + 1];
         let mut length = size_of_val(&figures) as libc::socklen_t;
         // SAFETY: both pointers are to live values, of the length given.
@@ -70,9 +117,12 @@ impl ListenerSocket {
             )
         };
         assert_eq!(result, 0, "every kernel that has io_uring has SO_MEMINFO");
-        figures[DROPS]
+        figures
     }
 }
+
+/// The place of the count of drops among the figures of a socket's memory, and the last that is read.
+const DROPS: usize = 8;
 
 /// Not named by the libc crate for all of its targets; it is the same on all that io_uring is used on.
 const SO_MEMINFO: libc::c_int = 55;
@@ -94,7 +144,7 @@ pub fn open(
     address: SocketAddr,
     shards: u16,
     options: &SocketOptions,
-) -> Result<Vec<ListenerSocket>, OpenError> {
+) -> Result<Vec<Arc<ListenerSocket>>, OpenError> {
     let mut sockets = Vec::with_capacity(usize::from(shards));
     let mut address = address;
     for shard in 0..shards {
@@ -113,6 +163,21 @@ pub fn open(
     Ok(sockets)
 }
 
+/// Opens as many sockets beside `standing` on the same address, which may be some of ours only.
+pub fn open_beside(
+    address: SocketAddr,
+    standing: &[Arc<ListenerSocket>],
+    shards: u16,
+    options: &SocketOptions,
+) -> Result<Vec<Arc<ListenerSocket>>, OpenError> {
+    for socket in standing {
+        let failed = |error| OpenError::new(address, Step::Share, error);
+        socket.share().map_err(failed)?;
+    }
+    let sockets = (0..shards).map(|_| open_one(address, Place::Further, options));
+    sockets.collect()
+}
+
 /// The first socket of a group is bound alone, so that it is refused where any other socket has the
 /// address, also one of a process that would share it. Only then does it let others in: ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,7 +191,7 @@ fn open_one(
     address: SocketAddr,
     place: Place,
     options: &SocketOptions,
-) -> Result<ListenerSocket, OpenError> {
+) -> Result<Arc<ListenerSocket>, OpenError> {
     let failed = |step| move |error| OpenError::new(address, step, error);
     let socket = Socket::new(
         Domain::for_address(address),
@@ -141,6 +206,10 @@ fn open_one(
         socket.set_only_v6(true).map_err(failed(Step::SetUp))?;
     }
     set_up(&socket, address, options).map_err(failed(Step::SetUp))?;
+    if let Some(device) = &options.device {
+        let bound = socket.bind_device(Some(device.as_bytes()));
+        bound.map_err(failed(Step::Device))?;
+    }
     socket
         .bind(&SockAddr::from(address))
         .map_err(failed(Step::Bind))?;
@@ -148,10 +217,10 @@ fn open_one(
         socket.set_reuse_port(true).map_err(failed(Step::Share))?;
     }
     let bound = socket.local_addr().map_err(failed(Step::Bind))?;
-    Ok(ListenerSocket {
+    Ok(Arc::new(ListenerSocket {
         address: bound.as_socket().unwrap_or(address),
         descriptor: socket.into(),
-    })
+    }))
 }
 
 fn set_up(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> io::Result<()> {
@@ -167,21 +236,25 @@ fn set_up(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> io::
             if wildcard {
                 set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
             }
-            if let Some(dscp) = options.dscp {
-                socket.set_tos_v4(u32::from(dscp) << 2)?;
-            }
         }
         SocketAddr::V6(_) => {
             if wildcard {
                 set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             }
-            if let Some(dscp) = options.dscp {
-                let class = i32::from(dscp) << 2;
-                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class)?;
-            }
         }
     }
-    Ok(())
+    match options.dscp {
+        Some(dscp) => set_code_point(socket, address, dscp),
+        None => Ok(()),
+    }
+}
+
+fn set_code_point(socket: &Socket, address: SocketAddr, dscp: u8) -> io::Result<()> {
+    let class = i32::from(dscp) << 2;
+    match address {
+        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_TOS, class),
+        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class),
+    }
 }
 
 fn warn_of_small_buffer(socket: &ListenerSocket, options: &SocketOptions) {
@@ -250,6 +323,7 @@ pub struct OpenError {
 enum Step {
     Create,
     SetUp,
+    Device,
     Share,
     Bind,
 }
@@ -291,6 +365,8 @@ impl OpenError {
             libc::EACCES if port < 1024 => Some(format!(
                 "port {port} needs CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
             )),
+            libc::ENODEV => Some("`ip link` lists the devices".into()),
+            libc::EPERM if self.step == Step::Device => Some("needs CAP_NET_RAW".into()),
             libc::EAFNOSUPPORT => Some("this kernel has IPv6 switched off".into()),
             libc::EMFILE | libc::ENFILE => Some("raise the limit of open files (ulimit -n)".into()),
             _ => None,
@@ -303,6 +379,7 @@ impl fmt::Display for OpenError {
         let doing = match self.step {
             Step::Create => "create a socket",
             Step::SetUp => "set the socket's options",
+            Step::Device => "bind to the device",
             Step::Share => "share the address among the shards",
             Step::Bind => "bind",
         };

@@ -4,6 +4,7 @@
 use core::ops::ControlFlow;
 use core::time::Duration;
 use std::io;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -46,7 +47,7 @@ pub struct Turns {
     next_second: Time,
     /// Bytes of datagrams since the blocks of forwarded ones were looked at.
     unlooked: usize,
-    disarming: Vec<(ListenerId, oneshot::Sender<ListenerSocket>)>,
+    disarming: Vec<(ListenerId, oneshot::Sender<Arc<ListenerSocket>>)>,
     stopped: bool,
 }
 
@@ -259,18 +260,32 @@ impl Turns {
 
     fn obey(&mut self, command: Command) -> io::Result<()> {
         match command {
-            Command::Arm {
+            // Whoever asked may have given up: then it stays as it was asked for.
+            Command::Hold {
                 listener,
                 socket,
                 done,
             } => {
-                let armed = self.ring.arm(listener, socket);
+                let _ = done.send(self.ring.hold(listener, socket));
+            }
+            Command::Receive { listener, done } => {
+                self.ring.receive(listener);
                 self.ring.submit()?;
-                // Whoever asked may have given up: then the socket stays armed.
-                let _ = done.send(armed);
+                let _ = done.send(());
+            }
+            Command::Share {
+                listener,
+                also,
+                done,
+            } => {
+                let _ = done.send(self.ring.share(listener, also));
+            }
+            Command::HandOver { to, done } => {
+                self.ring.hand_over(to);
+                let _ = done.send(());
             }
             Command::Disarm { listener, done } => {
-                if self.ring.disarm(listener) {
+                if !self.ring.unshare(listener) && self.ring.disarm(listener) {
                     self.disarming.push((listener, done));
                 }
             }

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -168,8 +169,24 @@ fn tell(input: &Input<'_>) -> Told {
     }
 }
 
+/// The bytes of a datagram.
+pub fn payload(told: &Told) -> &[u8] {
+    match told {
+        Told::Datagram { bytes, .. } => bytes,
+        Told::Failed { .. } => panic!("a datagram was expected: {told:?}"),
+    }
+}
+
+/// The flow of a datagram.
+pub fn flow_of(told: &Told) -> Flow {
+    match told {
+        Told::Datagram { flow, .. } => *flow,
+        Told::Failed { .. } => panic!("a datagram was expected: {told:?}"),
+    }
+}
+
 /// One socket on `address`.
-pub fn open(address: &str) -> ListenerSocket {
+pub fn open(address: &str) -> Arc<ListenerSocket> {
     let address = address.parse().unwrap();
     let mut sockets = socket::open(address, 1, &SocketOptions::default()).unwrap();
     sockets.pop().unwrap()

@@ -5,3 +5,4 @@ mod bench;
 mod drive;
 mod ring;
 mod socket;
+mod swap;

@@ -11,7 +11,8 @@ use lampfield::uring::socket::{self, SocketOptions};
 use socket2::SockRef;
 
 use crate::bench::{
-    Bench, LISTENER, Told, alone, count_up, descriptors, open, peer, receive, shared,
+    Bench, LISTENER, Told, alone, count_up, descriptors, flow_of, open, payload, peer, receive,
+    shared,
 };
 
 /// A ring small enough that every queue of it overflows in a test.
@@ -22,20 +23,6 @@ fn small() -> RingOptions {
         receive_buffers: 4,
         datagram_size_max: 512,
         listeners_max: 2,
-    }
-}
-
-fn payload(told: &Told) -> &[u8] {
-    match told {
-        Told::Datagram { bytes, .. } => bytes,
-        Told::Failed { .. } => panic!("a datagram was expected: {told:?}"),
-    }
-}
-
-fn flow_of(told: &Told) -> Flow {
-    match told {
-        Told::Datagram { flow, .. } => *flow,
-        Told::Failed { .. } => panic!("a datagram was expected: {told:?}"),
     }
 }
 

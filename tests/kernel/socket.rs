@@ -96,6 +96,7 @@ fn an_address_that_is_not_ours_is_refused_in_words() {
 fn code_points_and_buffer_sizes_are_set() {
     let _shared = shared();
     let options = SocketOptions {
+        device: None,
         receive_buffer: 200_000,
         send_buffer: 100_000,
         dscp: Some(24),

@@ -71,6 +71,29 @@ impl Phone {
         self.send(format!("{head}\r\n{fields}\r\n{body}").as_bytes());
     }
 
+    /// Refreshes the subscription to `user` that this NOTIFY is of, at the address that it is sent to now.
+    pub fn refresh(&self, to: SocketAddr, user: &str, cseq: u32, notify: &Received) {
+        let own = self.socket.local_addr().expect("an address");
+        let (name, tag) = (&self.name, &self.tag);
+        let text = [
+            &format!("SUBSCRIBE sip:{user}@{to} SIP/2.0"),
+            &format!("Via: SIP/2.0/UDP {own};branch=z9hG4bK-refresh-{tag}-{user}-{cseq};rport"),
+            "Max-Forwards: 70",
+            &format!("From: {}", notify.header("To")),
+            &format!("To: {}", notify.header("From")),
+            &format!("Call-ID: {}", notify.header("Call-ID")),
+            &format!("CSeq: {cseq} SUBSCRIBE"),
+            &format!("Contact: <sip:{name}@{own}>"),
+            "Event: dialog",
+            "Expires: 600",
+            "Content-Length: 0\r\n\r\n",
+        ]
+        .join("\r\n");
+        self.socket
+            .send_to(text.as_bytes(), to)
+            .expect("it is sent");
+    }
+
     /// Sends bytes.
     pub fn send(&self, bytes: &[u8]) {
         self.socket.send_to(bytes, self.server).expect("it is sent");
@@ -78,6 +101,11 @@ impl Phone {
 
     /// The next message; a NOTIFY is answered with 200.
     pub fn receive(&self) -> Received {
+        self.receive_from().0
+    }
+
+    /// The same, and who sent it.
+    pub fn receive_from(&self) -> (Received, SocketAddr) {
         let mut buffer = [0; 65_536];
         let (length, peer) = self.socket.recv_from(&mut buffer).expect("a message");
         let text = String::from_utf8(buffer[..length].to_vec()).expect("UTF-8");
@@ -93,7 +121,7 @@ impl Phone {
                 .send_to(answer.as_bytes(), peer)
                 .expect("it is sent");
         }
-        received
+        (received, peer)
     }
 
     /// The next answer; NOTIFYs that come before are answered and passed over.

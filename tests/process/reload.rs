@@ -127,18 +127,17 @@ fn a_wrong_file_changes_nothing_and_the_command_shows_the_place() {
 #[test]
 fn what_needs_a_restart_is_refused_by_name_and_with_it_the_whole_file() {
     let case = Case::start("reload-restart", USERS);
-    let other = "log = \"debug\"\ndata_dir = \"elsewhere\"\n[hints]\ndnd_shows = \"terminated\"\n\
-        [[listener]]\naddress = \"udp:127.0.0.1:0\"\n";
+    let other = "log = \"debug\"\ndata_dir = \"elsewhere\"\n[hints]\ndnd_shows = \"terminated\"\n";
     case.write(&format!("{other}{USERS}"));
     let (status, problem) = case.post();
     assert_eq!(status, 409, "{problem}");
-    assert_eq!(problem["keys"], json!(["listener", "data_dir", "hints"]));
+    assert_eq!(problem["keys"], json!(["data_dir", "hints"]));
     let detail = problem["detail"].as_str().expect("a text");
     assert!(detail.contains("restart it"), "{detail}");
     let told = case.server.tell(&["reload"]);
     assert_eq!(told.status.code(), Some(1));
     assert!(
-        errors(&told).contains("listener, data_dir, hints"),
+        errors(&told).contains("data_dir, hints"),
         "{}",
         errors(&told)
     );

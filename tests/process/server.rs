@@ -137,6 +137,29 @@ impl Server {
         mask >> (signal - 1) & 1 == 1
     }
 
+    /// How many UDP sockets it has open.
+    pub fn udp_sockets(&self) -> usize {
+        let tables = ["/proc/net/udp", "/proc/net/udp6"];
+        let tables = tables.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        let is_udp = |inode: &str| {
+            let lines = tables.iter().flat_map(|table| table.lines());
+            let mut inodes = lines.filter_map(|line| line.split_whitespace().nth(9));
+            inodes.any(|listed| listed == inode)
+        };
+        let path = format!("/proc/{}/fd", self.child.id());
+        let open = std::fs::read_dir(path).expect("it lives");
+        let names = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        names
+            .filter_map(|name| {
+                name.to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')
+                    .map(str::to_owned)
+            })
+            .filter(|inode| is_udp(inode))
+            .count()
+    }
+
     /// Its exit code, once it has ended by itself, and what it said on standard error.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("it ends");

@@ -16,16 +16,33 @@ use crate::uring::socket::ListenerSocket;
 /// What the control thread wants of the loop itself.
 #[derive(Debug)]
 pub enum Command {
-    /// Receive on a socket too.
-    Arm {
+    /// Take a socket to send on it.
+    Hold {
         listener: ListenerId,
-        socket: ListenerSocket,
-        done: oneshot::Sender<Result<(), (ListenerSocket, io::Error)>>,
+        socket: Arc<ListenerSocket>,
+        done: oneshot::Sender<Result<(), (Arc<ListenerSocket>, io::Error)>>,
     },
-    /// Stop to receive on a socket, and hand it out when its last completion has come.
+    /// Receive on a socket that is held.
+    Receive {
+        listener: ListenerId,
+        done: oneshot::Sender<()>,
+    },
+    /// Send on the socket of `listener` for `also` too.
+    Share {
+        listener: ListenerId,
+        also: ListenerId,
+        done: oneshot::Sender<bool>,
+    },
+    /// Hand the socket that `to` shares over to it.
+    HandOver {
+        to: ListenerId,
+        done: oneshot::Sender<()>,
+    },
+    /// Stop to receive on a socket, and hand it out when its last completion has come. Where others share it, only
+    /// the name goes, and nothing is handed out.
     Disarm {
         listener: ListenerId,
-        done: oneshot::Sender<ListenerSocket>,
+        done: oneshot::Sender<Arc<ListenerSocket>>,
     },
     /// End after this turn.
     Stop,
@@ -118,27 +135,66 @@ impl ShardHandle {
         }
     }
 
-    /// Makes the shard receive on a socket; once this returns, it does.
-    pub async fn arm(&self, listener: ListenerId, socket: ListenerSocket) -> Result<(), ArmError> {
-        let (done, answer) = oneshot::channel();
-        self.command(Command::Arm {
+    /// Gives the shard a socket to send on.
+    pub async fn hold(
+        &self,
+        listener: ListenerId,
+        socket: Arc<ListenerSocket>,
+    ) -> Result<(), HoldError> {
+        let held = self.obeyed(|done| Command::Hold {
             listener,
             socket,
             done,
-        })
-        .map_err(|_| ArmError::Ended)?;
-        match answer.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err((socket, error))) => Err(ArmError::Refused(socket, error)),
-            Err(_) => Err(ArmError::Ended),
+        });
+        match held.await {
+            Some(Ok(())) => Ok(()),
+            Some(Err((socket, error))) => Err(HoldError::Refused(socket, error)),
+            None => Err(HoldError::Ended),
         }
     }
 
-    /// Makes the shard stop to receive on a socket, and returns it once nothing in the kernel refers
-    /// to it and everything that had come has been handled. None: the shard has no such listener.
-    pub async fn disarm(&self, listener: ListenerId) -> Option<ListenerSocket> {
+    /// Makes the shard receive on a socket that it holds; once this returns, it does.
+    pub async fn receive(&self, listener: ListenerId) {
+        let obeyed = self.obeyed(|done| Command::Receive { listener, done });
+        // A shard that has ended receives nothing, and that is noticed elsewhere.
+        let _ = obeyed.await;
+    }
+
+    /// Makes the shard receive on a socket that it did not have; once this returns, it does.
+    pub async fn arm(
+        &self,
+        listener: ListenerId,
+        socket: Arc<ListenerSocket>,
+    ) -> Result<(), HoldError> {
+        self.hold(listener, socket).await?;
+        self.receive(listener).await;
+        Ok(())
+    }
+
+    /// Has the shard send on the socket of `listener` for `also` too. False: it has no such listener.
+    pub async fn share(&self, listener: ListenerId, also: ListenerId) -> bool {
+        let obeyed = self.obeyed(|done| Command::Share {
+            listener,
+            also,
+            done,
+        });
+        obeyed.await.unwrap_or(false)
+    }
+
+    /// Hands a socket over to `to`, which shares it. Once this returns, that has begun, and nothing is lost meanwhile.
+    pub async fn hand_over(&self, to: ListenerId) {
+        let _ = self.obeyed(|done| Command::HandOver { to, done }).await;
+    }
+
+    /// Makes the shard stop to receive on a socket, and returns it once nothing in the kernel refers to it and
+    /// everything that had come has been handled. None: the shard has no such listener, or others share its socket.
+    pub async fn disarm(&self, listener: ListenerId) -> Option<Arc<ListenerSocket>> {
+        self.obeyed(|done| Command::Disarm { listener, done }).await
+    }
+
+    async fn obeyed<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (done, answer) = oneshot::channel();
-        self.command(Command::Disarm { listener, done }).ok()?;
+        self.command(command(done)).ok()?;
         answer.await.ok()
     }
 
@@ -166,11 +222,11 @@ impl ShardHandle {
     }
 }
 
-/// Why a shard does not receive on a socket.
+/// Why a shard does not take a socket.
 #[derive(Debug)]
-pub enum ArmError {
+pub enum HoldError {
     /// The ring took it not; here is the socket again.
-    Refused(ListenerSocket, io::Error),
+    Refused(Arc<ListenerSocket>, io::Error),
     /// The shard has ended, or more commands wait than it has room for.
     Ended,
 }

@@ -3,6 +3,7 @@
 use core::ops::ControlFlow;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use io_uring::squeue::Flags;
 use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut};
@@ -19,8 +20,13 @@ const FAILURES_IN_A_ROW_MAX: u32 = 8;
 
 /// A socket that a ring has, and how far its receive is.
 pub(super) struct Armed {
+    /// What comes in bears this name.
     pub(super) listener: ListenerId,
-    pub(super) socket: ListenerSocket,
+    /// What goes out may bear one of these as well: the socket was, or is about to be, theirs.
+    also: Vec<ListenerId>,
+    /// The name for what comes in once the present receive has ended.
+    next: Option<ListenerId>,
+    pub(super) socket: Arc<ListenerSocket>,
     pub(super) receive: Receive,
     pub(super) failures: u32,
     /// What its kernel counter stood at when it was last looked at.
@@ -31,6 +37,8 @@ pub(super) struct Armed {
 pub(super) enum Receive {
     /// An entry of it is queued or in the kernel; one completion without `F_MORE` will come.
     Running,
+    /// None was started yet: the socket only sends.
+    Held,
     /// Nothing of it is anywhere; to be started again.
     Resting,
     /// As `Running`, and to be cancelled as soon as there is room for the entry.
@@ -41,13 +49,37 @@ pub(super) enum Receive {
     Ended,
 }
 
+impl Armed {
+    /// The name that came in goes out still.
+    fn take_next(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.also.retain(|&also| also != next);
+            let before = core::mem::replace(&mut self.listener, next);
+            if before != next {
+                self.also.push(before);
+            }
+        }
+    }
+}
+
 impl Ring {
-    /// Starts to receive on a socket. It must be a blocking one: the kernel gives up at once on others.
+    /// Takes a socket, and starts to receive on it.
     pub fn arm(
         &mut self,
         listener: ListenerId,
-        socket: ListenerSocket,
-    ) -> Result<(), (ListenerSocket, io::Error)> {
+        socket: Arc<ListenerSocket>,
+    ) -> Result<(), (Arc<ListenerSocket>, io::Error)> {
+        self.hold(listener, socket)?;
+        self.receive(listener);
+        Ok(())
+    }
+
+    /// Takes a socket to send on it. It must be a blocking one: the kernel gives up at once on others.
+    pub fn hold(
+        &mut self,
+        listener: ListenerId,
+        socket: Arc<ListenerSocket>,
+    ) -> Result<(), (Arc<ListenerSocket>, io::Error)> {
         let index = self.sockets.iter().position(Option::is_none);
         let index = index.unwrap_or(self.sockets.len());
         if index == self.options.listeners_max as usize {
@@ -68,8 +100,10 @@ impl Ring {
         let drops = socket.drops();
         let armed = Some(Armed {
             listener,
+            also: Vec::new(),
+            next: None,
             socket,
-            receive: Receive::Resting,
+            receive: Receive::Held,
             failures: 0,
             drops,
         });
@@ -78,8 +112,73 @@ impl Ring {
         } else {
             self.sockets[index] = armed;
         }
-        self.start_receive(index);
         Ok(())
+    }
+
+    /// Starts to receive on a socket that is held.
+    pub fn receive(&mut self, listener: ListenerId) {
+        if let Some(index) = self.find(listener)
+            && let Some(armed) = &mut self.sockets[index]
+            && armed.receive == Receive::Held
+        {
+            armed.receive = Receive::Resting;
+            self.start_receive(index);
+        }
+    }
+
+    /// From now on `also` sends on the socket of `listener` too. False: there is no such listener here.
+    #[must_use]
+    pub fn share(&mut self, listener: ListenerId, also: ListenerId) -> bool {
+        let Some(index) = self.find(listener) else {
+            return false;
+        };
+        let armed = self.sockets[index].as_mut().expect("just found");
+        armed.also.push(also);
+        true
+    }
+
+    /// Hands a socket over to `to`, which shares it: the receive is cancelled, reaped to its last completion, and
+    /// started anew, and what comes in from then on bears that name.
+    pub fn hand_over(&mut self, to: ListenerId) {
+        let Some(index) = self.find(to) else { return };
+        let armed = self.sockets[index].as_mut().expect("just found");
+        armed.next = Some(to);
+        match armed.receive {
+            Receive::Running => {
+                armed.receive = Receive::Unwanted;
+                self.cancel(index);
+            }
+            Receive::Held | Receive::Resting => {
+                armed.take_next();
+                armed.receive = Receive::Resting;
+                self.start_receive(index);
+            }
+            // It goes away, or is on its way to another name already: this one is the next.
+            Receive::Unwanted | Receive::Stopping | Receive::Ended => {}
+        }
+    }
+
+    /// Takes one name of a socket away. False: it was the only one, and the socket is still there.
+    #[must_use]
+    pub fn unshare(&mut self, listener: ListenerId) -> bool {
+        let Some(index) = self.find(listener) else {
+            return true;
+        };
+        let armed = self.sockets[index].as_mut().expect("just found");
+        if armed.next == Some(listener) {
+            armed.next = None;
+        }
+        if let Some(at) = armed.also.iter().position(|&also| also == listener) {
+            armed.also.remove(at);
+            return true;
+        }
+        match armed.also.pop() {
+            Some(other) => {
+                armed.listener = other;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Stops to receive on a socket. What has come meanwhile is still reaped; with the last completion
@@ -90,9 +189,10 @@ impl Ring {
             return false;
         };
         let armed = self.sockets[index].as_mut().expect("just found");
+        armed.next = None;
         match armed.receive {
             Receive::Unwanted | Receive::Stopping | Receive::Ended => {}
-            Receive::Resting => armed.receive = Receive::Ended,
+            Receive::Held | Receive::Resting => armed.receive = Receive::Ended,
             Receive::Running => {
                 armed.receive = Receive::Unwanted;
                 self.cancel(index);
@@ -103,7 +203,7 @@ impl Ring {
 
     /// A socket that was disarmed and whose last completion has come: nothing refers to it any more,
     /// and this ring sends no longer on it.
-    pub fn take_disarmed(&mut self) -> Option<(ListenerId, ListenerSocket)> {
+    pub fn take_disarmed(&mut self) -> Option<(ListenerId, Arc<ListenerSocket>)> {
         let ended = |armed: &Armed| armed.receive == Receive::Ended;
         let index = self
             .sockets
@@ -132,7 +232,7 @@ impl Ring {
                 continue;
             };
             match armed.receive {
-                Receive::Running | Receive::Stopping | Receive::Ended => {}
+                Receive::Held | Receive::Running | Receive::Stopping | Receive::Ended => {}
                 Receive::Unwanted => self.cancel(index),
                 Receive::Resting if all || armed.failures < FAILURES_IN_A_ROW_MAX => {
                     self.start_receive(index);
@@ -177,7 +277,7 @@ impl Ring {
     }
 
     /// Takes a socket out of the file table.
-    pub(super) fn give_up(&mut self, index: usize) -> (ListenerId, ListenerSocket) {
+    pub(super) fn give_up(&mut self, index: usize) -> (ListenerId, Arc<ListenerSocket>) {
         let armed = self.sockets[index].take().expect("an armed socket");
         let removed = self
             .ring
@@ -194,7 +294,7 @@ impl Ring {
         self.sockets.iter().position(|armed| {
             armed
                 .as_ref()
-                .is_some_and(|armed| armed.listener == listener)
+                .is_some_and(|armed| armed.listener == listener || armed.also.contains(&listener))
         })
     }
 
@@ -262,14 +362,20 @@ impl Ring {
             .expect("a receive has a socket");
         match armed.receive {
             Receive::Unwanted | Receive::Stopping | Receive::Ended => {
-                armed.receive = Receive::Ended;
-                return;
+                if armed.next.is_none() {
+                    armed.receive = Receive::Ended;
+                    return;
+                }
+                armed.take_next();
+                armed.receive = Receive::Resting;
             }
-            Receive::Running | Receive::Resting => armed.receive = Receive::Resting,
+            Receive::Held | Receive::Running | Receive::Resting => {
+                armed.receive = Receive::Resting;
+            }
         }
         if result == -libc::ENOBUFS {
             self.counters.receives_without_buffer += 1;
-        } else if result < 0 {
+        } else if result < 0 && result != -libc::ECANCELED {
             self.counters.receives_failed += 1;
             armed.failures += 1;
         }

@@ -70,11 +70,6 @@ pub enum Action {
     },
     /// `+ 32s`
     Advance(Duration),
-    /// `adopt key value`: a setting that changes while phones are served.
-    Adopt {
-        key: String,
-        value: String,
-    },
     /// `asleep 20s`: time passes and nobody ticks, as when the host is suspended.
     Asleep(Duration),
     /// `lose next`, `lose 3`, `alice lose all`: of what the server sends.
@@ -277,10 +272,6 @@ fn action(text: &str) -> Result<Action, String> {
             value: parts[2..].join(" "),
         }),
         ["reload", key, ..] => Ok(Action::Reload {
-            key: key.to_string(),
-            value: parts[2..].join(" "),
-        }),
-        ["adopt", key, ..] => Ok(Action::Adopt {
             key: key.to_string(),
             value: parts[2..].join(" "),
         }),

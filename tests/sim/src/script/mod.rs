@@ -67,7 +67,6 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
             stage.all_read()?;
             stage.advance(*duration)
         }
-        Action::Adopt { key, value } => stage.adopt(key, value),
         Action::Asleep(duration) => {
             stage.all_read()?;
             stage.witness.sends_fail = true;

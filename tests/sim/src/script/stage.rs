@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lampfield::partition::ShardId;
@@ -204,17 +203,6 @@ impl Stage {
         self.ask(home, ask)
     }
 
-    /// From now on another setting holds.
-    pub fn adopt(&mut self, key: &str, value: &str) -> Result<(), String> {
-        self.settings.set(key, value)?;
-        let shards = self.edge.ids().count() as u16;
-        let rules = self.settings.shards(shards)?.remove(0).rules;
-        for shard in self.edge.ids() {
-            self.ask(shard, Ask::Adopt(Arc::new(rules.clone())))?;
-        }
-        Ok(())
-    }
-
     /// A planned stop: the shards answer when they are done.
     pub fn drain(&mut self, within: Duration) -> Result<(), String> {
         for shard in self.edge.ids() {
@@ -235,7 +223,7 @@ impl Stage {
             .ids()
             .zip(self.settings.shards(self.edge.ids().count() as u16)?)
         {
-            match self.ask(shard, Ask::Adopt(Arc::new(settings.rules)))? {
+            match self.ask(shard, Ask::Adopt(settings.into()))? {
                 Answer::Done => {}
                 other => return Err(format!("a reload was answered with {other:?}")),
             }
