@@ -13,7 +13,7 @@ use crate::partition::ShardId;
 use crate::policy::GateSettings;
 use crate::time::Time;
 use crate::transport::ListenerId;
-use crate::transport::generations::{Generations, Origin, Plan, Planned, Wanted};
+use crate::transport::generations::{Closing, Generations, Origin, Plan, Planned, Wanted};
 use crate::uring::socket::{self, ListenerSocket, OpenError, SocketOptions};
 
 /// A listener that is open.
@@ -122,6 +122,13 @@ impl Sockets {
         }
     }
 
+    /// The next listener to be closed before that can be opened.
+    pub fn in_the_way(&self, config: &Config, fresh: bool) -> Option<Closing> {
+        let mut wishes = wishes(config, fresh);
+        self.want_fresh_where_unfit(&mut wishes);
+        self.generations.in_the_way(&self.plan(&wishes))
+    }
+
     /// The generation is active from now on. `stays`: how long a listener may whose address goes away.
     pub fn enter(&mut self, opening: Opening, now: Time, stays: Duration) -> Plan {
         let Opening {
@@ -180,34 +187,47 @@ impl Sockets {
     /// Which listener takes over what, once it is known which of them need new sockets: those that want options which
     /// a living one does not take. The others have them from here on.
     fn settle(&self, wishes: &mut [Wish<'_>], set: &mut Vec<ListenerId>) -> Plan {
+        self.want_fresh_where_unfit(wishes);
         let plan = self.plan(wishes);
         for (planned, wish) in plan.listeners.iter().zip(wishes.iter_mut()) {
             let Origin::HandedOver(old) = planned.origin else {
                 continue;
             };
             let standing = &self.open[&old];
-            if wish.options == standing.options || set.contains(&old) {
-                continue;
+            if wish.options != standing.options && !set.contains(&old) {
+                set.push(old);
+                wish.wanted.fresh = set_live(&standing.sockets, &wish.options).is_err();
             }
-            set.push(old);
-            let taken = wish.options.fit_live(&standing.options)
-                && set_live(&standing.sockets, &wish.options).is_ok();
-            wish.wanted.fresh = !taken;
         }
         self.plan(wishes)
     }
 
+    fn want_fresh_where_unfit(&self, wishes: &mut [Wish<'_>]) {
+        let plan = self.plan(wishes);
+        for (planned, wish) in plan.listeners.iter().zip(wishes) {
+            if let Origin::HandedOver(old) = planned.origin {
+                wish.wanted.fresh = !wish.options.fit_live(&self.open[&old].options);
+            }
+        }
+    }
+
     fn open_all(&self, plan: &Plan, wishes: &[Wish<'_>]) -> Result<Vec<Open>, (usize, OpenError)> {
-        let all = plan.listeners.iter().zip(wishes).enumerate();
-        let open = |(at, (planned, wish)): (usize, (&Planned, &Wish<'_>))| {
-            let sockets = self.open_one(planned, wish);
-            Ok(Open {
-                sockets: sockets.map_err(|error| (at, error))?,
-                options: wish.options.clone(),
-                gate: wish.gate.clone(),
-            })
-        };
-        all.map(open).collect()
+        // Those that stand beside living ones last: the kernel chooses them at once, and what comes in is lost if they
+        // are given back because another one cannot be had.
+        let mut order: Vec<usize> = (0..wishes.len()).collect();
+        order.sort_by_key(|&at| matches!(plan.listeners[at].origin, Origin::Replaces(_)));
+        let mut sockets = BTreeMap::new();
+        for at in order {
+            let opened = self.open_one(&plan.listeners[at], &wishes[at]);
+            sockets.insert(at, opened.map_err(|error| (at, error))?);
+        }
+        let all = sockets.into_values().zip(wishes);
+        let open = all.map(|(sockets, wish)| Open {
+            sockets,
+            options: wish.options.clone(),
+            gate: wish.gate.clone(),
+        });
+        Ok(open.collect())
     }
 
     fn open_one(

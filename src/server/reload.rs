@@ -9,7 +9,6 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::changes::Changes;
-use super::listen::Opening;
 use super::rules_of;
 use super::transports::{NotSwapped, Transports};
 use crate::admin::{Admin, Changeable, NotReloaded, Reloaded, Wish};
@@ -107,20 +106,27 @@ impl Reloader {
                 ..Reloaded::default()
             });
         }
-        let opening = match swap {
-            true => Some(self.open(&config, fresh)?),
-            false => None,
-        };
-        let policy = match self.policy_of(&config, opening.as_ref()).await {
-            Ok(policy) => Arc::new(policy),
-            Err(error) => {
-                if let Some(opening) = &opening {
-                    self.transports.withdraw(opening);
-                }
-                return Err(error);
+        let policy = Arc::new(self.policy_of(&config).await?);
+        let rules = Arc::new(rules_of(&config, &policy));
+        let told = match swap {
+            true => self.transports.swap(&config, fresh, rules).await,
+            false => {
+                let told = self.transports.adopt(&config, rules).await;
+                told.map_err(NotSwapped::Incomplete)
             }
         };
-        self.bring(&config, &policy, opening).await?;
+        match told {
+            Ok(()) => self.incomplete = false,
+            Err(NotSwapped::Refused(reason)) => return Err(NotReloaded::NotOpened(reason)),
+            Err(NotSwapped::Incomplete(error)) => {
+                self.incomplete = true;
+                return Err(NotReloaded::Incomplete(error));
+            }
+        }
+        self.admin.change(Changeable {
+            domains: policy.domains().clone(),
+            token: config.admin.token.clone(),
+        });
         if let Err(error) = (self.origin.set_log)(&config.log) {
             tracing::error!(%error, "the log goes on as it was");
         }
@@ -131,36 +137,6 @@ impl Reloader {
             generation: self.transports.generation(),
             remarks: self.policy.remarks().to_vec(),
         })
-    }
-
-    /// To the shards, with other listeners or without, and then to the admin side.
-    async fn bring(
-        &mut self,
-        config: &Config,
-        policy: &Arc<Policy>,
-        opening: Option<Opening>,
-    ) -> Result<(), NotReloaded> {
-        let rules = Arc::new(rules_of(config, policy));
-        let told = match opening {
-            Some(opening) => match self.transports.swap(opening, config, rules).await {
-                Err(NotSwapped::Refused(reason)) => return Err(NotReloaded::NotOpened(reason)),
-                Err(NotSwapped::Incomplete(error)) => Err(error),
-                Ok(()) => Ok(()),
-            },
-            None => self.transports.adopt(config, rules).await,
-        };
-        self.incomplete = told.is_err();
-        told.map_err(NotReloaded::Incomplete)?;
-        self.admin.change(Changeable {
-            domains: policy.domains().clone(),
-            token: config.admin.token.clone(),
-        });
-        Ok(())
-    }
-
-    fn open(&mut self, config: &Config, fresh: bool) -> Result<Opening, NotReloaded> {
-        let opened = self.transports.open(config, fresh);
-        opened.map_err(|error| NotReloaded::NotOpened(error.to_string()))
     }
 
     /// Disks may be slow: they may not keep the control thread. Without a file there is nothing new to read, and
@@ -176,13 +152,9 @@ impl Reloader {
     }
 
     /// Hashing many passwords takes a while, too.
-    async fn policy_of(
-        &self,
-        config: &Config,
-        opening: Option<&Opening>,
-    ) -> Result<Policy, NotReloaded> {
+    async fn policy_of(&self, config: &Config) -> Result<Policy, NotReloaded> {
         let mut settings = config.policy.clone();
-        settings.gates = self.transports.gates(config, opening);
+        settings.gates = self.transports.gates(config);
         let secrets = self.secrets.clone();
         let file = self.origin.file.clone();
         aside(move || {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::listen::{Opening, OpeningError, Sockets};
+use super::listen::{Opening, Sockets};
 use crate::admin::{Admin, AskError, Shards, TransportRow, TransportsView};
 use crate::config::Config;
 use crate::policy::GateSettings;
@@ -80,26 +80,18 @@ impl Transports {
         self.sockets.generations.newest()
     }
 
-    /// Opens what another configuration wants.
-    pub fn open(&mut self, config: &Config, fresh: bool) -> Result<Opening, OpeningError> {
-        let opened = self.sockets.open(config, fresh);
-        if opened.is_err() {
-            self.count_refusal();
-        }
-        opened
-    }
-
-    /// Takes an opening back.
-    pub fn withdraw(&mut self, opening: &Opening) {
-        self.sockets.withdraw(opening);
-        self.count_refusal();
-    }
-
-    /// The gates of a configuration, and after them those of the listeners that it does not name any more.
-    pub fn gates(&self, config: &Config, opening: Option<&Opening>) -> Vec<GateSettings> {
-        let left = self.left_by(opening.map(|opening| &opening.plan));
-        let left = left.iter().map(|id| self.sockets.open[id].gate.clone());
-        config.policy.gates.iter().cloned().chain(left).collect()
+    /// The gates of a configuration, and after them those of the listeners that are open now: some of them it may not
+    /// name any more, and they demand what they did to their end.
+    pub fn gates(&self, config: &Config) -> Vec<GateSettings> {
+        let standing = self.sockets.generations.standing();
+        let standing = standing.map(|id| self.sockets.open[&id].gate.clone());
+        config
+            .policy
+            .gates
+            .iter()
+            .cloned()
+            .chain(standing)
+            .collect()
     }
 
     /// Gives every shard new rules for the listeners that there are.
@@ -112,33 +104,38 @@ impl Transports {
                 open.gate.clone_from(gate);
             }
         }
-        let left = self.left_by(None);
-        self.number_gates(config, None, &left);
+        let standing: Vec<ListenerId> = self.sockets.generations.standing().collect();
+        self.number_gates(config, None, &standing);
         self.tell(rules).await
     }
 
-    /// Swaps to the generation that was opened.
+    /// Swaps to a generation of the listeners that the configuration wants. The rules have the gates of `gates`.
     pub async fn swap(
         &mut self,
-        opening: Opening,
         config: &Config,
+        fresh: bool,
         rules: Arc<Rules>,
     ) -> Result<(), NotSwapped> {
-        while let Some(closing) = self.sockets.generations.in_the_way(&opening.plan) {
+        let standing: Vec<ListenerId> = self.sockets.generations.standing().collect();
+        while let Some(closing) = self.sockets.in_the_way(config, fresh) {
             self.close(closing).await;
         }
-        if let Err(reason) = self.hold(&opening).await {
-            self.withdraw(&opening);
-            return Err(NotSwapped::Refused(reason));
-        }
-        let left = self.left_by(Some(&opening.plan));
+        // From here on the kernel may choose sockets that nobody reads yet: it must not last.
+        let opening = match self.open(config, fresh).await {
+            Ok(opening) => opening,
+            Err(reason) => {
+                self.refused += 1;
+                self.publish();
+                return Err(NotSwapped::Refused(reason));
+            }
+        };
         let plan = self.sockets.enter(opening, clock::now(), config.drain_max);
-        self.number_gates(config, Some(&plan), &left);
+        self.number_gates(config, Some(&plan), &standing);
         let told = self.tell(rules).await;
         self.begin_receiving(&plan).await;
         self.retire_replaced(&plan);
         self.swaps += 1;
-        self.log_swap(&plan, &left);
+        self.log_swap(&plan);
         self.publish();
         told.map_err(NotSwapped::Incomplete)
     }
@@ -150,7 +147,7 @@ impl Transports {
 
     /// Closes what may be closed.
     pub async fn tend(&mut self) {
-        let leases = match self.leases().await {
+        let leases = match self.shards.leases().await {
             Ok(leases) => leases,
             Err(error) => {
                 tracing::warn!(%error, "leases cannot be counted now");
@@ -163,8 +160,17 @@ impl Transports {
         }
     }
 
-    async fn leases(&self) -> Result<BTreeMap<ListenerId, Leases>, AskError> {
-        self.shards.leases().await
+    /// Sockets are open, and every ring holds them; or all is as it was.
+    async fn open(&self, config: &Config, fresh: bool) -> Result<Opening, String> {
+        let opened = self.sockets.open(config, fresh);
+        let opening = opened.map_err(|error| error.to_string())?;
+        match self.hold(&opening).await {
+            Ok(()) => Ok(opening),
+            Err(reason) => {
+                self.sockets.withdraw(&opening);
+                Err(reason)
+            }
+        }
     }
 
     /// Every ring holds the new sockets. What was refused by one is taken from the others.
@@ -318,28 +324,22 @@ impl Transports {
         }
     }
 
-    /// The open listeners that a plan has no place for, in the order of their numbers.
-    fn left_by(&self, plan: Option<&Plan>) -> Vec<ListenerId> {
-        let generations = &self.sockets.generations;
-        match plan {
-            Some(plan) => generations.left_by(plan),
-            None => generations.leaving().collect(),
-        }
-    }
-
-    /// The gates as `gates` has them.
-    fn number_gates(&mut self, config: &Config, plan: Option<&Plan>, left: &[ListenerId]) {
+    /// The gates as `gates` has them: a listener of the plan, or without one an active listener, has that of the
+    /// configuration.
+    fn number_gates(&mut self, config: &Config, plan: Option<&Plan>, standing: &[ListenerId]) {
         let named = config.policy.gates.len();
-        self.sockets.generations.set_gates(|id| {
-            let planned = plan.into_iter().flat_map(|plan| &plan.listeners);
-            let mut planned = planned.filter(|planned| planned.id == id);
-            let beyond = || left.iter().position(|&left| left == id);
-            let wanted = planned.next().map(|planned| planned.wanted.gate);
-            wanted.or_else(|| Some((named + beyond()?) as u16))
-        });
+        let active = |id| plan.is_none() && self.sockets.generations.is_active(id);
+        let beyond = standing.iter().enumerate().filter(|(_, id)| !active(**id));
+        let mut gates: BTreeMap<ListenerId, u16> =
+            beyond.map(|(at, id)| (*id, (named + at) as u16)).collect();
+        for planned in plan.into_iter().flat_map(|plan| &plan.listeners) {
+            gates.insert(planned.id, planned.wanted.gate);
+        }
+        let generations = &mut self.sockets.generations;
+        generations.set_gates(|id| gates.get(&id).copied());
     }
 
-    fn log_swap(&self, plan: &Plan, left: &[ListenerId]) {
+    fn log_swap(&self, plan: &Plan) {
         for planned in &plan.listeners {
             let (listener, generation) = (planned.id.0, plan.generation);
             let address = self.sockets.open[&planned.id].address();
@@ -353,15 +353,13 @@ impl Transports {
                 tracing::info!(listener, %address, how, "transport draining");
             }
         }
-        for id in left {
-            let address = self.sockets.open[id].address();
-            tracing::info!(listener = id.0, %address, how = "leaving", "transport draining");
+        let before = plan.generation - 1;
+        for view in self.sockets.generations.views() {
+            if matches!(view.stage, Stage::Leaving(_)) && view.generation == before {
+                let (listener, address) = (view.id.0, view.address);
+                tracing::info!(listener, %address, how = "leaving", "transport draining");
+            }
         }
-    }
-
-    fn count_refusal(&mut self) {
-        self.refused += 1;
-        self.publish();
     }
 
     /// What people and metrics see.

@@ -210,21 +210,16 @@ impl Generations {
         }
     }
 
-    /// The listeners whose address goes away: what they demand of peers is not in the configuration any more.
-    pub fn leaving(&self) -> impl Iterator<Item = ListenerId> {
-        let leaving = self.members.iter().filter(|each| is_leaving(each));
-        leaving.map(|each| each.row.listener.id)
+    /// The listeners that have their address: active ones, and those whose address goes away.
+    pub fn standing(&self) -> impl Iterator<Item = ListenerId> {
+        let standing = |each: &&Member| is_active(each) || is_leaving(each);
+        let members = self.members.iter().filter(standing);
+        members.map(|each| each.row.listener.id)
     }
 
-    /// Those that would be leaving, or are and go on, once the plan is carried out; in the order of their numbers.
-    pub fn left_by(&self, plan: &Plan) -> Vec<ListenerId> {
-        let open = self
-            .members
-            .iter()
-            .filter(|each| is_active(each) || is_leaving(each));
-        let ids = open.map(|each| each.row.listener.id);
-        ids.filter(|&id| !plan.listeners.iter().any(|new| new.origin.is_of(id)))
-            .collect()
+    /// Whether new dialogs and transactions begin on it.
+    pub fn is_active(&self, id: ListenerId) -> bool {
+        self.stage(id) == Some(Stage::Active)
     }
 
     /// Numbers the gates anew: `gate` says which is whose; one that was replaced has that of its successor.
@@ -527,7 +522,7 @@ mod tests {
             found.map(|(_, stage)| stage)
         };
         assert_eq!(stage(0), Some(Stage::Replaced(plan.listeners[0].id)));
-        assert_eq!(generations.leaving().count(), 0);
+        assert_eq!(generations.standing().count(), 2);
     }
 
     #[test]
@@ -593,6 +588,8 @@ mod tests {
             .map(|row| row.listener.gate)
             .collect();
         assert_eq!(gates, [4, 7, 4]);
-        assert_eq!(generations.leaving().collect::<Vec<_>>(), [ListenerId(1)]);
+        let standing: Vec<ListenerId> = generations.standing().collect();
+        assert_eq!(standing, [ListenerId(1), ListenerId(2)]);
+        assert!(!generations.is_active(ListenerId(1)) && generations.is_active(ListenerId(2)));
     }
 }

@@ -48,11 +48,11 @@ impl Case {
 
     /// What a SUBSCRIBE of 100 with this password gets.
     fn subscribe(&self, phone: &Phone, user: &str, password: &str) -> Received {
-        phone.subscribe(user, "dialog", 600);
+        phone.subscribe(user, "dialog", 590);
         let challenge = phone.answered();
         assert!(challenge.0.starts_with("SIP/2.0 401 "), "{challenge:?}");
         let extra = challenge.credentials("100", password, "SUBSCRIBE");
-        phone.subscribe_with(user, "dialog", 600, 2, &extra);
+        phone.subscribe_with(user, "dialog", 590, 2, &extra);
         phone.answered()
     }
 }
@@ -65,7 +65,7 @@ fn new_passwords_rules_and_limits_hold_and_what_was_granted_stays() {
     let case = Case::start("reload-live", USERS);
     let old = Phone::new(case.server.sip[0], "100");
     let granted = case.subscribe(&old, "1001", "open sesame");
-    assert_eq!(granted.header("Expires"), "600", "{granted:?}");
+    assert_eq!(granted.header("Expires"), "590", "{granted:?}");
     assert_eq!(old.notified(|_| true).header("CSeq"), "1 NOTIFY");
 
     let users = USERS.replace("open", "close");
