@@ -228,7 +228,15 @@ metrics! {
     "lampfield_turns_total" "Turns of the shard's loop." {
         Turn {}
     }
-    "lampfield_bugs_total" "Rules of our own that were broken; whatever was concerned has been ended." {
+    "lampfield_audit_mended_total" "Rules that a subscription was found to break, and what put it right; anything but 0 is a bug." {
+        AuditOverdue { rule = "overdue" }
+        AuditDeadline { rule = "deadline" }
+        AuditQueue { rule = "queue" }
+        AuditLost { rule = "lost" }
+        AuditInFlight { rule = "in_flight" }
+        AuditUnasked { rule = "unasked" }
+    }
+    "lampfield_bugs_total" "Rules of our own that were broken; whatever was concerned has been ended, or put right." {
         Bug {}
     }
 }

@@ -39,7 +39,7 @@ impl Shard {
     }
 
     pub(super) fn gauges(&mut self, now: Time) -> Gauges {
-        let seen = self.audit(now);
+        let seen = self.seen(now);
         let mut gauges = Gauges::new();
         let parked = self.subscriptions.phones().parked() as u64;
         let others = parked + seen.silent + seen.terminating;

@@ -9,7 +9,7 @@ use crate::notify::tails::TailKey;
 use crate::partition::Mark;
 use crate::stats::Counter;
 use crate::subscription::package::Package;
-use crate::subscription::record::{Owed, Phase, Subscription};
+use crate::subscription::record::{Owed, Phase, Queued, Subscription};
 use crate::time::{T1, Time};
 use crate::transport::Lessee;
 use crate::wheel::{Owner, Token};
@@ -35,8 +35,10 @@ impl Shard {
     /// Tells as many as the window and the effects have room for.
     pub(super) fn deliver(&mut self, now: Time, out: &mut Effects) {
         while self.may_deliver() && !out.is_nearly_full() {
-            let Some(index) = self.ready.pop() else { break };
-            self.tell(now, index, out);
+            let Some((index, place)) = self.ready.pop() else {
+                break;
+            };
+            self.tell(now, index, place, out);
         }
         if self.ready.is_empty() {
             self.ready.shrink();
@@ -48,15 +50,14 @@ impl Shard {
         let subscription = &mut self.subscriptions[index];
         let more = owed > subscription.owed;
         subscription.owed = subscription.owed.max(owed);
-        // What waits in the slower queue and has become prompt goes into the faster one too; the second turn finds nothing owed.
-        if subscription.may_notify() && (!subscription.queued || more) {
-            subscription.queued = true;
+        // What waits in the slower queue and has become prompt goes into the faster one: its old place says nothing any more.
+        if subscription.may_notify() && (subscription.queued.is_none() || more) {
             let urgency = match subscription.owed {
                 Owed::Nothing => return,
                 Owed::Change => Urgency::FanOut,
                 Owed::Prompt => Urgency::Prompt,
             };
-            self.ready.push(urgency, index);
+            subscription.queued = Some(self.ready.push(urgency, index));
         }
     }
 
@@ -64,21 +65,20 @@ impl Shard {
     pub(super) fn queue_again(&mut self, index: u32, urgency: Urgency) {
         let subscription = &mut self.subscriptions[index];
         let owed = subscription.owed != Owed::Nothing;
-        if owed && !subscription.queued && subscription.may_notify() {
-            subscription.queued = true;
-            self.ready.push(urgency, index);
+        if owed && subscription.queued.is_none() && subscription.may_notify() {
+            subscription.queued = Some(self.ready.push(urgency, index));
         }
     }
 
     /// Sends a subscription what it is owed, unless it has to wait.
-    fn tell(&mut self, now: Time, index: u32, out: &mut Effects) {
+    fn tell(&mut self, now: Time, index: u32, place: Queued, out: &mut Effects) {
         let Some(subscription) = self.subscriptions.living(index) else {
             return;
         };
-        if !subscription.queued {
+        if subscription.queued != Some(place) {
             return;
         }
-        subscription.queued = false;
+        subscription.queued = None;
         if subscription.owed == Owed::Nothing || !subscription.may_notify() {
             return;
         }
@@ -99,8 +99,8 @@ impl Shard {
             Attempt::Sent => {}
             Attempt::NoRoom => {
                 self.stats.record(Counter::NotifyPostponed);
-                self.subscriptions[index].queued = true;
-                self.ready.push(Urgency::Prompt, index);
+                let place = self.ready.push(Urgency::Prompt, index);
+                self.subscriptions[index].queued = Some(place);
                 self.stall(now);
             }
             Attempt::TooLarge => {
@@ -153,10 +153,7 @@ impl Shard {
         out: &mut Effects,
     ) -> Attempt {
         let subscription = &self.subscriptions[index];
-        let user = Ticket {
-            index,
-            check: subscription.check as u32,
-        };
+        let user = Ticket::of(index, subscription);
         let partition = subscription.partition;
         let Some(home) = self.listeners.home(subscription.flow.listener) else {
             return Attempt::TooLarge;
@@ -260,6 +257,14 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    /// The one that its client transactions know a subscription by.
+    pub fn of(index: u32, subscription: &Subscription) -> Ticket {
+        Ticket {
+            index,
+            check: subscription.check as u32,
+        }
+    }
+
     pub fn number(self) -> u64 {
         u64::from(self.index) << 32 | u64::from(self.check)
     }

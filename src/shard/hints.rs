@@ -32,7 +32,7 @@ impl Shard {
     }
 
     /// Asks the home shard for the state of a copy, and to be told of every change from now on.
-    fn ask_home(&mut self, now: Time, copy: u32, out: &mut Effects) {
+    pub(super) fn ask_home(&mut self, now: Time, copy: u32, out: &mut Effects) {
         let resource = Arc::clone(&self.copies.copy(copy).resource);
         let home = self.home_of(&resource);
         if home == self.settings.shard {
@@ -169,9 +169,8 @@ impl Shard {
                 Owed::Prompt => Urgency::Prompt,
             };
             subscription.owed = subscription.owed.max(Owed::Change);
-            if !subscription.queued && subscription.may_notify() {
-                subscription.queued = true;
-                self.ready.push(urgency, index);
+            if subscription.queued.is_none() && subscription.may_notify() {
+                subscription.queued = Some(self.ready.push(urgency, index));
             }
         }
     }

@@ -156,7 +156,9 @@ impl Shard {
         if self.may_deliver() || self.is_draining_now() {
             return Some(self.now);
         }
-        self.wheel.next_deadline()
+        let look = self.next_look();
+        let timer = self.wheel.next_deadline();
+        timer.into_iter().chain(look).min()
     }
 
     /// The send slots: the edge reads those of this turn and releases them after the flush.
@@ -170,14 +172,20 @@ impl Shard {
     }
 
     fn on_time(&mut self, now: Time, out: &mut Effects) {
+        let mut all_fired = false;
         for _ in 0..limits::TIMERS_PER_STEP {
             if out.is_nearly_full() {
                 break;
             }
             let Some(token) = self.wheel.pop(now) else {
+                all_fired = true;
                 break;
             };
             self.on_timer(now, token, out);
+        }
+        // What is late is done first: only what is left over then breaks a rule.
+        if all_fired {
+            self.audit_some(now, out);
         }
         self.spread_changes(now, out);
         self.drain_some(now, out);

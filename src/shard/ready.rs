@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::subscription::record::Queued;
+
 /// Which queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
@@ -15,42 +17,85 @@ pub enum Urgency {
 /// The two queues.
 #[derive(Debug, Default)]
 pub struct Ready {
-    prompt: VecDeque<u32>,
-    fan_out: VecDeque<u32>,
+    prompt: Queue,
+    fan_out: Queue,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<u32>,
+    /// How many have been taken from it so far, and so the number of the first that waits. It wraps.
+    taken: u32,
 }
 
 impl Ready {
-    /// Appends a subscription.
-    pub fn push(&mut self, urgency: Urgency, subscription: u32) {
-        match urgency {
-            Urgency::Prompt => self.prompt.push_back(subscription),
-            Urgency::FanOut => self.fan_out.push_back(subscription),
-        }
+    /// Appends a subscription, and says where it stands now.
+    pub fn push(&mut self, urgency: Urgency, subscription: u32) -> Queued {
+        let prompt = urgency == Urgency::Prompt;
+        let number = self.queue_mut(prompt).push(subscription);
+        Queued { prompt, number }
     }
 
-    /// Takes the next one.
-    pub fn pop(&mut self) -> Option<u32> {
-        self.prompt.pop_front().or_else(|| self.fan_out.pop_front())
+    /// Takes the next one, with the place that it stood in.
+    pub fn pop(&mut self) -> Option<(u32, Queued)> {
+        [true, false].into_iter().find_map(|prompt| {
+            let (subscription, number) = self.queue_mut(prompt).pop()?;
+            Some((subscription, Queued { prompt, number }))
+        })
+    }
+
+    /// Whether the subscription stands in that place.
+    pub fn holds(&self, place: Queued, subscription: u32) -> bool {
+        let queue = match place.prompt {
+            true => &self.prompt,
+            false => &self.fan_out,
+        };
+        let position = place.number.wrapping_sub(queue.taken) as usize;
+        queue.waiting.get(position) == Some(&subscription)
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.prompt.len() + self.fan_out.len()
+        self.prompt.waiting.len() + self.fan_out.waiting.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.prompt.is_empty() && self.fan_out.is_empty()
+        self.len() == 0
     }
 
     /// Gives the memory of a large fan-out back once it is over.
     pub fn shrink(&mut self) {
-        const KEPT: usize = 1024;
-        if self.fan_out.is_empty() && self.fan_out.capacity() > KEPT {
-            self.fan_out.shrink_to(KEPT);
+        self.prompt.shrink();
+        self.fan_out.shrink();
+    }
+
+    fn queue_mut(&mut self, prompt: bool) -> &mut Queue {
+        match prompt {
+            true => &mut self.prompt,
+            false => &mut self.fan_out,
         }
-        if self.prompt.is_empty() && self.prompt.capacity() > KEPT {
-            self.prompt.shrink_to(KEPT);
+    }
+}
+
+impl Queue {
+    fn push(&mut self, subscription: u32) -> u32 {
+        let number = self.taken.wrapping_add(self.waiting.len() as u32);
+        self.waiting.push_back(subscription);
+        number
+    }
+
+    fn pop(&mut self) -> Option<(u32, u32)> {
+        let subscription = self.waiting.pop_front()?;
+        let number = self.taken;
+        self.taken = number.wrapping_add(1);
+        Some((subscription, number))
+    }
+
+    fn shrink(&mut self) {
+        const KEPT: usize = 1024;
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            self.waiting.shrink_to(KEPT);
         }
     }
 }
@@ -65,9 +110,28 @@ mod tests {
         ready.push(Urgency::FanOut, 1);
         ready.push(Urgency::FanOut, 2);
         ready.push(Urgency::Prompt, 3);
+        let mut next = || ready.pop().map(|(subscription, _)| subscription);
         assert_eq!(
-            [ready.pop(), ready.pop(), ready.pop(), ready.pop()],
+            [next(), next(), next(), next()],
             [Some(3), Some(1), Some(2), None]
         );
+    }
+
+    #[test]
+    fn a_place_is_held_until_it_is_taken_and_by_nobody_else() {
+        let mut ready = Ready::default();
+        // The numbers of places come round.
+        ready.fan_out.taken = u32::MAX - 1;
+        let places: Vec<_> = (10..14)
+            .map(|subscription| ready.push(Urgency::FanOut, subscription))
+            .collect();
+        for (first, place) in places.iter().enumerate() {
+            for (which, other) in places.iter().enumerate() {
+                assert_eq!(ready.holds(*other, 10 + which as u32), which >= first);
+                assert!(!ready.holds(*other, 99));
+            }
+            assert_eq!(ready.pop(), Some((10 + first as u32, *place)));
+        }
+        assert!(ready.is_empty() && !ready.holds(places[0], 10));
     }
 }

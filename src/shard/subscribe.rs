@@ -130,7 +130,7 @@ impl Shard {
             link: Link::NOWHERE,
             phase,
             owed: Owed::Nothing,
-            queued: false,
+            queued: None,
             package: wanted.package.id,
             content_type: wanted.content_type,
             partition,

@@ -56,6 +56,14 @@ pub enum Owed {
     Prompt,
 }
 
+/// Its place in one of the two queues of those to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// In the queue of what a phone waits for, and not of what fans out.
+    pub prompt: bool,
+    pub number: u32,
+}
+
 /// One subscription.
 pub struct Subscription {
     pub text: Text,
@@ -68,8 +76,8 @@ pub struct Subscription {
     pub link: Link,
     pub phase: Phase,
     pub owed: Owed,
-    /// It stands in a queue of those to be told.
-    pub queued: bool,
+    /// Where it stands among those to be told.
+    pub queued: Option<Queued>,
     pub package: PackageId,
     pub content_type: ContentTypeId,
     pub partition: Partition,
@@ -252,6 +260,11 @@ impl Subscriptions {
     /// The one of that number, if it lives.
     pub fn living(&mut self, index: u32) -> Option<&mut Subscription> {
         self.records.get_mut(index)
+    }
+
+    /// The one of that number, if it lives, to look at.
+    pub fn get(&self, index: u32) -> Option<&Subscription> {
+        self.records.get(index)
     }
 
     /// The dialog that a request is in: our tag, its Call-ID and its From tag must all be those of the dialog.

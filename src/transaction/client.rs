@@ -173,6 +173,12 @@ impl Clients {
         (client.check as u32 == check).then_some(index)
     }
 
+    /// Whether it is a living transaction of that user, and still the one that is sent for it.
+    pub fn is_sent_for(&self, index: u32, user: u64) -> bool {
+        let client = self.clients.get(index);
+        client.is_some_and(|client| client.user == user && client.state != State::Replaced)
+    }
+
     /// When its request was first sent.
     pub fn started(&self, index: u32) -> Time {
         self.clients[index].started
