@@ -104,6 +104,9 @@ pub enum Said {
     },
 }
 
+/// Why a subscription ended whose NOTIFY the kernel will never take.
+const UNDELIVERABLE: &str = "its NOTIFY cannot be sent";
+
 /// What is known of all conversations with one server.
 #[derive(Debug)]
 pub struct Witness {
@@ -211,9 +214,7 @@ impl Witness {
         if message.method() == Some("NOTIFY")
             && let Some(dialog) = self.dialogs.get_mut(&name)
         {
-            dialog
-                .dead
-                .get_or_insert((now, "its NOTIFY cannot be sent"));
+            dialog.dead.get_or_insert((now, UNDELIVERABLE));
         }
     }
 

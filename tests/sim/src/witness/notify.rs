@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lampfield::time::{T1, T2, T64, Time};
 
-use super::{Dialog, DialogName, Notify, PROBE, Said, Witness, same, uri_of};
+use super::{Dialog, DialogName, Notify, PROBE, Said, UNDELIVERABLE, Witness, same, uri_of};
 use crate::lamp::Document;
 use crate::message::{Message, address, parameter};
 
@@ -51,6 +51,10 @@ impl Witness {
             });
             if removes && unanswered && dialog.owed_since.is_none() {
                 return Err("a new NOTIFY, and the one before was never answered".to_string());
+            }
+            // It was in the same turn as the one that cannot be sent, and had taken its place: only the newest counts.
+            if dialog.dead == Some((now, UNDELIVERABLE)) {
+                dialog.dead = None;
             }
             names_its_dialog(dialog, &message)?;
             states_the_subscription(dialog, now, &message)?;

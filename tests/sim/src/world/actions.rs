@@ -53,7 +53,8 @@ impl World {
             self.publishers
                 .push(Publisher::new(name, address, resource));
         }
-        if self.random.per_mille(300) {
+        // One who takes everything would leave nothing to the others where there is little.
+        if self.random.per_mille(300) && !self.scarce {
             self.hostile = Some(Hostile::new(SocketAddr::from(([10, 66, 6, 6], 5060))));
         }
     }
@@ -164,7 +165,7 @@ impl World {
             self.change_a_hint();
             let rest = self.random.millis(0, 4_000);
             // A change may take 400 ms to the server where its source is late.
-            let within = if self.crowd || self.narrow {
+            let within = if self.crowd || self.narrow || self.scarce {
                 WITHIN * 3
             } else {
                 WITHIN

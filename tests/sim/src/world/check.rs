@@ -24,15 +24,21 @@ impl World {
     /// Once in a second.
     pub(super) fn check(&mut self) -> Result<(), String> {
         // A crowd in a storm closes the window, and waits for it.
-        let patience = if self.crowd || self.narrow {
+        let patience = if self.crowd || self.narrow || self.scarce {
             PATIENCE * 50
         } else {
             PATIENCE
         };
-        if let Some(name) = self.witness.overdue(self.now, patience) {
+        // Where the silent keep everything that is needed to speak, the others wait until it has been calm for long.
+        let may_wait = self.scarce;
+        if let Some(name) = self.witness.overdue(self.now, patience)
+            && !may_wait
+        {
             return Err(format!("no NOTIFY has followed the 2xx of {name:?}"));
         }
-        if let Some(name) = self.witness.untold(self.now, patience) {
+        if let Some(name) = self.witness.untold(self.now, patience)
+            && !may_wait
+        {
             return Err(format!("its time is over, and it was not told: {name:?}"));
         }
         // What should have ended while the host slept ends when it wakes.
@@ -160,7 +166,7 @@ impl World {
                 let Some(name) = self.dialog_of(index, number) else {
                     continue;
                 };
-                if self.parks && !self.crowd && !self.narrow {
+                if self.parks && !self.crowd && !self.narrow && !self.scarce {
                     self.is_awake(phone, &name)?;
                 }
                 let moved = key
