@@ -3,6 +3,8 @@
 
 #[path = "process/client.rs"]
 mod client;
+#[path = "process/expiry.rs"]
+mod expiry;
 #[path = "process/http.rs"]
 mod http;
 #[path = "process/phone.rs"]

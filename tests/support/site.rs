@@ -7,6 +7,7 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lampfield::arena::{SlotId, SlotSize};
@@ -15,6 +16,7 @@ use lampfield::partition::ShardId;
 use lampfield::shard::census::Census;
 use lampfield::shard::control::{Answer, Ask, Figures, HintChange, Page, Request, SubscriptionRow};
 use lampfield::shard::effects::{Event, SendTag};
+use lampfield::shard::filter::SubscriptionFilter;
 use lampfield::shard::mail::Mail;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
@@ -130,16 +132,29 @@ impl Site {
 
     /// The subscriptions, as an operator sees them.
     pub fn rows(&mut self) -> Vec<SubscriptionRow> {
-        let ask = Ask::ListSubscriptions {
-            filter: Default::default(),
-            page: Page {
-                from: None,
-                rows_max: 1_000,
-            },
-        };
-        match self.ask(ask) {
-            Answer::Subscriptions(page) => page.rows,
-            other => panic!("no list of subscriptions: {other:?}"),
+        self.rows_like(SubscriptionFilter::default())
+    }
+
+    /// Those that fit, page by page.
+    pub fn rows_like(&mut self, filter: SubscriptionFilter) -> Vec<SubscriptionRow> {
+        let filter = Arc::new(filter);
+        let (mut rows, mut from) = (Vec::new(), None);
+        loop {
+            let ask = Ask::ListSubscriptions {
+                filter: Arc::clone(&filter),
+                page: Page {
+                    from,
+                    rows_max: 1_000,
+                },
+            };
+            let Answer::Subscriptions(page) = self.ask(ask) else {
+                panic!("no list of subscriptions");
+            };
+            rows.extend(page.rows);
+            from = page.next;
+            if from.is_none() {
+                return rows;
+            }
         }
     }
 
