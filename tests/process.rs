@@ -47,10 +47,10 @@ fn it_serves_on_ports_that_it_chose_and_tells() {
 fn a_lamp_lights_and_goes_dark_again_and_the_counters_say_so() {
     let server = Server::start(&[]);
     let phone = Phone::new(server.sip[0], "100");
-    phone.subscribe("1001", "dialog", 600);
+    phone.subscribe("1001", "dialog", 590);
     let answer = phone.receive();
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
-    assert_eq!(answer.header("Expires"), "600");
+    assert_eq!(answer.header("Expires"), "590");
     let first = phone.notified(|_| true);
     assert!(
         first.header("Subscription-State").starts_with("active"),
