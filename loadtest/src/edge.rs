@@ -36,7 +36,7 @@ impl Edge {
         let output = fs::File::create(directory.join("log"))?;
         let mut command = Command::new(program()?);
         command
-            .args(["-DD", "-E", "-m", "1024", "-M", "16", "-f"])
+            .args(["-DD", "-E", "-m", "1024", "-M", "16", "-b", "8388608", "-f"])
             .arg(&file)
             .args(["-A", &format!("PHONES=udp:{phones}")])
             .args(["-A", &format!("SERVERS=udp:{servers}")])

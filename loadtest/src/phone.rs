@@ -190,6 +190,11 @@ impl Phone {
         Verdict::Taken
     }
 
+    /// Whether an answer or a NOTIFY is owed to it.
+    pub fn waits(&self) -> bool {
+        self.awaits_answer || self.awaits_notify
+    }
+
     /// Remembers where the dialog's requests go.
     pub fn learn_target(&mut self, heard: &Heard<'_>) {
         if let Some(target) = Heard::target(heard.contact)

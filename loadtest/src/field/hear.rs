@@ -71,7 +71,7 @@ impl Field {
         write!(self.local_tag, "p{index}x{incarnation}").expect("a Vec takes every write");
         let was_active = phone.stage == Stage::Active;
         let was_wrong = was_active && !phone.right;
-        let was_open = phone.awaits_answer || phone.awaits_notify;
+        let was_open = phone.waits();
         let verdict = phone.take_notify(
             heard,
             &self.local_tag,
@@ -85,7 +85,7 @@ impl Field {
         let phone = &mut self.phones[index as usize];
         let truth = &self.resources[phone.resource as usize];
         phone.right = truth.state.shows_as(self.plan.package, phone.lamp);
-        let is_open = phone.awaits_answer || phone.awaits_notify;
+        let is_open = phone.waits();
         let is_wrong = phone.stage == Stage::Active && !phone.right;
         self.open -= usize::from(was_open && !is_open);
         self.wrong = self.wrong + usize::from(is_wrong) - usize::from(was_wrong);
@@ -126,13 +126,17 @@ impl Field {
         );
         let mine = here == port && heard.request_uri == contact.as_bytes();
         self.seen.to_wrong_place += u64::from(!mine);
+        // RFC 6665 4.4.1: the Contact of a NOTIFY is the dialog's remote target from now on.
+        phone.learn_target(heard);
+        if self.may_end {
+            // It may be one that was begun long ago, before the phone was off the network.
+            return;
+        }
         let target = Heard::target(heard.contact).unwrap_or(b"");
         let right = self.places.may_say(place, target, self.now);
         self.seen.contact_wrong += u64::from(!right);
         let right = class.is_none_or(|class| self.places.may_mark(place, class, self.now));
         self.seen.class_wrong += u64::from(!right);
-        // RFC 6665 4.4.1: the Contact of a NOTIFY is the dialog's remote target from now on.
-        phone.learn_target(heard);
     }
 
     fn hear_answer(&mut self, heard: &Heard<'_>, came_from: Option<SocketAddr>) {

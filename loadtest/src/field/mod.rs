@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 mod hear;
 mod places;
+#[cfg(test)]
+mod tests;
 
 pub use places::{PlaceId, Places};
 
@@ -203,10 +205,10 @@ impl Field {
     /// The Call-IDs of some phones that are wrong or wait, each with what the phone knows.
     pub fn suspects(&self, most: usize) -> Vec<(String, String)> {
         let ports = self.ports.len();
-        let suspects = self.phones.iter().enumerate().filter(|(_, phone)| {
-            let waits = phone.awaits_answer || phone.awaits_notify;
-            waits || (phone.stage == Stage::Active && !phone.right)
-        });
+        let suspects =
+            self.phones.iter().enumerate().filter(|(_, phone)| {
+                phone.waits() || (phone.stage == Stage::Active && !phone.right)
+            });
         suspects
             .take(most)
             .map(|(index, phone)| {
@@ -234,7 +236,7 @@ impl Field {
     pub fn subscribe(&mut self, index: u32) {
         let phone = &mut self.phones[index as usize];
         self.wrong -= usize::from(phone.stage == Stage::Active && !phone.right);
-        self.open -= usize::from(phone.awaits_answer || phone.awaits_notify);
+        self.open -= usize::from(phone.waits());
         *phone = Phone {
             resource: phone.resource,
             target: phone.target.clone(),
@@ -262,7 +264,7 @@ impl Field {
     fn ask(&mut self, index: u32, expires: u32) {
         let place = self.next_place(index);
         let phone = &mut self.phones[index as usize];
-        self.open += usize::from(!(phone.awaits_answer || phone.awaits_notify));
+        self.open += usize::from(!phone.waits());
         phone.cseq += 1;
         phone.asked = expires;
         phone.asked_at = place;

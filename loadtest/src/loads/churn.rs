@@ -79,7 +79,7 @@ fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
         return;
     }
     let phone = &site.field.phones[index as usize];
-    if phone.awaits_answer || phone.awaits_notify {
+    if phone.waits() {
         return;
     }
     match phone.stage {

@@ -12,7 +12,7 @@ use super::{PATIENCE, RIGHT_AFTER, Site};
 use crate::field::Field;
 use crate::http::{Client, Feeder};
 use crate::lamp::State;
-use crate::phone::Stage;
+use crate::phone::{Phone, Stage};
 use crate::report::{Report, percentile};
 
 /// Subscriptions a second: at this rate they come, and so they expire.
@@ -83,10 +83,13 @@ fn all_refresh(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     let count = site.options.count();
     site.field.deaf = false;
     site.field.plan.expires = 600;
-    site.open_loop(0..count, REFRESHES, Field::refresh);
+    // The youngest first: those that still live shall be among them.
+    site.open_loop(0..count, REFRESHES, |field, index| {
+        field.refresh(count - 1 - index);
+    });
     site.settle();
     let of = |stage| {
-        let is = |phone: &&_| matches_stage(phone, stage);
+        let is = |phone: &&Phone| phone.stage == stage && !phone.waits();
         site.field.phones.iter().filter(is).count()
     };
     let (gone, alive) = (of(Stage::Gone), of(Stage::Active));
@@ -111,23 +114,17 @@ fn all_refresh(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     if overdue.status != 200 || overdue.body.contains("call_id") {
         report.problem(format!("with expiry=0 there are: {}", overdue.body));
     }
-    for index in 0..count {
-        if site.field.phones[index as usize].stage == Stage::Active {
-            site.field.unsubscribe(index);
-            site.field.turn(Duration::ZERO);
+    site.closed_loop(0..count, |field, index| {
+        if field.phones[index as usize].stage == Stage::Active {
+            field.unsubscribe(index);
         }
-    }
-    site.settle();
+    });
     await_only(site, report, 0);
     // The second part begins where nothing is known.
     let feeder = site.feeder()?;
     change_all(site, &feeder, State::Idle);
     feeder.finish()?;
     Ok(())
-}
-
-fn matches_stage(phone: &crate::phone::Phone, stage: Stage) -> bool {
-    phone.stage == stage && !phone.awaits_answer && !phone.awaits_notify
 }
 
 /// The server knows of so many subscriptions and no more: the last NOTIFY of each of the others has ended too.

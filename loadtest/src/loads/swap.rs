@@ -89,7 +89,7 @@ impl Pace {
 fn one_request(site: &mut Site<'_>, index: u32) {
     let leaves = site.field.random.below(100) < LEAVE_PERCENT;
     let phone = &site.field.phones[index as usize];
-    if phone.awaits_answer || phone.awaits_notify {
+    if phone.waits() {
         return;
     }
     match phone.stage {
@@ -110,13 +110,11 @@ fn one_change(site: &mut Site<'_>, feeder: &Feeder) {
 
 /// Whoever had left subscribes again.
 fn come_back(site: &mut Site<'_>) {
-    for index in 0..site.options.count() {
-        if site.field.phones[index as usize].stage == Stage::Gone {
-            site.field.subscribe(index);
-            site.field.turn(Duration::ZERO);
+    site.closed_loop(0..site.options.count(), |field, index| {
+        if field.phones[index as usize].stage == Stage::Gone {
+            field.subscribe(index);
         }
-    }
-    site.settle();
+    });
 }
 
 /// Phones of addresses that went away move where they were told; then what drains has nothing left to wait for.
@@ -124,14 +122,12 @@ fn drain(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     let start = site.field.clock();
     let mut transports = Transports::read(site.server.admin)?;
     while transports.draining > 0 && site.field.clock() - start < DRAINED_AFTER {
-        for index in 0..site.options.count() {
-            let phone = &site.field.phones[index as usize];
-            let waits = phone.awaits_answer || phone.awaits_notify;
-            if !waits && site.field.places.is_removed(phone.known) {
-                site.field.refresh(index);
-                site.field.turn(Duration::ZERO);
+        site.closed_loop(0..site.options.count(), |field, index| {
+            let phone = &field.phones[index as usize];
+            if !phone.waits() && field.places.is_removed(phone.known) {
+                field.refresh(index);
             }
-        }
+        });
         site.rest(Duration::from_millis(250));
         transports = Transports::read(site.server.admin)?;
     }
