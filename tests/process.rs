@@ -15,6 +15,8 @@ mod refusals;
 mod reload;
 #[path = "process/server.rs"]
 mod server;
+#[path = "process/sockets.rs"]
+mod sockets;
 #[path = "process/swap.rs"]
 mod swap;
 

@@ -92,6 +92,9 @@ pub struct Options {
     /// Which swaps, in this order, again and again
     #[arg(long, value_enum, value_delimiter = ',')]
     pub kinds: Vec<Kind>,
+    /// Do not wait until all that drains has closed, which takes 64·T1
+    #[arg(long)]
+    pub hurry: bool,
     /// The event package that phones ask for
     #[arg(long, value_enum, default_value = "dialog")]
     pub package: Package,

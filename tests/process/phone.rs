@@ -1,6 +1,9 @@
 //! A phone with one key, just good enough to see what the process sends. What SIP demands in full is tried elsewhere.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
+
+use lampfield_load::sys::{self, Inbox};
 
 use crate::server::PATIENCE;
 
@@ -51,6 +54,16 @@ impl Phone {
     pub fn publish(&self, user: &str, package: &str, kind: &str, document: &str) {
         let fields = format!("Event: {package}\r\nExpires: 600\r\nContent-Type: {kind}\r\n");
         self.request("PUBLISH", user, 1, &fields, document);
+    }
+
+    /// What is heard from here on comes with its DSCP, and is answered only when it is told to be.
+    pub fn overhear(&self) -> Overhearing<'_> {
+        sys::show_class(&self.socket).expect("the kernel shows it");
+        Overhearing {
+            phone: self,
+            inbox: Inbox::default(),
+            heard: VecDeque::new(),
+        }
     }
 
     fn request(&self, method: &str, user: &str, cseq: u32, fields: &str, body: &str) {
@@ -111,17 +124,21 @@ impl Phone {
         let text = String::from_utf8(buffer[..length].to_vec()).expect("UTF-8");
         let received = Received(text);
         if received.0.starts_with("NOTIFY ") {
-            let mut answer = vec!["SIP/2.0 200 OK".to_owned()];
-            for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-                answer.push(format!("{name}: {}", received.header(name)));
-            }
-            answer.push("Content-Length: 0\r\n\r\n".to_owned());
-            let answer = answer.join("\r\n");
-            self.socket
-                .send_to(answer.as_bytes(), peer)
-                .expect("it is sent");
+            self.answer(&received, peer);
         }
         (received, peer)
+    }
+
+    fn answer(&self, notify: &Received, peer: SocketAddr) {
+        let mut answer = vec!["SIP/2.0 200 OK".to_owned()];
+        for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+            answer.push(format!("{name}: {}", notify.header(name)));
+        }
+        answer.push("Content-Length: 0\r\n\r\n".to_owned());
+        let answer = answer.join("\r\n");
+        self.socket
+            .send_to(answer.as_bytes(), peer)
+            .expect("it is sent");
     }
 
     /// The next answer; NOTIFYs that come before are answered and passed over.
@@ -141,6 +158,70 @@ impl Phone {
             if received.0.starts_with("NOTIFY ") && wanted(&received) {
                 return received;
             }
+        }
+    }
+}
+
+/// One message with what its datagram showed.
+#[derive(Debug)]
+pub struct Overheard {
+    pub message: Received,
+    pub from: SocketAddr,
+    pub dscp: u8,
+}
+
+/// A phone at which somebody looks closely.
+pub struct Overhearing<'a> {
+    phone: &'a Phone,
+    inbox: Inbox,
+    heard: VecDeque<Overheard>,
+}
+
+impl Overhearing<'_> {
+    /// The next message.
+    pub fn next(&mut self) -> Overheard {
+        let patience = PATIENCE.as_millis() as i32;
+        if self.heard.is_empty() {
+            assert!(
+                sys::wait_readable(&[&self.phone.socket], patience),
+                "nothing is heard"
+            );
+        }
+        self.take();
+        self.heard.pop_front().expect("something is there to read")
+    }
+
+    /// The next one of this method or status.
+    pub fn next_of(&mut self, start: &str) -> Overheard {
+        loop {
+            let heard = self.next();
+            if heard.message.0.starts_with(start) {
+                return heard;
+            }
+        }
+    }
+
+    /// What has come up to now does not count.
+    pub fn forget(&mut self) {
+        self.take();
+        self.heard.clear();
+    }
+
+    /// Answers a NOTIFY with 200.
+    pub fn answer(&self, notify: &Overheard) {
+        self.phone.answer(&notify.message, notify.from);
+    }
+
+    fn take(&mut self) {
+        for index in 0..self.inbox.receive(&self.phone.socket) {
+            let (bytes, from) = self.inbox.datagram(index);
+            let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+            let class = self.inbox.class(index).expect("it was asked for");
+            self.heard.push_back(Overheard {
+                message: Received(text),
+                from,
+                dscp: class >> 2,
+            });
         }
     }
 }

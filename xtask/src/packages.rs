@@ -30,7 +30,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "kamailio",
         proof: Proof::Program("kamailio"),
-        needed_by: "tests/interop.rs: a proxy whose calls light lamps",
+        needed_by: "tests/interop.rs: a proxy whose calls light lamps; tests/swap.rs: an edge proxy",
     },
     Package {
         name: "kamailio-presence-modules",

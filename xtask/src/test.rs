@@ -9,7 +9,15 @@ use crate::run::{Steps, root};
 const SEEDS: &str = "200";
 
 /// Test programs that must exist; others are run after them.
-const TESTS: &[&str] = &["tidy", "scenarios", "kernel", "process", "sipp", "interop"];
+const TESTS: &[&str] = &[
+    "tidy",
+    "scenarios",
+    "kernel",
+    "process",
+    "swap",
+    "sipp",
+    "interop",
+];
 
 /// Everything. A step that fails does not hide the outcome of the next one; only a tree that does not build ends it.
 pub fn everything() -> bool {

@@ -44,6 +44,9 @@ impl Kind {
     ];
 }
 
+/// How many addresses a run uses, one after the other.
+const ADDRESSES: u8 = 3;
+
 /// The swaps of one run.
 pub struct Swaps {
     kinds: Vec<Kind>,
@@ -265,11 +268,13 @@ fn nobody_goes_where_nobody_is(field: &mut Field) {
     }
 }
 
-/// The next one of loopback's many on the same port; IPv6 has but one, and other ports.
+/// The next of a few addresses of loopback on the same port, so that one that went away comes back, perhaps while its
+/// old sockets still drain. IPv6 has but one address, and other ports.
 fn other_address(address: SocketAddr) -> io::Result<SocketAddr> {
     match address.ip() {
         IpAddr::V4(ip) => {
-            let next = Ipv4Addr::from(u32::from(ip) + 1);
+            let [.., last] = ip.octets();
+            let next = Ipv4Addr::new(127, 0, 0, last % ADDRESSES + 1);
             Ok(SocketAddr::new(next.into(), address.port()))
         }
         v6 @ IpAddr::V6(_) => UdpSocket::bind((v6, 0))?.local_addr(),

@@ -1,0 +1,35 @@
+//! Transports of the real program are replaced while phones are served: in small what `cargo xtask load swap` and
+//! `cargo xtask load expire` do. The load tool judges; `loadtest/README.md` says what it sees and what it can't see.
+#![cfg(feature = "server")]
+
+/// Plays a load against the program under test.
+fn play(arguments: &str) {
+    let program = env!("CARGO_BIN_EXE_lampfield");
+    let program = ["--no-pin", "--server-binary", program];
+    let arguments: Vec<&str> = arguments.split(' ').chain(program).collect();
+    match lampfield_load::play(&arguments) {
+        Ok(table) => println!("{table}"),
+        Err(table) => panic!("{table}"),
+    }
+}
+
+#[test]
+fn nobody_can_tell_that_transports_are_replaced() {
+    play("swap --count 1000 --swaps 18 --pause 200 --rate 500 --shards 1");
+}
+
+#[test]
+fn nobody_can_tell_that_transports_of_two_shards_are_replaced() {
+    play("swap --count 1000 --swaps 18 --pause 200 --rate 500 --shards 2");
+}
+
+#[test]
+fn nobody_behind_a_real_edge_proxy_can_tell_that_transports_are_replaced() {
+    // That everything closes is seen without the proxy.
+    play("swap --kamailio --hurry --count 300 --swaps 18 --pause 300 --rate 200 --shards 2");
+}
+
+#[test]
+fn no_subscription_that_expires_while_transports_are_replaced_is_stuck() {
+    play("expire --count 2000 --rate 600 --shards 2");
+}
