@@ -131,6 +131,7 @@ metrics! {
         NotifyTimedOut { event = "timed_out" }
         NotifySendFailed { event = "send_failed" }
         NotifyPostponed { event = "postponed" }
+        NotifyReserved { event = "reserved" }
     }
     "lampfield_answers_unmatched_total" "Answers that belong to no open transaction." {
         AnswerLate { reason = "late" }
@@ -194,6 +195,14 @@ metrics! {
         ForbiddenSubscribe { method = "SUBSCRIBE" }
         ForbiddenPublish { method = "PUBLISH" }
     }
+    "lampfield_store_records_total" "Records of what outlives the process, by what became of them." {
+        RecordKept { outcome = "kept" }
+        RecordLost { outcome = "lost" }
+        RecordLate { outcome = "late" }
+        RecordRestored { outcome = "restored" }
+        RecordExpired { outcome = "expired" }
+        RecordAside { outcome = "set_aside" }
+    }
     "lampfield_limit_reached_total" "How often a limit refused or dropped something." {
         LimitSubscriptions { limit = "subscriptions" }
         LimitSubscriptionsPerPhone { limit = "subscriptions_per_phone" }
@@ -210,6 +219,7 @@ metrics! {
         LimitNumberedSources { limit = "numbered_sources" }
         LimitOther { limit = "other" }
         LimitSendSlots { limit = "send_slots" }
+        LimitAnswersHeld { limit = "answers_held" }
     }
     "lampfield_mail_edge_total" "What mail between threads met on its way." {
         MailWake { event = "wake" }

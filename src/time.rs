@@ -67,4 +67,14 @@ impl WallOffset {
     pub const fn unix_seconds(self, now: Time) -> u64 {
         (self.0 + now.0) / 1_000_000_000
     }
+
+    /// Milliseconds since the Unix epoch at `at`.
+    pub const fn unix_millis(self, at: Time) -> u64 {
+        self.0.saturating_add(at.0) / 1_000_000
+    }
+
+    /// The point in time so many milliseconds after the Unix epoch; the start of the clock for what was before.
+    pub const fn time(self, unix_millis: u64) -> Time {
+        Time(unix_millis.saturating_mul(1_000_000).saturating_sub(self.0))
+    }
 }

@@ -129,7 +129,11 @@ impl Shards {
                 }
             }
             Mail::Changed(changed) => self.0.changes.tell(&changed),
-            Mail::Watch { .. } | Mail::Unwatch { .. } | Mail::Hint { .. } | Mail::Request(_) => {
+            Mail::Watch { .. }
+            | Mail::Unwatch { .. }
+            | Mail::Hint { .. }
+            | Mail::Written { .. }
+            | Mail::Request(_) => {
                 tracing::warn!(?mail, "mail that is not for the control thread");
             }
         }

@@ -113,12 +113,18 @@ pub const MAIL_QUEUED: usize = 8_192;
 pub const MAIL_WAITING: usize = 65_536;
 /// Room in the mail queue that only control mail may take.
 pub const MAIL_QUEUED_FOR_CONTROL: usize = 64;
+/// Blocks of records on their way to the disk, by shard. Outcome: the next one stays with its shard and grows.
+pub const RECORD_BLOCKS_QUEUED: usize = 64;
+/// Outcome: records are lost, counted as such, and the store is given up. Bytes of one block that waits for the disk.
+pub const RECORD_BYTES_WAITING: usize = 64 << 20;
 /// Datagrams one turn may send. A step whose effects are nearly full stops and goes on in the next turn.
 pub const SENDS_PER_TURN: usize = 1_024;
 /// Effects are nearly full when fewer sends than this are free: the most that one input can cause without stopping.
 pub const SENDS_RESERVED: usize = 16;
 /// Mails of one turn. As for sends.
 pub const MAILS_PER_TURN: usize = 4_096;
+/// Outcome: 503. Answers that wait for their records to be kept, each in a send slot: a second of a storm.
+pub const ANSWERS_HELD: usize = 32_768;
 /// Timers that one step fires before it lets the edge flush.
 pub const TIMERS_PER_STEP: usize = 256;
 

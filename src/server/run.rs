@@ -160,7 +160,7 @@ async fn stop(
     let (mut told, mut unanswered) = (0, 0);
     for drain in drains {
         let drained = drain.await;
-        if let Ok(Ok(Answer::Drained { notified, left })) = drained {
+        if let Ok(Ok(Answer::Drained { notified, left, .. })) = drained {
             told += notified;
             unanswered += left;
         } else {

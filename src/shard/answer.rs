@@ -174,14 +174,15 @@ impl Shard {
             };
             if let Some(length) = self.write_answer(slot, message, &via, common, &write_more) {
                 self.arena.set_len(slot, length);
-                out.sends.push(Send {
+                let send = Send {
                     slot,
                     listener: flow.listener,
                     source: flow.local,
                     peer,
                     tag: SendTag::NONE,
-                });
-                out.released.push(slot);
+                };
+                let promises = common.status / 100 == 2;
+                self.send_answer(send, promises, out);
                 self.count_response(common.status);
                 return;
             }

@@ -70,6 +70,11 @@ impl Shard {
             Ask::CloseListener { listener, to } => {
                 Answer::Closed(self.close_listener(listener, to, out))
             }
+            Ask::Restore(records) => self.restore(now, &records, out),
+            Ask::Resume => {
+                self.journal.silent = false;
+                Answer::Done
+            }
             Ask::Drain { within } => return self.begin_drain(now, request.id, within),
         };
         let reply = Reply {
@@ -77,7 +82,8 @@ impl Shard {
             shard: self.settings.shard,
             answer,
         };
-        self.mail_control(out, Mail::Reply(reply));
+        self.keep_state(out);
+        self.send_reply(Mail::Reply(reply), out);
     }
 
     fn adopt(&mut self, adoption: &Adoption) {

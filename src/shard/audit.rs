@@ -58,7 +58,7 @@ enum Broken {
     InFlight,
     /// It stands in no queue, and believes that it does.
     Queue,
-    /// Something is owed, and neither a queue nor a NOTIFY on its way will see to it.
+    /// Something is owed, and neither a queue nor a record nor a NOTIFY on its way will see to it.
     Lost,
     /// The state that it waits for has been asked of nobody.
     Unasked,
@@ -175,7 +175,8 @@ impl Shard {
             return Some(Broken::Queue);
         }
         let idle = queued.is_none() && waits.is_none();
-        if subscription.owed == Owed::Nothing || !subscription.may_notify() || !idle {
+        let held = self.journal.holds(subscription.awaits);
+        if subscription.owed == Owed::Nothing || !subscription.may_notify() || !idle || held {
             return None;
         }
         let copy = self.copies.copy(subscription.copy);

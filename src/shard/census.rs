@@ -18,6 +18,7 @@ pub struct Census {
     pub publications: usize,
     pub ready: usize,
     pub phones: usize,
+    pub answers_held: usize,
 }
 
 impl Shard {
@@ -35,6 +36,7 @@ impl Shard {
             publications: self.compositor.publications_len(),
             ready: self.ready.len(),
             phones: self.subscriptions.phones().len(),
+            answers_held: self.journal.answers_held(),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::shard::filter::{SubscriptionFilter, SubscriptionView};
 use crate::shard::settings::{Rules, Settings};
 pub use crate::state::{ResourceRow, SourceRow};
 use crate::stats::{Gauges, Stats};
+use crate::store::format::Fault;
+use crate::store::records::Records;
 use crate::transport::{Leases, ListenerId, ListenerTable};
 
 /// A question from the control thread.
@@ -66,7 +68,12 @@ pub enum Ask {
         listener: ListenerId,
         to: ListenerId,
     },
-    /// Accept no new request; end every subscription with `terminated;reason=deactivated`, paced so that
+    /// Records of an earlier process are yours: [`Answer::Restored`]. What others need to know comes first.
+    Restore(Records),
+    /// All records have been read: from now on whoever is owed something is told: [`Answer::Done`].
+    Resume,
+    /// Accept no new request. Where subscriptions outlive the process, write down the last word of each, and tell
+    /// nobody anything; else end every subscription with `terminated;reason=deactivated`, paced so that
     /// all have been sent within the given time: [`Answer::Drained`], once, at the end.
     Drain { within: Duration },
 }
@@ -105,11 +112,26 @@ pub enum Answer {
     Leases(Vec<(ListenerId, Leases)>),
     /// What was still leased.
     Closed(Leases),
-    /// `notified`: subscriptions that were told; `left`: those for which the time was too short.
+    /// `notified`: subscriptions that were told; `kept`: those that outlive the process; `left`: those for which the
+    /// time was too short.
     Drained {
         notified: u64,
+        kept: u64,
         left: u64,
     },
+    /// `kept` records say what is so; the time of `gone` was over.
+    Restored {
+        kept: u64,
+        gone: u64,
+        aside: Vec<Aside>,
+    },
+}
+
+/// A record that is not believed, or has no place here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    pub key: Box<[u8]>,
+    pub fault: Fault,
 }
 
 /// Where a list goes on, and how long its answer may be.

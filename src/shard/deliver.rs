@@ -29,7 +29,10 @@ enum Attempt {
 impl Shard {
     /// Whether somebody could be told right now.
     pub(super) fn may_deliver(&self) -> bool {
-        !self.ready.is_empty() && !self.stalled && self.window.is_open(self.clients.young())
+        !self.ready.is_empty()
+            && !self.stalled
+            && !self.journal.silent
+            && self.window.is_open(self.clients.young())
     }
 
     /// Tells as many as the window and the effects have room for.
@@ -85,6 +88,10 @@ impl Shard {
         if self.copies.copy(subscription.copy).snapshot.is_none() {
             return;
         }
+        if self.must_wait(now, index, out) {
+            return;
+        }
+        let subscription = &mut self.subscriptions[index];
         if let Some(transaction) = subscription.in_flight {
             let young = now.since(self.clients.started(transaction)) < T1;
             if young && subscription.owed == Owed::Change {
@@ -208,7 +215,7 @@ impl Shard {
         let (listener, contact) = (self.listeners.local(id)?, self.listeners.contact(id)?);
         let notice = Notice {
             subscription,
-            tag: subscription.tag(index),
+            tag: subscription.tag(),
             branch,
             package,
             listener,

@@ -1,4 +1,5 @@
-//! The planned end: every subscription is told that it ends, paced by the window, for at most so long.
+//! The planned end, for at most so long: every subscription is told that it ends, paced by the window; or, where it
+//! outlives the process, the last word of each is written down, and nobody is told anything.
 
 use core::time::Duration;
 
@@ -21,6 +22,7 @@ pub(super) struct Drain {
     /// The subscription to look at next; None: all have been looked at.
     next: Option<u32>,
     notified: u64,
+    kept: u64,
 }
 
 impl Shard {
@@ -30,7 +32,9 @@ impl Shard {
             until: now + within,
             next: Some(0),
             notified: 0,
+            kept: 0,
         });
+        self.journal.silent = self.journal.is_on();
         // So that the time being over is noticed where nothing else happens.
         let token = Token {
             owner: Owner::Shard,
@@ -52,7 +56,10 @@ impl Shard {
         {
             left -= 1;
             drain.next = Some(index + 1);
-            if !self.subscriptions[index].is_terminating() {
+            if self.journal.is_on() {
+                self.keep_last(now, index, out);
+                drain.kept += 1;
+            } else if !self.subscriptions[index].is_terminating() {
                 //= RFC 6665 4.2.2
                 self.terminate(now, index, Reason::Deactivated);
                 self.stats.record(Counter::SubscriptionDeactivated);
@@ -62,11 +69,13 @@ impl Shard {
         if left > 0 {
             drain.next = None;
         }
-        let all_told = drain.next.is_none() && self.subscriptions.is_empty();
+        let all_told = drain.next.is_none() && self.is_at_rest();
         if drain.request != DONE && (all_told || now >= drain.until) {
+            let total = self.subscriptions.len() as u64;
             let answer = Answer::Drained {
                 notified: drain.notified,
-                left: self.subscriptions.len() as u64,
+                kept: drain.kept,
+                left: total.saturating_sub(drain.kept),
             };
             self.mail_control(
                 out,
@@ -81,11 +90,20 @@ impl Shard {
         self.drain = Some(drain);
     }
 
+    /// Whether nobody waits for anything any more.
+    fn is_at_rest(&self) -> bool {
+        if self.journal.is_on() {
+            self.journal.is_settled()
+        } else {
+            self.subscriptions.is_empty()
+        }
+    }
+
     /// Whether it has work of its own to do now, and need not wait for answers or for the time to be over.
     pub(super) fn is_draining_now(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let goes_on = drain.next.is_some() && self.ready.len() < PER_TURN;
-            drain.request != DONE && (goes_on || self.subscriptions.is_empty())
+            drain.request != DONE && (goes_on || self.is_at_rest())
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::arena::SlotId;
 use crate::config::limits;
 pub use crate::partition::ShardId;
 use crate::shard::mail::{Block, Mail};
+use crate::store::records::Records;
 use crate::transport::{Flow, ListenerId};
 
 /// Where mail goes.
@@ -46,6 +47,8 @@ pub struct Effects {
     pub mails: Vec<(Destination, Mail)>,
     /// Datagrams that another shard owns, packed by destination: index is the shard's number.
     pub forwards: Vec<Block>,
+    /// What is to outlive the process, in order.
+    pub records: Records,
     /// State changes worth a line: the edge writes them.
     pub events: Vec<Event>,
 }
@@ -76,6 +79,7 @@ impl Effects {
         self.sends.is_empty()
             && self.released.is_empty()
             && self.mails.is_empty()
+            && self.records.is_empty()
             && self.events.is_empty()
             && self.forwards.iter().all(Block::is_empty)
     }

@@ -29,6 +29,9 @@ pub enum Mail {
         serial: u64,
         snapshot: Arc<Snapshot>,
     },
+    /// From the store: of the records that you gave out, all up to this serial are kept; `kept` of them since this
+    /// was last said, and `lost` that it could not keep.
+    Written { serial: u64, kept: u64, lost: u64 },
     /// From the control thread.
     Request(Request),
     /// To the control thread.

@@ -18,6 +18,7 @@ pub mod filter;
 mod hints;
 mod identify;
 pub mod input;
+mod journal;
 pub mod mail;
 mod notice;
 mod outcome;
@@ -25,6 +26,7 @@ mod phone;
 mod publish;
 mod ready;
 mod receive;
+mod restore;
 pub mod settings;
 mod subscribe;
 
@@ -49,9 +51,11 @@ use alarms::Alarms;
 use drain::Drain;
 use effects::{Effects, Event};
 use input::Input;
+use journal::Journal;
 use mail::Mail;
 use ready::Ready;
 use receive::Datagram;
+use restore::Since;
 use settings::Settings;
 
 /// One thread's share of all phones and resources.
@@ -78,6 +82,9 @@ pub struct Shard {
     changes: Vec<Change>,
     ready: Ready,
     window: Window,
+    journal: Journal,
+    /// Of the records that are being read.
+    since: Since,
     /// No slot or transaction was free: nothing is told until a timer says so.
     stalled: bool,
     drain: Option<Drain>,
@@ -88,7 +95,7 @@ pub struct Shard {
 impl Shard {
     /// A shard that knows nothing yet.
     pub fn new(settings: Settings, now: Time) -> Self {
-        Shard {
+        let mut shard = Shard {
             listeners: Listeners::new(&settings.listeners),
             owners: Owners::new(settings.shards),
             now,
@@ -111,17 +118,24 @@ impl Shard {
             changes: Vec::new(),
             ready: Ready::default(),
             window: Window::new(settings.in_flight_max),
+            journal: Journal::new(settings.incarnation),
+            since: Since::default(),
             stalled: false,
             drain: None,
             audit: audit::Audit::default(),
             report_changes: false,
             settings,
+        };
+        if shard.journal.is_on() {
+            shard.compositor.keep();
         }
+        shard
     }
 
     /// Takes in what happened; what is to be done about it is added to `out`.
     pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Effects) {
         self.now = now;
+        self.journal.begin_input();
         match input {
             Input::Datagram {
                 flow,
@@ -149,6 +163,7 @@ impl Shard {
             }
         }
         self.spread_changes(now, out);
+        self.keep_state(out);
     }
 
     /// When the next `Tick` is due, if nothing else happens; a time that has passed: now.
@@ -156,9 +171,11 @@ impl Shard {
         if self.may_deliver() || self.is_draining_now() {
             return Some(self.now);
         }
-        let look = self.next_look();
-        let timer = self.wheel.next_deadline();
-        timer.into_iter().chain(look).min()
+        let held = self.journal.next_deadline(self.now);
+        [self.wheel.next_deadline(), self.next_look(), held]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The send slots: the edge reads those of this turn and releases them after the flush.
@@ -188,6 +205,7 @@ impl Shard {
             self.audit_some(now, out);
         }
         self.spread_changes(now, out);
+        self.let_go(now, out);
         self.drain_some(now, out);
         self.deliver(now, out);
         self.alarms.look(now, &self.stats, &mut out.events);
@@ -226,6 +244,10 @@ impl Shard {
                 serial,
                 snapshot,
             } => self.on_hint(now, &resource, serial, snapshot, out),
+            Mail::Written { serial, kept, lost } => {
+                self.stats.add(Counter::RecordKept, kept);
+                self.on_written(now, serial, lost, out);
+            }
             Mail::Request(request) => self.on_control(now, request, out),
             // They go to the control thread, and to nobody else.
             Mail::Reply(_) | Mail::Changed(_) => {

@@ -309,6 +309,7 @@ impl Shard {
     pub(super) fn end(&mut self, index: u32, out: &mut Effects) {
         let gone = self.subscriptions.remove(index);
         self.listeners.give(gone.flow.listener, Lessee::Dialog);
+        self.forget(&gone, out);
         if let Some(timer) = gone.deadline {
             self.wheel.cancel(timer);
         }
@@ -358,7 +359,7 @@ impl Shard {
     }
 
     /// The living subscription that a transaction was for.
-    fn user(&mut self, number: u64) -> Option<u32> {
+    pub(super) fn user(&mut self, number: u64) -> Option<u32> {
         let Ticket { index, check } = Ticket::from_number(number);
         let subscription = self.subscriptions.living(index)?;
         (subscription.check as u32 == check).then_some(index)

@@ -41,6 +41,9 @@ impl Shard {
                 continue;
             }
             let moved = self.follow_flow(index, fresh, None);
+            if moved {
+                self.keep_change(now, index, false, out);
+            }
             self.catch_up(now, index, moved);
             if !is_fetch && self.is_twin(index, fresh) {
                 self.supersede(now, index, out);
@@ -55,6 +58,7 @@ impl Shard {
         refreshed: u32,
         before: &Before,
         name: impl FnOnce(&Settings) -> PhoneName,
+        out: &mut Effects,
     ) {
         let missed = self.subscriptions.hear(refreshed);
         let has_moved = before.peer != self.subscriptions[refreshed].flow.peer;
@@ -69,14 +73,19 @@ impl Shard {
         while let Some(index) = next {
             next = self.subscriptions[index].link.next();
             let mut moved = index == refreshed;
+            let mut new_target = false;
             if index != refreshed {
-                let new_target = self.follow_target(index, refreshed, before);
+                new_target = self.follow_target(index, refreshed, before);
                 let new_flow = self.follow_flow(index, refreshed, Some(before.peer));
                 moved = new_target || new_flow;
                 self.catch_up(now, index, moved);
             }
-            if let Some(name) = name.filter(|_| moved) {
+            let name = name.filter(|_| moved);
+            if let Some(name) = name {
                 self.subscriptions.rename(index, name);
+            }
+            if moved && index != refreshed {
+                self.keep_change(now, index, new_target || name.is_some(), out);
             }
         }
     }

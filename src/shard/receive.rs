@@ -212,6 +212,7 @@ impl Shard {
         match self.servers.known(key, request.to_tag.is_some()) {
             Known::Retransmission(given, first) => {
                 self.stats.record(Counter::RetransmissionAnswered);
+                self.journal.promise_again();
                 let flow = self.listeners.answering(first, flow);
                 return self.give(request, &flow, given, out);
             }
@@ -228,9 +229,14 @@ impl Shard {
         }
         let handled = match unsupported(request.message) {
             Some(refused) => Err(refused),
+            None if self.journal.is_full() => {
+                self.stats.record(Counter::LimitAnswersHeld);
+                Err(self.busy(request, flow))
+            }
             None if request.method == Method::Publish => self.on_publish(now, request, flow),
             None => self.on_subscribe(now, request, flow, out),
         };
+        self.keep_state(out);
         match handled {
             Ok(given) => {
                 self.remember(now, key, given, flow.listener);

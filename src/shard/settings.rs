@@ -26,6 +26,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// At most so many NOTIFYs on their way at once: what the receive buffers take of their answers.
     pub in_flight_max: usize,
+    /// The number of this process among all that wrote into its store; None: nothing is kept.
+    pub incarnation: Option<u32>,
     /// At most so many NOTIFYs that are not answered yet.
     pub client_transactions_max: usize,
 }
@@ -168,6 +170,7 @@ impl Settings {
             compose: state::Settings::default(),
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
             in_flight_max: limits::IN_FLIGHT_MAX,
+            incarnation: None,
             client_transactions_max: limits::CLIENT_TRANSACTIONS_PER_SHARD,
         }
     }

@@ -7,6 +7,7 @@ use super::Shard;
 use super::answer::{Refused, With, given_in_dialog};
 use super::effects::Effects;
 use super::phone::Before;
+use super::settings::Settings;
 use crate::config::limits;
 use crate::partition::{Mark, Partition};
 use crate::policy::{Action, Identity, Key};
@@ -32,7 +33,7 @@ impl Shard {
     ) -> Result<Given, Refused> {
         match request.to_tag {
             None => self.on_new(now, request, flow, out),
-            Some(tag) => self.on_refresh(now, request, tag, flow),
+            Some(tag) => self.on_refresh(now, request, tag, flow, out),
         }
     }
 
@@ -87,11 +88,14 @@ impl Shard {
         } else {
             Counter::SubscriptionCreated
         });
+        if granted.seconds > 0 {
+            self.keep_subscription(now, index, out);
+        }
         self.enqueue(index, Owed::Prompt);
         self.heard_anew(now, index, out);
         Ok(given_in_dialog(
             200,
-            self.subscriptions[index].tag(index),
+            self.subscriptions[index].tag(),
             granted.told(),
         ))
     }
@@ -127,6 +131,7 @@ impl Shard {
             flow,
             expires_at,
             check: self.rng.next_u64(),
+            slot: Subscription::NEW,
             link: Link::NOWHERE,
             phase,
             owed: Owed::Nothing,
@@ -139,10 +144,20 @@ impl Shard {
             position: 0,
             cseq: 0,
             first_cseq: 1,
+            reserved: u32::MAX,
+            awaits: 0,
             remote_cseq,
             in_flight: None,
             deadline: None,
         };
+        self.place(phone, record)
+    }
+
+    /// Gives a subscription its place in every table and list, and starts its deadline. None: a limit is reached.
+    pub(super) fn place(&mut self, phone: PhoneName, record: Subscription) -> Option<u32> {
+        let (copy, expires_at) = (record.copy, record.expires_at);
+        let listener = record.flow.listener;
+        let aspect = Package::from_id(record.package).aspect;
         let index = self.subscriptions.insert(phone, record)?;
         let deadline = self.wheel.insert(
             expires_at,
@@ -151,11 +166,8 @@ impl Shard {
                 index,
             },
         );
-        let position = self
-            .copies
-            .watch(copy, wanted.package.aspect, index)
-            .position;
-        self.listeners.take(flow.listener, Lessee::Dialog);
+        let position = self.copies.watch(copy, aspect, index).position;
+        self.listeners.take(listener, Lessee::Dialog);
         let subscription = &mut self.subscriptions[index];
         subscription.deadline = Some(deadline);
         subscription.position = position;
@@ -169,6 +181,7 @@ impl Shard {
         request: &Request<'_>,
         tag: &[u8],
         flow: &Flow,
+        out: &mut Effects,
     ) -> Result<Given, Refused> {
         let unknown = Refused::plain(481);
         let tag = Mark::read(tag).ok_or(unknown)?;
@@ -181,7 +194,8 @@ impl Shard {
             .ok_or(unknown)?;
         let subscription = &self.subscriptions[index];
         //= RFC 3261 12.2.2
-        if request.cseq <= subscription.remote_cseq {
+        // The same again is one whose answer was lost with an earlier process: of this one, transactions remember it.
+        if request.cseq < subscription.remote_cseq {
             return Err(Refused::because(500, "CSeq Too Low"));
         }
         let resource = self.watched_key(subscription.copy).ok_or(unknown)?;
@@ -199,14 +213,15 @@ impl Shard {
         }
         let granted = self.granted(&wanted)?;
         let before = self.retarget(index, request, flow)?;
+        let same_type = wanted.content_type == self.subscriptions[index].content_type;
         self.renew(now, index, granted, &wanted, request.cseq);
-        self.heard_in_dialog(now, index, &before, |settings| {
-            settings.phone_name(&identity, request)
-        });
+        let name = |settings: &Settings| settings.phone_name(&identity, request);
+        self.heard_in_dialog(now, index, &before, name, out);
+        self.keep_change(now, index, before.text.is_some() || !same_type, out);
         self.enqueue(index, Owed::Prompt);
         Ok(given_in_dialog(
             200,
-            self.subscriptions[index].tag(index),
+            self.subscriptions[index].tag(),
             granted.told(),
         ))
     }

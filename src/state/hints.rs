@@ -15,7 +15,7 @@ use crate::wheel::{Owner, TimerId, Token, Wheel};
 
 use super::compose::derived_id;
 use super::sources::SOURCE_BIT;
-use super::{Compositor, Refused};
+use super::{Compositor, Refused, Touched};
 
 /// How long a removal is remembered.
 pub(super) const TOMBSTONE: Duration = Duration::from_secs(3600);
@@ -29,8 +29,9 @@ pub(super) struct Hint {
     /// None: it was removed or has expired, and this is its tombstone.
     pub content: Option<HintContent>,
     pub arrival: u64,
+    /// When it goes: what is said, or its tombstone.
     pub expires_at: Option<Time>,
-    timer: Option<TimerId>,
+    pub timer: Option<TimerId>,
 }
 
 /// What a source says, or takes back (no content).
@@ -149,13 +150,18 @@ impl Compositor {
             hint.content = word.content;
             hint.expires_at = word.expires_at;
             set_timer(&mut hint.timer, key, word.expires_at, wheel);
+            self.touch(|| Touched::Hint(key));
         } else {
             self.silence(now, key, wheel);
         }
         Ok(resource)
     }
 
-    fn create_hint(&mut self, resource: &ResourceKey, source: &Arc<str>) -> Result<u32, Refused> {
+    pub(super) fn create_hint(
+        &mut self,
+        resource: &ResourceKey,
+        source: &Arc<str>,
+    ) -> Result<u32, Refused> {
         if self.hints.is_full() {
             return Err(Refused::Full { limit: "hints" });
         }
@@ -191,9 +197,10 @@ impl Compositor {
     fn silence(&mut self, now: Time, key: u32, wheel: &mut Wheel) {
         let hint = &mut self.hints[key];
         hint.content = None;
-        hint.expires_at = None;
+        hint.expires_at = Some(now + TOMBSTONE);
         if hint.order.is_some() {
-            set_timer(&mut hint.timer, key, Some(now + TOMBSTONE), wheel);
+            set_timer(&mut hint.timer, key, hint.expires_at, wheel);
+            self.touch(|| Touched::Hint(key));
         } else {
             self.remove_hint(key, wheel);
         }
@@ -202,12 +209,16 @@ impl Compositor {
     pub(super) fn remove_hint(&mut self, key: u32, wheel: &mut Wheel) {
         let mut hint = self.hints.remove(key);
         set_timer(&mut hint.timer, key, None, wheel);
-        self.resources[hint.resource]
-            .hints
-            .retain(|other| *other != key);
+        let record = &mut self.resources[hint.resource];
+        record.hints.retain(|other| *other != key);
+        let resource = Arc::clone(&record.key);
+        self.touch(|| Touched::HintGone {
+            resource,
+            source: hint.source,
+        });
     }
 
-    fn find_hint(&self, resource: &str, source: &str) -> Option<u32> {
+    pub(super) fn find_hint(&self, resource: &str, source: &str) -> Option<u32> {
         let record = &self.resources[self.find(resource)?];
         let place = self.hint_place(&record.hints, source).ok()?;
         Some(record.hints[place])
@@ -253,7 +264,12 @@ fn named(mut calls: Vec<Call>, resource: &str, source: &str) -> Vec<Call> {
 }
 
 /// Sets, moves or takes back the timer of a hint.
-fn set_timer(timer: &mut Option<TimerId>, key: u32, when: Option<Time>, wheel: &mut Wheel) {
+pub(super) fn set_timer(
+    timer: &mut Option<TimerId>,
+    key: u32,
+    when: Option<Time>,
+    wheel: &mut Wheel,
+) {
     if let Some(old) = timer.take() {
         wheel.cancel(old);
     }

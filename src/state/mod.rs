@@ -10,6 +10,7 @@
 mod compose;
 mod dialogs;
 mod hints;
+mod keep;
 mod listing;
 mod presence;
 mod publications;
@@ -29,6 +30,7 @@ use crate::time::Time;
 use crate::wheel::{Owner, Token, Wheel};
 
 pub use self::compose::{DndShows, Settings};
+pub use self::keep::{KeptHint, KeptPublication, Touched};
 pub use self::listing::{ResourceRow, SourceRow};
 pub use self::publications::{EntityTag, PublishRefused};
 pub use self::shard_set::ShardSet;
@@ -86,6 +88,9 @@ pub struct Compositor {
     clock: u64,
     /// What the caller has not yet taken.
     changes: Vec<Change>,
+    /// Whether it says which records have to be written, and what it has not said yet.
+    keeps: bool,
+    touched: Vec<Touched>,
     /// Shared by all resources of which nothing is known.
     empty: Arc<Snapshot>,
 }
@@ -103,6 +108,8 @@ impl Compositor {
             sources: Vec::new(),
             clock: 0,
             changes: Vec::new(),
+            keeps: false,
+            touched: Vec::new(),
             empty: Snapshot::empty(),
         }
     }

@@ -4,6 +4,7 @@
 //! resource, or of a server that we are not, is simply unknown.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use crate::config::limits;
 use crate::hint::{Aspect, Call, Published, ResourceKey};
@@ -11,7 +12,7 @@ use crate::rng::Rng;
 use crate::time::Time;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
 
-use super::{Compositor, Refused};
+use super::{Compositor, Refused, Touched};
 
 /// A publication outlives what was granted by this much: a refresh that was sent in time still finds
 /// it, even if its first packet was lost, and watchers see no gap.
@@ -40,6 +41,16 @@ impl EntityTag {
             value = value << 4 | u64::from(digit);
         }
         Some(EntityTag(value))
+    }
+
+    /// The tag of that number.
+    pub const fn from_number(number: u64) -> EntityTag {
+        EntityTag(number)
+    }
+
+    /// As a number.
+    pub const fn number(self) -> u64 {
+        self.0
     }
 
     /// The tag's text: a SIP token.
@@ -81,7 +92,9 @@ pub(super) struct Publication {
     pub tag: EntityTag,
     pub content: Published,
     pub arrival: u64,
-    timer: Option<TimerId>,
+    /// What was granted.
+    pub expires_at: Time,
+    pub timer: Option<TimerId>,
 }
 
 //= RFC 3903 6
@@ -114,6 +127,7 @@ impl Compositor {
             tag,
             content: merged(None, content),
             arrival: self.tick(),
+            expires_at: now + expires,
             timer: None,
         };
         let key = self
@@ -123,6 +137,7 @@ impl Compositor {
         self.resources[index].publications.push(key);
         self.end_elsewhere(index, key);
         self.keep_until(key, now + expires, wheel);
+        self.touch(|| Touched::Publication(key));
         self.recompose(now, index, &[aspect]);
         Ok(tag)
     }
@@ -140,6 +155,7 @@ impl Compositor {
     ) -> Result<EntityTag, PublishRefused> {
         let aspect = content.aspect();
         let (index, key) = self.find_publication(resource, aspect, tag)?;
+        self.touch_gone(index, tag);
         let tag = self.unused_tag(index, rng);
         let arrival = self.tick();
         let publication = &mut self.publications[key];
@@ -148,6 +164,7 @@ impl Compositor {
         publication.arrival = arrival;
         self.end_elsewhere(index, key);
         self.keep_until(key, now + expires, wheel);
+        self.touch(|| Touched::Publication(key));
         self.recompose(now, index, &[aspect]);
         Ok(tag)
     }
@@ -165,6 +182,7 @@ impl Compositor {
     ) -> Result<EntityTag, PublishRefused> {
         let (_, key) = self.find_publication(resource, aspect, tag)?;
         self.keep_until(key, now + expires, wheel);
+        self.touch(|| Touched::Renewal(key));
         Ok(tag)
     }
 
@@ -205,21 +223,31 @@ impl Compositor {
         if ended.is_empty() {
             return;
         }
-        for other in &self.resources[resource].publications {
-            if *other == key {
+        for &other in &self.resources[resource].publications {
+            if other == key {
                 continue;
             }
-            if let Published::Dialogs { calls, .. } = &mut self.publications[*other].content {
+            if let Published::Dialogs { calls, .. } = &mut self.publications[other].content {
+                let before = calls.len();
                 calls.retain(|call| !ended.iter().any(|ended| is_same_dialog(call, ended)));
+                if self.keeps && calls.len() < before {
+                    self.touched.push(Touched::Publication(other));
+                }
             }
         }
     }
 
     fn drop_publication(&mut self, now: Time, key: u32) {
         let publication = self.publications.remove(key);
+        self.touch_gone(publication.resource, publication.tag);
         let resource = &mut self.resources[publication.resource];
         resource.publications.retain(|other| *other != key);
         self.recompose(now, publication.resource, &[publication.content.aspect()]);
+    }
+
+    fn touch_gone(&mut self, resource: u32, tag: EntityTag) {
+        let resource = Arc::clone(&self.resources[resource].key);
+        self.touch(|| Touched::PublicationGone { resource, tag });
     }
 
     fn find_publication(
@@ -250,8 +278,9 @@ impl Compositor {
         }
     }
 
-    fn keep_until(&mut self, key: u32, when: Time, wheel: &mut Wheel) {
+    pub(super) fn keep_until(&mut self, key: u32, when: Time, wheel: &mut Wheel) {
         let publication = &mut self.publications[key];
+        publication.expires_at = when;
         let when = when + GRACE;
         match publication.timer {
             Some(timer) => {

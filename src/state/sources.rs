@@ -14,7 +14,7 @@ use crate::time::Time;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
 
 use super::hints::TOMBSTONE;
-use super::{Compositor, Refused};
+use super::{Compositor, Refused, Touched};
 
 /// How long a source may take to tell all it knows after it began anew.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(30);
@@ -65,6 +65,8 @@ impl Compositor {
         if epoch > record.epoch {
             record.epoch = epoch;
             record.schedule(Work::AwaitEnd, now + SNAPSHOT_MAX, wheel);
+            let source = Arc::clone(source);
+            self.touch(|| Touched::Epoch { source, epoch });
         }
         Ok(())
     }
@@ -131,7 +133,8 @@ impl Compositor {
         let record = &self.sources[place];
         match record.work {
             Work::Forget if now.since(record.last_word_at) >= TOMBSTONE => {
-                self.sources.remove(place);
+                let source = self.sources.remove(place).name;
+                self.touch(|| Touched::EpochGone { source });
             }
             Work::Forget => {
                 let record = &mut self.sources[place];

@@ -5,6 +5,7 @@ use crate::slab::Slab;
 use crate::subscription::package::{ContentTypeId, PackageId};
 use crate::subscription::phones::{Link, Links, PhoneName, Phones};
 use crate::subscription::text::{Part, Text};
+use crate::table::Table;
 use crate::time::Time;
 use crate::transport::Flow;
 use crate::wheel::TimerId;
@@ -72,6 +73,8 @@ pub struct Subscription {
     pub expires_at: Time,
     /// The random part of our tag.
     pub check: u64,
+    /// The slot in our tag: where the record stood in the process that gave it. [`Subscription::NEW`] before that.
+    pub slot: u32,
     /// Its place among the subscriptions of its phone.
     pub link: Link,
     pub phase: Phase,
@@ -90,6 +93,10 @@ pub struct Subscription {
     pub cseq: u32,
     /// The CSeq of the document with version 0.
     pub first_cseq: u32,
+    /// No NOTIFY with a higher CSeq is sent before more are reserved; `u32::MAX` where nothing is kept.
+    pub reserved: u32,
+    /// The records that have to be kept before the next NOTIFY is sent.
+    pub awaits: u64,
     /// Of the last SUBSCRIBE.
     pub remote_cseq: u32,
     /// The client transaction of the NOTIFY on its way.
@@ -98,11 +105,14 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// It has no slot yet.
+    pub const NEW: u32 = u32::MAX;
+
     /// Our tag of the dialog.
-    pub fn tag(&self, index: u32) -> Mark {
+    pub fn tag(&self) -> Mark {
         Mark {
             partition: self.partition,
-            slot: index,
+            slot: self.slot,
             check: self.check,
         }
     }
@@ -155,6 +165,8 @@ impl Subscription {
 /// All subscriptions of a shard.
 pub struct Subscriptions {
     records: Slab<Subscription>,
+    /// Those that stand in another slot than their tag says, by its check value.
+    moved: Table,
     phones: Phones,
 }
 
@@ -169,6 +181,7 @@ impl Subscriptions {
     pub fn new(limit: usize) -> Self {
         Subscriptions {
             records: Slab::with_limit(limit),
+            moved: Table::new(),
             phones: Phones::new(limit),
         }
     }
@@ -187,7 +200,13 @@ impl Subscriptions {
     pub fn insert(&mut self, phone: PhoneName, subscription: Subscription) -> Option<u32> {
         let index = self.records.insert(subscription).ok()?;
         let link = self.phones.enter(phone, index, &mut self.records);
-        self.records[index].link = link;
+        let record = &mut self.records[index];
+        record.link = link;
+        if record.slot == Subscription::NEW {
+            record.slot = index;
+        } else if record.slot != index {
+            self.moved.insert(record.check, index);
+        }
         Some(index)
     }
 
@@ -195,6 +214,9 @@ impl Subscriptions {
     pub fn remove(&mut self, index: u32) -> Subscription {
         self.unpark(index);
         let gone = self.records.remove(index);
+        if gone.slot != index {
+            self.moved.remove(gone.check, |moved| moved == index);
+        }
         self.phones.leave(gone.link, &mut self.records);
         gone
     }
@@ -275,12 +297,19 @@ impl Subscriptions {
         call_id: &[u8],
         is_remote_tag: impl FnOnce(&[u8]) -> bool,
     ) -> Option<u32> {
-        let record = self.records.get(tag.slot)?;
-        let ours = record.check == tag.check && record.partition == tag.partition;
-        let same = ours
-            && record.text.part(Part::CallId) == call_id
+        let is_its = |index: u32| {
+            let record = self.records.get(index);
+            record.is_some_and(|record| record.tag() == tag)
+        };
+        let index = if is_its(tag.slot) {
+            tag.slot
+        } else {
+            self.moved.find(tag.check, is_its)?
+        };
+        let record = &self.records[index];
+        let same = record.text.part(Part::CallId) == call_id
             && is_remote_tag(record.text.part(Part::Remote));
-        same.then_some(tag.slot)
+        same.then_some(index)
     }
 
     /// The number of the first subscription from `first` on.

@@ -51,6 +51,16 @@ impl Text {
         &self.bytes[usize::from(start)..usize::from(self.ends[index])]
     }
 
+    /// All parts, in the order of [`Part`].
+    pub fn parts(&self) -> [&[u8]; PARTS] {
+        let mut start = 0;
+        self.ends.map(|end| {
+            let part = &self.bytes[start..usize::from(end)];
+            start = usize::from(end);
+            part
+        })
+    }
+
     /// The same with another target: what a refresh with a new Contact does (RFC 3261 12.2.1.2).
     pub fn with_target(&self, target: &[u8]) -> Option<Text> {
         Text::new([

@@ -1,5 +1,5 @@
 //! The names under which records stand. Sorted, what others need to know comes first: sources, hints and
-//! publications before the subscriptions that show them, a subscription right before its refresh.
+//! publications before the subscriptions that show them, a refresh right before its subscription.
 
 use super::Fault;
 use super::code::Reader;
@@ -34,9 +34,10 @@ const HINT: u8 = b'h';
 const PUBLICATION: u8 = b'p';
 const SUBSCRIPTION: u8 = b's';
 
-/// The last byte of a key that stands for the whole, and of one that stands for what has changed since.
-const WHOLE: u8 = 0;
-const SINCE: u8 = 1;
+/// The last byte of a key that stands for what has changed since, and of one that stands for the whole: who reads
+/// the whole has seen what became of it.
+const SINCE: u8 = 0;
+const WHOLE: u8 = 1;
 
 impl<'a> Key<'a> {
     /// The first byte of all keys of subscriptions; no other key sorts behind it.
@@ -175,10 +176,10 @@ mod tests {
             Key::Incarnation,
             Key::Epoch { source: "pbx" },
             hint,
-            Key::Publication { partition, tag },
             Key::Renewal { partition, tag },
-            Key::Subscription { partition, check },
+            Key::Publication { partition, tag },
             Key::Refresh { partition, check },
+            Key::Subscription { partition, check },
         ];
         let written = keys.map(bytes);
         assert!(written.is_sorted());

@@ -100,6 +100,9 @@ pub const TEXTS: usize = 7;
 pub struct SubscriptionRecord<'a> {
     /// Who watches, hashed.
     pub identity: u64,
+    /// With what, hashed; and whether that tells an instance.
+    pub device: u64,
+    pub by_instance: bool,
     /// The slot in our tag.
     pub slot: u32,
     /// The CSeq of the document with version 0.
@@ -126,6 +129,8 @@ pub enum Over {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub expires: UnixMillis,
+    /// So many seconds before that the watcher was told to be back.
+    pub spared_seconds: u16,
     pub over: Over,
     /// The address of the listener that the watcher's last request came in on.
     pub listener: SocketAddr,
@@ -141,15 +146,15 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Whether this was written after the other: refreshes count up, and so do reservations between them.
-    pub fn is_later_than(&self, other: &Standing) -> bool {
-        (self.remote_cseq, self.incarnation, self.reserved)
-            > (other.remote_cseq, other.incarnation, other.reserved)
+    /// Whether the whole record was written after this, which came from a refresh: a process counts on from the one
+    /// before, refreshes count up, and one that needs a whole record writes no other.
+    pub fn is_outdated_by(&self, whole: &Standing) -> bool {
+        (whole.incarnation, whole.remote_cseq) > (self.incarnation, self.remote_cseq)
     }
 }
 
 numbered! { Over { Udp = 0 Tcp = 1 Tls = 2 Ws = 3 Wss = 4 } }
-fields! { Standing { expires over listener local peer remote_cseq reserved incarnation } }
+fields! { Standing { expires spared_seconds over listener local peer remote_cseq reserved incarnation } }
 
 impl Code for UnixMillis {
     fn put(&self, out: &mut Vec<u8>) {
@@ -260,6 +265,8 @@ impl<'a> PublicationRecord<'a> {
 impl<'a> SubscriptionRecord<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         self.identity.put(out);
+        self.device.put(out);
+        self.by_instance.put(out);
         self.slot.put(out);
         self.first_cseq.put(out);
         for name in [self.resource, self.package, self.content_type] {
@@ -274,6 +281,8 @@ impl<'a> SubscriptionRecord<'a> {
     fn read(from: &mut Reader<'a>) -> Result<Self, Fault> {
         Ok(SubscriptionRecord {
             identity: Code::get(from)?,
+            device: Code::get(from)?,
+            by_instance: Code::get(from)?,
             slot: Code::get(from)?,
             first_cseq: Code::get(from)?,
             resource: from.text()?,

@@ -63,6 +63,7 @@ fn presence() -> Presence {
 fn standing() -> Standing {
     Standing {
         expires: UnixMillis(1_795_000_000_123),
+        spared_seconds: 300,
         over: Over::Udp,
         listener: "[::]:5060".parse().unwrap(),
         local: Some("fe80::1".parse().unwrap()),
@@ -112,6 +113,8 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
     };
     let subscription = SubscriptionRecord {
         identity: 1,
+        device: 3,
+        by_instance: true,
         slot: 2,
         first_cseq: 1,
         resource: "1001@example.com",
@@ -235,26 +238,25 @@ fn from_hex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_later_of_two_standings_is_known() {
-    let first = standing();
-    for later in [
+fn a_refresh_holds_until_a_whole_record_of_a_later_request_or_process() {
+    let refresh = standing();
+    for outdated in [
         Standing {
-            remote_cseq: 3,
-            reserved: 1,
-            incarnation: 1,
-            ..first
+            remote_cseq: refresh.remote_cseq + 1,
+            ..refresh
         },
         Standing {
-            reserved: 97,
-            ..first
-        },
-        Standing {
-            incarnation: 4,
-            reserved: 1,
-            ..first
+            incarnation: refresh.incarnation + 1,
+            remote_cseq: 0,
+            ..refresh
         },
     ] {
-        assert!(later.is_later_than(&first) && !first.is_later_than(&later));
+        assert!(refresh.is_outdated_by(&outdated) && !outdated.is_outdated_by(&refresh));
     }
-    assert!(!first.is_later_than(&first));
+    // The last word of a process takes a reservation back.
+    let before = Standing {
+        reserved: refresh.reserved + 64,
+        ..refresh
+    };
+    assert!(!refresh.is_outdated_by(&before));
 }

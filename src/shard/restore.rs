@@ -1,0 +1,280 @@
+//! Records of an earlier process become what they were: through the same tables, timers and lists as what is new.
+//! What cannot be believed is named and left to whoever read it; what is over is forgotten.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::Shard;
+use super::control::{Answer, Aside};
+use super::effects::Effects;
+use crate::hint::ResourceKey;
+use crate::partition::Partition;
+use crate::state::{EntityTag, KeptHint, KeptPublication};
+use crate::stats::Counter;
+use crate::store::format::{
+    Fault, HintRecord, Key, Over, PublicationRecord, Record, Standing, SubscriptionRecord,
+    UnixMillis,
+};
+use crate::store::records::Records;
+use crate::subscription::package::{self, ContentTypeId, Package};
+use crate::subscription::phones::{Link, PhoneName};
+use crate::subscription::record::{Owed, Phase, Reason, Subscription};
+use crate::subscription::text::Text;
+use crate::time::{T64, Time};
+use crate::transport::Flow;
+
+/// NOTIFYs for which no reservation has to be written after a start: each process has so many of its own in every
+/// dialog, so that a million subscriptions that are told of a restart write no record.
+const SHARE: u32 = 64;
+/// A dialog that has come so far is over: CSeq ends at 2^31 (RFC 3261 8.1.1.5).
+const CSEQ_MAX: u32 = (1 << 31) - (1 << 24);
+
+/// What has changed since a record was written, until that record comes.
+#[derive(Default)]
+pub(super) struct Since {
+    refresh: Option<(Partition, u64, Standing)>,
+    renewal: Option<(Partition, u64, UnixMillis)>,
+}
+
+/// What became of one record.
+enum Outcome {
+    Kept,
+    /// Its time was over.
+    Gone,
+}
+
+impl Shard {
+    pub(super) fn restore(&mut self, now: Time, records: &Records, out: &mut Effects) -> Answer {
+        let (mut kept, mut gone, mut aside) = (0, 0, Vec::new());
+        for (name, value) in records.iter() {
+            let key = Key::read(name);
+            let record = key.and_then(|key| {
+                let record = Record::read(&key, value.unwrap_or(&[]))?;
+                self.restore_one(now, &key, record, out)
+            });
+            match record {
+                Ok(Outcome::Kept) => kept += 1,
+                Ok(Outcome::Gone) => gone += 1,
+                Err(fault) => aside.push(Aside {
+                    key: name.into(),
+                    fault,
+                }),
+            }
+        }
+        self.stats.add(Counter::RecordRestored, kept);
+        self.stats.add(Counter::RecordExpired, gone);
+        self.stats.add(Counter::RecordAside, aside.len() as u64);
+        Answer::Restored { kept, gone, aside }
+    }
+
+    fn restore_one(
+        &mut self,
+        now: Time,
+        key: &Key<'_>,
+        record: Record<'_>,
+        out: &mut Effects,
+    ) -> Result<Outcome, Fault> {
+        match (*key, record) {
+            (Key::Epoch { source }, Record::Epoch(epoch)) => {
+                let source = Arc::from(source);
+                let state = &mut self.compositor;
+                let restored = state.restore_epoch(now, &source, epoch, &mut self.wheel);
+                restored.map(|()| Outcome::Kept).map_err(|_| FULL)
+            }
+            (
+                Key::Hint {
+                    resource, source, ..
+                },
+                Record::Hint(hint),
+            ) => self.restore_hint(now, resource, source, hint),
+            (Key::Renewal { partition, tag }, Record::Renewal(expires)) => {
+                self.since.renewal = Some((partition, tag, expires));
+                Ok(Outcome::Kept)
+            }
+            (Key::Publication { partition, tag }, Record::Publication(publication)) => {
+                self.restore_publication(now, partition, tag, publication)
+            }
+            (Key::Refresh { partition, check }, Record::Refresh(standing)) => {
+                self.since.refresh = Some((partition, check, standing));
+                Ok(Outcome::Kept)
+            }
+            (Key::Subscription { partition, check }, Record::Subscription(subscription)) => {
+                self.restore_subscription(now, partition, check, &subscription, out)
+            }
+            // It is the control thread's.
+            (Key::Incarnation, _) => Err(Fault::Key),
+            (
+                Key::Epoch { .. }
+                | Key::Hint { .. }
+                | Key::Renewal { .. }
+                | Key::Publication { .. }
+                | Key::Refresh { .. }
+                | Key::Subscription { .. },
+                _,
+            ) => unreachable!("a record is read as what its key says"),
+        }
+    }
+
+    fn restore_hint(
+        &mut self,
+        now: Time,
+        resource: &str,
+        source: &str,
+        hint: HintRecord<'_>,
+    ) -> Result<Outcome, Fault> {
+        let kept = KeptHint {
+            resource: &ResourceKey::from(resource),
+            source: &Arc::from(source),
+            order: hint.order,
+            epoch: hint.epoch,
+            arrival: hint.arrival,
+            expires_at: hint.expires.map(|at| self.wall.time(at.0)),
+            content: hint.content,
+        };
+        let restored = self.compositor.restore_hint(now, kept, &mut self.wheel);
+        restored.map(|()| Outcome::Kept).map_err(|_| FULL)
+    }
+
+    fn restore_publication(
+        &mut self,
+        now: Time,
+        partition: Partition,
+        tag: u64,
+        publication: PublicationRecord<'_>,
+    ) -> Result<Outcome, Fault> {
+        let renewed = self
+            .since
+            .renewal
+            .take()
+            .filter(|(of, name, _)| (*of, *name) == (partition, tag));
+        let expires = renewed.map_or(publication.expires, |(_, _, expires)| expires);
+        let kept = KeptPublication {
+            resource: &ResourceKey::from(publication.resource),
+            tag: EntityTag::from_number(tag),
+            arrival: publication.arrival,
+            expires_at: self.wall.time(expires.0),
+            content: Cow::Owned(publication.content.into_owned()),
+        };
+        let restored = self
+            .compositor
+            .restore_publication(now, kept, &mut self.wheel);
+        restored.map(|()| Outcome::Kept).map_err(|_| FULL)
+    }
+
+    fn restore_subscription(
+        &mut self,
+        now: Time,
+        partition: Partition,
+        check: u64,
+        record: &SubscriptionRecord<'_>,
+        out: &mut Effects,
+    ) -> Result<Outcome, Fault> {
+        let refreshed = self
+            .since
+            .refresh
+            .take()
+            .filter(|(of, name, _)| (*of, *name) == (partition, check))
+            .map(|(_, _, standing)| standing)
+            .filter(|refresh| !refresh.is_outdated_by(&record.standing));
+        let standing = refreshed.unwrap_or(record.standing);
+        let package = package::by_name(record.package.as_bytes()).ok_or(Fault::Value("package"))?;
+        let content_type = type_of(package, record.content_type)?;
+        let text = Text::new(record.texts).ok_or(Fault::Value("text"))?;
+        let flow = self.flow_of(&standing)?;
+        let cseq = self.cseq_after(&standing);
+        let expires_at = self.wall.time(standing.expires.0);
+        // Nobody waits any more for the end of what ended so long ago.
+        if expires_at + T64 <= now || cseq >= CSEQ_MAX {
+            self.forget_record(partition, check, out);
+            return Ok(Outcome::Gone);
+        }
+        let phone = PhoneName {
+            identity: record.identity,
+            device: record.device,
+            by_instance: record.by_instance,
+        };
+        let copy = self.copy_of(now, record.resource, out).ok_or(FULL)?;
+        let subscription = Subscription {
+            text,
+            flow,
+            expires_at,
+            check,
+            slot: record.slot,
+            link: Link::NOWHERE,
+            phase: Phase::Active,
+            owed: Owed::Nothing,
+            queued: None,
+            package: package.id,
+            content_type,
+            partition,
+            spared_seconds: standing.spared_seconds,
+            copy,
+            position: 0,
+            cseq,
+            first_cseq: record.first_cseq,
+            reserved: cseq + SHARE / 2 + self.rng.below(u64::from(SHARE / 2) + 1) as u32,
+            awaits: 0,
+            remote_cseq: standing.remote_cseq,
+            in_flight: None,
+            deadline: None,
+        };
+        let Some(index) = self.place(phone, subscription) else {
+            self.drop_copy_if_unwatched(copy, out);
+            return Err(FULL);
+        };
+        if expires_at <= now {
+            self.stats.record(Counter::SubscriptionTimeout);
+            self.terminate(now, index, Reason::Timeout);
+        } else {
+            self.enqueue(index, Owed::Change);
+        }
+        Ok(Outcome::Kept)
+    }
+
+    /// The CSeq that no process before this one has gone beyond: each since the record was written had its share.
+    fn cseq_after(&self, standing: &Standing) -> u32 {
+        let now = self.journal.incarnation();
+        let between = now.saturating_sub(standing.incarnation).saturating_sub(1);
+        standing
+            .reserved
+            .saturating_add(between.saturating_mul(SHARE))
+    }
+
+    /// The listener of that address, or one that reaches the same kind of address.
+    fn flow_of(&self, standing: &Standing) -> Result<Flow, Fault> {
+        if standing.over != Over::Udp {
+            return Err(Fault::Value("transport"));
+        }
+        let addresses = self.listeners.own();
+        let same = addresses
+            .iter()
+            .find(|listener| listener.local == standing.listener);
+        let listener = same
+            .or_else(|| {
+                addresses
+                    .iter()
+                    .find(|listener| listener.local.is_ipv4() == standing.peer.is_ipv4())
+            })
+            .ok_or(Fault::Value("listener"))?;
+        // What was reached at one address may be listened on with all others today.
+        let own = Some(standing.listener.ip()).filter(|own| !own.is_unspecified());
+        let local = standing.local.or(own).filter(|_| listener.wildcard);
+        if listener.wildcard && local.is_none() {
+            return Err(Fault::Value("listener"));
+        }
+        Ok(Flow {
+            listener: listener.id,
+            local,
+            peer: standing.peer,
+        })
+    }
+}
+
+/// There is no room for what it says; it stays where it is.
+const FULL: Fault = Fault::Value("place");
+
+fn type_of(package: &Package, name: &str) -> Result<ContentTypeId, Fault> {
+    let place = package.types.iter().position(|known| *known == name);
+    let place = place.ok_or(Fault::Value("content type"))?;
+    Ok(ContentTypeId(place as u8))
+}
