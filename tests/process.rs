@@ -13,6 +13,8 @@ mod phone;
 mod refusals;
 #[path = "process/reload.rs"]
 mod reload;
+#[path = "process/restart.rs"]
+mod restart;
 #[path = "process/server.rs"]
 mod server;
 #[path = "process/sockets.rs"]

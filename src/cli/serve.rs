@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::ServeArguments;
 use crate::config::{self, Config, DEFAULT_ADMIN, Flags};
-use crate::server::{How, Origin, Server, SetLog, Started};
+use crate::server::{How, Keeps, Origin, Server, SetLog, Started};
 
 /// Serves until it is told to stop.
 pub fn serve(arguments: &ServeArguments) -> ExitCode {
@@ -95,11 +95,11 @@ fn banner(started: &Started, program: &str) -> String {
             address.ip()
         ));
     }
-    if !started.keeps_secrets {
-        text.push_str(
-            "  nothing is kept over a restart; --data-dir DIR keeps the secrets behind tags and nonces\n",
-        );
-    }
+    text.push_str(&match started.keeps {
+        Keeps::Nothing => "  nothing outlives a restart; --data-dir DIR keeps subscriptions, hints and publications\n".to_owned(),
+        Keeps::Secrets => "  only the secrets behind tags and nonces outlive a restart\n".to_owned(),
+        Keeps::Everything { restored } => format!("  store  {restored} records came back\n"),
+    });
     for remark in &started.remarks {
         text.push_str(&format!("  {remark}\n"));
     }
@@ -132,7 +132,7 @@ mod tests {
             left_out: vec!["[::1]:5060".parse().expect("an address")],
             admin: "127.0.0.1:8061".parse().expect("an address"),
             remarks: Vec::new(),
-            keeps_secrets: false,
+            keeps: Keeps::Nothing,
             token: None,
         };
         let text = banner(&started, "lampfield");

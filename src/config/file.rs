@@ -10,7 +10,8 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
 use crate::config::service::{
-    read_drain_max, read_hints, read_notify, read_packages, read_publish, read_subscribe,
+    read_drain_max, read_hints, read_notify, read_packages, read_publish, read_store,
+    read_subscribe,
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::who;
@@ -90,6 +91,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let shards = flags.shards.or(shards);
     let pin = read_pin(&mut root, flags, shards, notes);
     let data_dir = root.text("data_dir").map(|text| PathBuf::from(text.value));
+    let durability = read_store(&mut root);
     let log = read_log(&mut root, notes);
     let (admin, admin_span) = read_admin(&mut root, path, flags);
     let subscribe_expiry = read_packages(&mut root);
@@ -107,6 +109,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         shards,
         pin,
         data_dir: flags.data_dir.clone().or(data_dir),
+        durability,
         admin,
         subscribe_expiry,
         publish_expiry,

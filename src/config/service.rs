@@ -6,6 +6,7 @@ use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state::{self, DndShows};
+use crate::store::Durability;
 use crate::subscription::outcome::{OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, RenderOptions};
 use crate::time::T64;
@@ -98,6 +99,23 @@ fn read_expiry(what: &str, mut section: Section<'_>, standard: Expiry) -> Expiry
         min_seconds: min,
         max_seconds: max,
     }
+}
+
+/// `[store]`.
+pub(super) fn read_store(root: &mut Section<'_>) -> Durability {
+    let Some(mut section) = root.section("store") else {
+        return Durability::default();
+    };
+    let durability = section.word(
+        "durability",
+        &[
+            ("process", Durability::Process),
+            ("disk", Durability::Disk),
+            ("none", Durability::None),
+        ],
+    );
+    section.finish();
+    durability.unwrap_or_default()
 }
 
 /// `[notify]`.

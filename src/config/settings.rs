@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::policy::PolicySettings;
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state;
+use crate::store::Durability;
 use crate::subscription::outcome::OnTimeout;
 use crate::subscription::package::RenderOptions;
 use crate::transport::NatMode;
@@ -25,6 +26,8 @@ pub struct Config {
     pub pin: Pin,
     /// Without it nothing is kept over a restart.
     pub data_dir: Option<PathBuf>,
+    /// When a record in it counts as kept.
+    pub durability: Durability,
     pub admin: Admin,
     /// Gate `i` is that of listener `i`.
     pub policy: PolicySettings,

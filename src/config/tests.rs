@@ -357,7 +357,7 @@ fn every_tuning_profile_is_a_configuration() {
 fn the_manual_names_every_key() {
     let manual = include_str!("../../docs/operating.md");
     for (text, count) in [
-        ("zzzzzzzz = 1\n", 19),
+        ("zzzzzzzz = 1\n", 20),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
             8,
@@ -369,6 +369,7 @@ fn the_manual_names_every_key() {
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
         ("[notify]\nzzzzzzzz = 1\n", 4),
+        ("[store]\nzzzzzzzz = 1\n", 1),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {
         let shown = wrong(text, &Flags::default());

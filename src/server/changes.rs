@@ -23,6 +23,7 @@ impl Changes {
             shards,
             pin,
             data_dir,
+            durability,
             admin,
             policy,
             subscribe_expiry,
@@ -39,6 +40,7 @@ impl Changes {
             ("shards", count(old.shards) != count(*shards)),
             ("pin", old.pin != *pin),
             ("data_dir", old.data_dir != *data_dir),
+            ("store", old.durability != *durability),
             ("admin.address", old.admin.address != admin.address),
             // Resources bear their domain in their name, and sources would have to say everything again.
             (
@@ -139,7 +141,7 @@ mod tests {
     const FILE: &str = "pin = \"auto\"\ndata_dir = \"d\"\nlog = \"info\"\ndefault_domain = \"a.example\"\n\
         trusted = [\"192.0.2.1\"]\nedges = [\"192.0.2.2\"]\nshared_watchers = [\"panel\"]\nshards = 2\n\
         [[listener]]\naddress = \"udp:127.0.0.1:5060\"\nadvertise = \"b.example:1\"\nnat = \"auto\"\nauth = true\ndscp = 24\n\
-        [transports]\ndrain_max = 60\n\
+        [transports]\ndrain_max = 60\n[store]\ndurability = \"process\"\n\
         [admin]\naddress = \"127.0.0.1:8060\"\ntoken = \"0123456789abcdef\"\n\
         [domains]\n\"a.example\" = [\"b.example\"]\n\
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
@@ -176,6 +178,7 @@ mod tests {
             ("shards = 2", "shards = 3", "", "shards"),
             ("pin = \"auto\"", "pin = \"off\"", "", "pin"),
             ("data_dir = \"d\"", "data_dir = \"e\"", "", "data_dir"),
+            ("\"process\"", "\"disk\"", "", "store"),
             ("8060", "8061", "", "admin.address"),
             ("voicemail", "pbx", "", "hints"),
         ] {

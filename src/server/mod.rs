@@ -1,9 +1,11 @@
 //! Starts everything and stops it again. What happens in between is the business of the shards and of `admin`.
 //!
 //! ```text
-//!  start   signals - probe the kernel - secrets - sockets - shards, one thread each - admin port
+//!  start   signals - probe the kernel - secrets - store - sockets - shards, one thread each - what the store
+//!          knows - sockets are read - admin port
 //!  reload  read again - refused whole, or: sockets - shards adopt - admin side - log
-//!  stop    not ready - subscriptions are told - admin port closes - rings are emptied - threads end
+//!  stop    not ready - subscriptions are told, or kept - admin port closes - rings are emptied - threads end -
+//!          store closes
 //! ```
 
 mod changes;
@@ -11,6 +13,7 @@ mod listen;
 mod reload;
 mod run;
 mod secrets;
+mod store;
 mod transports;
 
 use core::fmt;
@@ -31,6 +34,7 @@ use crate::partition::{Secrets, ShardId};
 use crate::policy::{Fault, Policy};
 use crate::shard::Shard;
 use crate::shard::settings::{Rules, Settings};
+use crate::store::io::{OpenError as StoreError, Writer};
 use crate::uring::drive::{Plan, ShardThread};
 use crate::uring::pin::PinError;
 use crate::uring::post::Control;
@@ -40,6 +44,7 @@ use crate::uring::{clock, drive, pin, post, probe};
 
 use listen::{OpeningError, Sockets};
 use secrets::SecretsError;
+use store::Store;
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -48,6 +53,7 @@ pub enum StartError {
     Secrets(SecretsError),
     Policy(Fault),
     Listen(OpeningError),
+    Store(StoreError),
     Pin(PinError),
     Admin(SocketAddr, io::Error),
     Thread(io::Error),
@@ -60,6 +66,7 @@ impl fmt::Display for StartError {
             StartError::Secrets(error) => error.fmt(f),
             StartError::Policy(fault) => fault.fmt(f),
             StartError::Listen(error) => error.fmt(f),
+            StartError::Store(error) => error.fmt(f),
             StartError::Pin(error) => error.fmt(f),
             StartError::Admin(address, error) => {
                 write!(f, "cannot listen on the admin port {address}: {error}")?;
@@ -82,6 +89,7 @@ pub struct Server {
     threads: Vec<ShardThread>,
     control: Control,
     sockets: Sockets,
+    writer: Option<Writer>,
     secrets: Secrets,
     policy: Arc<Policy>,
     config: Config,
@@ -102,9 +110,20 @@ pub struct Started {
     pub admin: SocketAddr,
     /// Settings that work, and about which something should be known.
     pub remarks: Vec<String>,
-    /// Without it what phones were told is worth nothing after a restart.
-    pub keeps_secrets: bool,
+    /// What outlives the process.
+    pub keeps: Keeps,
     pub token: Option<String>,
+}
+
+/// What outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// There is no data directory.
+    Nothing,
+    /// The keys behind tags and nonces: the configuration wants no more.
+    Secrets,
+    /// Everything that phones and sources were told; so much of it came back.
+    Everything { restored: u64 },
 }
 
 impl Server {
@@ -127,24 +146,58 @@ impl Server {
         let cpus = plan_cpus(&config.pin, shards)?;
         let admin_listener = open_admin(config.admin.address)?;
         let admin = admin_listener.local_addr().map_err(StartError::Thread)?;
+        let store = Store::open(config.data_dir.as_deref(), config.durability)
+            .map_err(StartError::Store)?;
         // Starting is swapping to the first generation.
         let mut sockets = Sockets::new(shards);
         let opening = sockets.open(&config, false).map_err(StartError::Listen)?;
         sockets.enter(opening, clock::now(), config.drain_max);
-        let started = Started {
+        let mut started = Started {
             shards,
             listeners: sockets.addresses(),
             left_out: sockets.left_out.clone(),
             admin,
             remarks: policy.remarks().to_vec(),
-            keeps_secrets: config.data_dir.is_some(),
+            keeps: match config.data_dir {
+                Some(_) => Keeps::Secrets,
+                None => Keeps::Nothing,
+            },
             token: config.admin.token.clone(),
         };
-        let (threads, control) = start_shards(&config, &secrets, &policy, &sockets, &cpus)?;
+        let incarnation = store.as_ref().map(Store::incarnation);
+        let make_settings = |shard: ShardId| {
+            let mut settings = Settings::new(
+                shard,
+                shards,
+                secrets.clone(),
+                secrets::random().map_err(StartError::Secrets)?,
+                Vec::new(),
+                Arc::clone(&policy),
+            );
+            settings.listeners = sockets.generations.table();
+            settings.rules = rules_of(&config, &policy);
+            settings.compose = config.compose.clone();
+            settings.in_flight_max = sockets.answers_max();
+            settings.incarnation = incarnation;
+            Ok(settings)
+        };
+        let (threads, mut control) = start_shards(make_settings, &cpus)?;
+        let served = runtime.block_on(store::bring_back(store.as_ref(), &mut control, &sockets));
+        let (writer, restored) = match served {
+            Ok(served) => served,
+            Err(error) => {
+                stop_threads(threads, &control);
+                return Err(StartError::Thread(error));
+            }
+        };
+        if store.is_some() {
+            started.keeps = Keeps::Everything { restored };
+        }
         Ok(Server {
             threads,
             control,
             sockets,
+            writer,
             secrets,
             policy,
             config,
@@ -189,34 +242,18 @@ fn open_admin(address: SocketAddr) -> Result<std::net::TcpListener, StartError> 
     Ok(listener)
 }
 
-/// One thread for each shard. If one does not start, those that have are stopped.
+/// One thread for each shard, without sockets yet. If one does not start, those that have are stopped.
 fn start_shards(
-    config: &Config,
-    secrets: &Secrets,
-    policy: &Arc<Policy>,
-    sockets: &Sockets,
+    make_settings: impl Fn(ShardId) -> Result<Settings, StartError>,
     cpus: &[Option<usize>],
 ) -> Result<(Vec<ShardThread>, Control), StartError> {
-    let shards = cpus.len() as u16;
-    let (mailboxes, control) = post::office(shards).map_err(StartError::Thread)?;
+    let (mailboxes, control) = post::office(cpus.len() as u16).map_err(StartError::Thread)?;
     let mut threads: Vec<ShardThread> = Vec::with_capacity(cpus.len());
     for (mailbox, cpu) in mailboxes.into_iter().zip(cpus) {
-        let mut settings = Settings::new(
-            mailbox.shard(),
-            shards,
-            secrets.clone(),
-            secrets::random().map_err(StartError::Secrets)?,
-            Vec::new(),
-            Arc::clone(policy),
-        );
-        settings.listeners = sockets.generations.table();
-        settings.rules = rules_of(config, policy);
-        settings.compose = config.compose.clone();
-        settings.in_flight_max = sockets.answers_max();
-        let listeners = sockets.of_shard(mailbox.shard());
+        let settings = make_settings(mailbox.shard())?;
         let plan = Plan {
             mailbox,
-            listeners,
+            listeners: Vec::new(),
             ring: RingOptions::default(),
             cpu: *cpu,
         };

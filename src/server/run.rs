@@ -41,6 +41,7 @@ pub fn run(server: Server) -> How {
         threads,
         control,
         sockets,
+        writer,
         secrets,
         policy,
         config,
@@ -89,7 +90,7 @@ pub fn run(server: Server) -> How {
             tracing::error!("the thread of a shard has ended by itself");
             return How::Failed;
         }
-        tracing::info!("stopping: subscriptions are told");
+        tracing::info!("stopping: subscriptions are told, or kept");
         admin.retire();
         reloading.abort();
         let stop = stop(&shards, stop_admin, serving, control_back, pump, threads);
@@ -99,6 +100,10 @@ pub fn run(server: Server) -> How {
         }
     });
     runtime.shutdown_background();
+    // No shard is left that could give out a record.
+    if let Some(writer) = writer.filter(|_| how == How::Asked) {
+        writer.stop();
+    }
     how
 }
 
@@ -157,17 +162,23 @@ async fn stop(
             })
         })
         .collect();
-    let (mut told, mut unanswered) = (0, 0);
+    let (mut told, mut stored, mut unanswered) = (0, 0, 0);
     for drain in drains {
         let drained = drain.await;
-        if let Ok(Ok(Answer::Drained { notified, left, .. })) = drained {
+        if let Ok(Ok(Answer::Drained {
+            notified,
+            kept,
+            left,
+        })) = drained
+        {
             told += notified;
+            stored += kept;
             unanswered += left;
         } else {
             tracing::warn!(?drained, "a shard did not say that it is empty");
         }
     }
-    tracing::info!(told, unanswered, "stopping: sockets are closed");
+    tracing::info!(told, unanswered, stored, "stopping: sockets are closed");
     let _ = stop_admin.send(());
     if tokio::time::timeout(ADMIN_GRACE, serving).await.is_err() {
         tracing::debug!("a request to the admin port was cut off");

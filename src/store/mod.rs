@@ -2,4 +2,18 @@
 //! the disk and back. Both are pure; what touches the disk is `io`.
 
 pub mod format;
+#[cfg(feature = "server")]
+pub mod io;
 pub mod records;
+
+/// When a record counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Never: nothing is written at all.
+    None,
+    /// When the operating system has it: it outlives the process.
+    #[default]
+    Process,
+    /// When the disk has it: it outlives a power loss.
+    Disk,
+}

@@ -6,9 +6,13 @@
 
 mod control;
 mod mailbox;
+mod records;
 
 pub use control::{Command, Control, HoldError, ShardHandle};
 pub use mailbox::{MailCounters, Mailbox};
+pub use records::RecordsEnd;
+
+use records::Shelf;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -43,6 +47,7 @@ pub fn office(shards: u16) -> io::Result<(Vec<Mailbox>, Control)> {
         desks,
         replies,
         replied: Notify::new(),
+        shelf: Shelf::new(shards),
     });
     let mailboxes = (0..shards)
         .map(|shard| Mailbox::new(ShardId(shard), office.clone()))
@@ -56,6 +61,8 @@ struct Office {
     /// Mail to the control thread, by sender.
     replies: Box<[ArrayQueue<Mail>]>,
     replied: Notify,
+    /// Records on their way to the store.
+    shelf: Shelf,
 }
 
 /// What others leave for one shard.

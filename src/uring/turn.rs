@@ -28,6 +28,8 @@ const MAILS_PER_TURN: usize = 256;
 const BLOCKS_PER_TURN: usize = 8;
 /// Sends and mails that go out together: enough to share the cost of the call, few enough to stay in the cache.
 const FLUSH_AT: usize = 256;
+/// Records that go out together, in bytes: a batch of the store.
+const RECORDS_FLUSH_AT: usize = 64 * 1024;
 /// So many bytes of datagrams come in between two looks at the blocks of forwarded ones.
 const LOOK_AFTER: usize = BLOCK_SIZE / 4;
 /// A block with less room may not take what comes in before the next look.
@@ -313,7 +315,9 @@ impl Turns {
 }
 
 fn is_crowded(effects: &Effects) -> bool {
-    effects.sends.len() >= FLUSH_AT || effects.mails.len() >= FLUSH_AT
+    effects.sends.len() >= FLUSH_AT
+        || effects.mails.len() >= FLUSH_AT
+        || effects.records.size() >= RECORDS_FLUSH_AT
 }
 
 fn report(mailbox: &Mailbox, event: &Event) {

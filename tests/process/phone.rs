@@ -47,13 +47,28 @@ impl Phone {
     /// The same as a later attempt, with header fields of its own, each with its line end.
     pub fn subscribe_with(&self, user: &str, package: &str, expires: u32, cseq: u32, extra: &str) {
         let fields = format!("{extra}Event: {package}\r\nExpires: {expires}\r\n");
-        self.request("SUBSCRIBE", user, cseq, &fields, "");
+        self.request("SUBSCRIBE", user, "", cseq, &fields, "");
+    }
+
+    /// Refreshes the subscription that was answered so, or ends it, and says what it is told.
+    pub fn resubscribe(
+        &self,
+        user: &str,
+        package: &str,
+        expires: u32,
+        cseq: u32,
+        subscribed: &Received,
+    ) -> Received {
+        let fields = format!("Event: {package}\r\nExpires: {expires}\r\n");
+        let (_, tag) = subscribed.header("To").split_once(";tag=").expect("a tag");
+        self.request("SUBSCRIBE", user, &format!(";tag={tag}"), cseq, &fields, "");
+        self.answered()
     }
 
     /// Publishes a document.
     pub fn publish(&self, user: &str, package: &str, kind: &str, document: &str) {
         let fields = format!("Event: {package}\r\nExpires: 600\r\nContent-Type: {kind}\r\n");
-        self.request("PUBLISH", user, 1, &fields, document);
+        self.request("PUBLISH", user, "", 1, &fields, document);
     }
 
     /// What is heard from here on comes with its DSCP, and is answered only when it is told to be.
@@ -66,7 +81,24 @@ impl Phone {
         }
     }
 
-    fn request(&self, method: &str, user: &str, cseq: u32, fields: &str, body: &str) {
+    /// Refreshes what was published, and says what its entity tag is now.
+    pub fn renew(&self, user: &str, package: &str, cseq: u32, tag: &str) -> String {
+        let fields = format!("Event: {package}\r\nExpires: 600\r\nSIP-If-Match: {tag}\r\n");
+        self.request("PUBLISH", user, "", cseq, &fields, "");
+        let answer = self.answered();
+        assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+        answer.header("SIP-ETag").to_owned()
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        user: &str,
+        tag_of_peer: &str,
+        cseq: u32,
+        fields: &str,
+        body: &str,
+    ) {
         let own = self.socket.local_addr().expect("an address");
         let (name, tag, server) = (&self.name, &self.tag, self.server);
         let head = [
@@ -74,7 +106,7 @@ impl Phone {
             &format!("Via: SIP/2.0/UDP {own};branch=z9hG4bK-{method}-{tag}-{user}-{cseq};rport"),
             "Max-Forwards: 70",
             &format!("From: <sip:{name}@{server}>;tag={tag}-{user}"),
-            &format!("To: <sip:{user}@{server}>"),
+            &format!("To: <sip:{user}@{server}>{tag_of_peer}"),
             &format!("Call-ID: {method}-{tag}-{user}@{own}"),
             &format!("CSeq: {cseq} {method}"),
             &format!("Contact: <sip:{name}@{own}>"),

@@ -12,6 +12,7 @@ const IMPURE: &[&str] = &[
     "src/uring/",
     "src/admin/",
     "src/config/",
+    "src/store/io/",
 ];
 
 /// What a pure module may not name, its tests excepted.
@@ -79,6 +80,7 @@ const KERNEL_DEPENDENCIES: &[&str] = &[
     "crossbeam",
     "tracing",
     "getrandom",
+    "fjall",
 ];
 
 const ITERATIONS: &[&str] = &[

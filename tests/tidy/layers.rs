@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["server"],
-    &["uring", "admin", "config"],
+    &["uring", "admin", "config", "store::io"],
     &["shard"],
     &[
         "transaction",
@@ -72,6 +72,9 @@ fn module_of(path: &str) -> Option<&str> {
     if inside == "lib.rs" || inside == "config/limits.rs" || text::is_test_file(path) {
         return None;
     }
+    if inside.starts_with("store/io/") {
+        return Some("store::io");
+    }
     let first = inside.split('/').next()?;
     Some(first.strip_suffix(".rs").unwrap_or(first))
 }
@@ -81,7 +84,7 @@ fn may_name(own: &str, named: &str) -> bool {
     if own == named || named == "config::limits" {
         return true;
     }
-    match (rank(own), rank(named.split("::").next().unwrap_or(named))) {
+    match (rank(own), rank(named)) {
         (Some(own_rank), Some(named_rank)) => {
             own_rank < named_rank || LEAVES.contains(&(own, named))
         }
@@ -113,6 +116,9 @@ fn module_name(path: &str) -> String {
     let first: String = path.chars().take_while(|c| is_word(*c)).collect();
     if first == "config" && path[first.len()..].trim_start().starts_with("::limits") {
         return "config::limits".to_owned();
+    }
+    if first == "store" && path[first.len()..].starts_with("::io") {
+        return "store::io".to_owned();
     }
     first
 }
@@ -162,6 +168,8 @@ mod examples {
             "src/notify/mod.rs",
             "use crate::{\n    config::{limits, file},\n};"
         ));
+        assert!(broken("src/shard/mod.rs", "use crate::store::io::Disk;"));
+        assert!(broken("src/store/io/disk.rs", "use crate::uring::clock;"));
         assert!(broken("src/newcomer.rs", "use crate::time::Time;"));
     }
 
@@ -178,6 +186,10 @@ mod examples {
         assert!(!broken(
             "src/slab.rs",
             "fn f() {}\n#[cfg(test)]\nmod tests { use crate::rng::Rng; }"
+        ));
+        assert!(!broken(
+            "src/store/io/disk.rs",
+            "use crate::shard::mail::Mail;"
         ));
         assert!(!broken("src/lib.rs", "pub use crate::shard::Shard;"));
     }

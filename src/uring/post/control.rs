@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Desk;
 use super::Office;
+use super::records::RecordsEnd;
 use crate::shard::effects::ShardId;
 use crate::shard::mail::Mail;
 use crate::transport::ListenerId;
@@ -66,6 +67,11 @@ impl Control {
             office: self.office.clone(),
             shard,
         }
+    }
+
+    /// The end of the one thread that writes what outlives the process.
+    pub fn records(&self) -> RecordsEnd {
+        RecordsEnd::new(Arc::clone(&self.office))
     }
 
     /// How many shards there are.

@@ -37,6 +37,8 @@ pub struct Mailbox {
     waiting: Vec<VecDeque<Mail>>,
     /// A block stayed in the effects, since its reader lags behind.
     blocks_wait: bool,
+    /// Records stayed in the effects, since they are not written fast enough.
+    records_wait: bool,
     /// Mail has been left that was not all looked at.
     unread: bool,
     next_sender: usize,
@@ -51,6 +53,7 @@ impl Mailbox {
             office,
             waiting: (0..ends).map(|_| VecDeque::new()).collect(),
             blocks_wait: false,
+            records_wait: false,
             unread: false,
             next_sender: 0,
             counters: MailCounters::default(),
@@ -82,6 +85,8 @@ impl Mailbox {
         if !effects.mails.is_empty() || self.is_waiting() {
             self.send_mail(effects);
         }
+        self.records_wait = !effects.records.is_empty()
+            && !self.office.shelf.leave(self.shard, &mut effects.records);
         self.blocks_wait = false;
         for shard in 0..effects.forwards.len() {
             if !effects.forwards[shard].is_empty() {
@@ -101,7 +106,7 @@ impl Mailbox {
 
     /// Whether mail or a block waits here for room elsewhere: nobody tells when there is some.
     pub fn is_waiting(&self) -> bool {
-        self.blocks_wait || self.waiting.iter().any(|queue| !queue.is_empty())
+        self.blocks_wait || self.records_wait || self.waiting.iter().any(|queue| !queue.is_empty())
     }
 
     /// Looks whether something has been left; only then are the queues worth a look.

@@ -1,0 +1,180 @@
+//! One directory on the disk: an embedded store of keys and values (fjall), and how its own faults are told apart.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::store::format::{Key, Record};
+use crate::store::records::Records;
+
+/// Memory for what was read lately, and for what is not yet in its place on the disk: 32 MiB together.
+const CACHE_BYTES: u64 = 8 << 20;
+const WRITE_BUFFER_BYTES: u64 = 8 << 20;
+/// What is written before it is in its place. The least that is possible.
+const JOURNAL_BYTES: u64 = 64 << 20;
+/// So much further counts a process that follows one whose store fell behind: whatever CSeq that one used without
+/// a reservation lies below.
+const LEAP: u32 = 1 << 14;
+
+/// Why there is no disk.
+#[derive(Debug)]
+pub enum DiskError {
+    Locked,
+    /// What is there cannot be read, whatever is tried.
+    Damaged(String),
+    /// It cannot be read or written now.
+    Failed(String),
+}
+
+impl From<fjall::Error> for DiskError {
+    fn from(error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Locked => DiskError::Locked,
+            fjall::Error::Io(error) if is_damage(&error) => DiskError::Damaged(error.to_string()),
+            fjall::Error::Io(error) => DiskError::Failed(error.to_string()),
+            fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(&error) => {
+                DiskError::Failed(error.to_string())
+            }
+            error => DiskError::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// Files that are missing or end too early are no fault of the device.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound
+    )
+}
+
+/// An open store.
+#[derive(Clone)]
+pub struct Disk {
+    database: Database,
+    records: Keyspace,
+    aside: Keyspace,
+    in_step: PathBuf,
+    incarnation: u32,
+    was_behind: bool,
+}
+
+impl Disk {
+    /// Opens or begins the store in `directory`. `in_step`: the file that says that nothing is missing in it.
+    pub fn open(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
+        let failed = |error: io::Error| DiskError::Failed(error.to_string());
+        let is_new = !directory.try_exists().map_err(failed)?;
+        let is_in_step = in_step.try_exists().map_err(failed)?;
+        let was_behind = !is_new && !is_in_step;
+        let database = Database::builder(directory)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .open()?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER_BYTES);
+        let records = database.keyspace("records", options)?;
+        let aside = database.keyspace("aside", options)?;
+        let mut disk = Disk {
+            database,
+            records,
+            aside,
+            in_step: in_step.to_owned(),
+            incarnation: 1,
+            was_behind,
+        };
+        disk.begin_incarnation(is_in_step)?;
+        File::create(in_step)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
+        Ok(disk)
+    }
+
+    /// The number of this process among those that opened the store.
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// Whether the process before this one could not write everything.
+    pub fn was_behind(&self) -> bool {
+        self.was_behind
+    }
+
+    /// Every record but the one of the control thread, in the order of the keys. After an error nothing more comes.
+    pub fn read(&self) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice), DiskError>> {
+        let own = name(&Key::Incarnation);
+        self.records
+            .iter()
+            .map(|item| item.into_inner().map_err(DiskError::from))
+            .filter(move |item| item.as_ref().map_or(true, |(key, _)| **key != *own))
+    }
+
+    /// Takes a record that nobody believes out of the way. It is kept for who wants to look at it.
+    pub fn set_aside(&self, key: &[u8]) -> Result<(), DiskError> {
+        let mut batch = self.database.batch();
+        if let Some(value) = self.records.get(key)? {
+            batch.insert(&self.aside, key, value);
+        }
+        batch.remove(&self.records, key);
+        Ok(batch.commit()?)
+    }
+
+    /// Writes records, all of them or none. Once this returns the operating system has them.
+    pub fn write<'a>(&self, blocks: impl Iterator<Item = &'a Records>) -> Result<(), DiskError> {
+        let mut batch = self.database.batch();
+        for (key, value) in blocks.flat_map(Records::iter) {
+            match value {
+                Some(value) => batch.insert(&self.records, key, value),
+                None => batch.remove(&self.records, key),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// Once this returns, what was written is on the disk.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        Ok(self.database.persist(PersistMode::SyncData)?)
+    }
+
+    /// Something could not be written: whoever opens this store next has to know.
+    pub fn fall_behind(&self) -> io::Result<()> {
+        match fs::remove_file(&self.in_step) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts this process, on the disk before anything else is done.
+    fn begin_incarnation(&mut self, is_in_step: bool) -> Result<(), DiskError> {
+        let before = match self.records.get(name(&Key::Incarnation))? {
+            Some(value) => match Record::read(&Key::Incarnation, &value) {
+                Ok(Record::Incarnation(number)) => number,
+                _ => {
+                    return Err(DiskError::Damaged(
+                        "it does not say who wrote it".to_owned(),
+                    ));
+                }
+            },
+            // The process that began it ended before it had counted itself.
+            None if !is_in_step && self.records.is_empty()? => 0,
+            None => {
+                return Err(DiskError::Damaged(
+                    "it does not say who wrote it".to_owned(),
+                ));
+            }
+        };
+        self.incarnation = before + if self.was_behind { LEAP } else { 1 };
+        let mut records = Records::default();
+        let record = Record::Incarnation(self.incarnation);
+        records.put(&Key::Incarnation, &record);
+        self.write(core::iter::once(&records))?;
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+}
+
+fn name(key: &Key<'_>) -> Vec<u8> {
+    let mut name = Vec::new();
+    key.write(&mut name);
+    name
+}

@@ -1,0 +1,114 @@
+//! The store on the disk, beneath the data directory: one file system directory that nothing has to set up. It is
+//! opened and read at the start, and written by one thread ([`writer`]); what records mean is not known here.
+//!
+//! A disk that fails is never the end of serving: the store says so, loudly, and goes on in memory.
+
+mod disk;
+mod writer;
+
+use core::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use disk::{Disk, DiskError};
+pub use writer::{Post, Writer};
+
+/// The store's directory within the data directory.
+const DIRECTORY: &str = "store";
+/// A file beside it that is there as long as the store has everything that was given out to be kept.
+const IN_STEP: &str = "store.in-step";
+
+/// Why the server cannot start with this store.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process writes to it.
+    Locked(PathBuf),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Locked(path) => write!(
+                f,
+                "{} is in use by another process; give each its own data directory",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// A store that was opened as well as it could be.
+pub struct Opened {
+    /// None: the disk does not do it, and nothing is kept.
+    pub disk: Option<Disk>,
+    /// The number of this process among those that wrote into the store.
+    pub incarnation: u32,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the store of a data directory, or begins one. A damaged one is set aside whole, under a name that says so.
+pub fn open(data_dir: &Path) -> Result<Opened, OpenError> {
+    let directory = data_dir.join(DIRECTORY);
+    let mut warnings = Vec::new();
+    for attempt in 0..2 {
+        match Disk::open(&directory, &data_dir.join(IN_STEP)) {
+            Ok(disk) => {
+                if disk.was_behind() {
+                    let what =
+                        "the disk failed an earlier process: what it could not write is lost";
+                    warnings.push(what.to_owned());
+                }
+                return Ok(Opened {
+                    incarnation: disk.incarnation(),
+                    disk: Some(disk),
+                    warnings,
+                });
+            }
+            Err(DiskError::Locked) => return Err(OpenError::Locked(directory)),
+            Err(DiskError::Damaged(error)) if attempt == 0 => match set_aside(data_dir) {
+                Ok(to) => warnings.push(format!(
+                    "the store is damaged ({error}); it was set aside as {}, and a new one begins",
+                    to.display()
+                )),
+                Err(moving) => {
+                    let what = format!(
+                        "the store is damaged ({error}), and cannot be set aside: {moving}"
+                    );
+                    warnings.push(what);
+                    break;
+                }
+            },
+            Err(DiskError::Damaged(error) | DiskError::Failed(error)) => {
+                warnings.push(format!("{}: {error}", directory.display()));
+                break;
+            }
+        }
+    }
+    Ok(Opened {
+        disk: None,
+        incarnation: 1,
+        warnings,
+    })
+}
+
+/// Gives the directory another name. The first free one: what was set aside before stays.
+fn set_aside(data_dir: &Path) -> io::Result<PathBuf> {
+    match fs::remove_file(data_dir.join(IN_STEP)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let directory = data_dir.join(DIRECTORY);
+    let free = (1..).map(|number| directory.with_extension(format!("damaged-{number}")));
+    for path in free {
+        if !path.try_exists()? {
+            fs::rename(&directory, &path)?;
+            return Ok(path);
+        }
+    }
+    unreachable!("numbers do not end")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! A store on a real disk: opened, written, damaged, and opened again.
+
+use super::*;
+use crate::store::format::{Key, Record};
+use crate::store::records::Records;
+
+/// A data directory of its own for one test, removed with everything in it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("lampfield-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("a directory for the test");
+        Scratch(path)
+    }
+
+    fn open(&self) -> Opened {
+        open(&self.0).expect("nobody else has it")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn epochs(sources: &[(&str, u64)]) -> Records {
+    let mut records = Records::default();
+    for &(source, epoch) in sources {
+        records.put(&Key::Epoch { source }, &Record::Epoch(epoch));
+    }
+    records
+}
+
+fn read(disk: &Disk) -> Vec<(String, u64)> {
+    let item = |item: Result<(fjall::Slice, fjall::Slice), DiskError>| {
+        let (key, value) = item.expect("readable");
+        let key = Key::read(&key).expect("a key");
+        let Record::Epoch(epoch) = Record::read(&key, &value).expect("a record") else {
+            panic!("{key:?}")
+        };
+        match key {
+            Key::Epoch { source } => (source.to_owned(), epoch),
+            key => panic!("{key:?}"),
+        }
+    };
+    disk.read().map(item).collect()
+}
+
+fn list(sources: &[(&str, u64)]) -> Vec<(String, u64)> {
+    let own = |&(source, epoch): &(&str, u64)| (source.to_owned(), epoch);
+    sources.iter().map(own).collect()
+}
+
+#[test]
+fn what_one_process_writes_the_next_one_reads_in_the_order_of_the_keys() {
+    let scratch = Scratch::new("store-read");
+    for incarnation in 1..=3 {
+        let opened = scratch.open();
+        assert_eq!((opened.incarnation, opened.warnings), (incarnation, vec![]));
+        let disk = opened.disk.expect("a disk");
+        if incarnation == 1 {
+            let mut second = epochs(&[("a", 9)]);
+            second.remove(&Key::Epoch { source: "b" });
+            let blocks = [epochs(&[("c", 1), ("b", 2), ("a", 3)]), second];
+            disk.write(blocks.iter()).expect("written");
+        }
+        assert_eq!(read(&disk), list(&[("a", 9), ("c", 1)]));
+        disk.sync().expect("synced");
+    }
+}
+
+#[test]
+fn a_record_that_was_set_aside_is_not_read_again() {
+    let scratch = Scratch::new("store-aside");
+    let disk = scratch.open().disk.expect("a disk");
+    let block = epochs(&[("a", 1), ("b", 2)]);
+    disk.write([&block].into_iter()).expect("written");
+    let mut key = Vec::new();
+    Key::Epoch { source: "a" }.write(&mut key);
+    disk.set_aside(&key).expect("set aside");
+    assert_eq!(read(&disk), list(&[("b", 2)]));
+}
+
+#[test]
+fn who_follows_a_process_whose_disk_failed_leaps_ahead_and_says_so() {
+    let scratch = Scratch::new("store-behind");
+    let first = scratch.open();
+    first
+        .disk
+        .as_ref()
+        .expect("a disk")
+        .fall_behind()
+        .expect("marked");
+    drop(first);
+    let second = scratch.open();
+    assert!(second.incarnation > 10_000, "{}", second.incarnation);
+    assert_eq!(second.warnings.len(), 1);
+    let incarnation = second.incarnation;
+    drop(second);
+    assert_eq!(scratch.open().incarnation, incarnation + 1);
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_whole_and_a_new_one_begins() {
+    let scratch = Scratch::new("store-damaged");
+    for damaged in 1..=2 {
+        let disk = scratch.open().disk.expect("a disk");
+        let block = epochs(&[("a", 1)]);
+        disk.write([&block].into_iter()).expect("written");
+        drop(disk);
+        fs::remove_dir_all(scratch.0.join("store/keyspaces")).expect("removed");
+        let opened = scratch.open();
+        assert_eq!(opened.warnings.len(), 1, "{:?}", opened.warnings);
+        assert_eq!(read(&opened.disk.expect("a disk")), []);
+        let aside = scratch.0.join(format!("store.damaged-{damaged}"));
+        assert!(aside.is_dir(), "{}", aside.display());
+    }
+}
+
+#[test]
+fn a_store_that_another_process_has_is_refused_and_left_alone() {
+    let scratch = Scratch::new("store-locked");
+    let first = scratch.open();
+    assert!(matches!(open(&scratch.0), Err(OpenError::Locked(_))));
+    let disk = first.disk.expect("a disk");
+    let block = epochs(&[("a", 1)]);
+    disk.write([&block].into_iter()).expect("written");
+    assert_eq!(read(&disk), list(&[("a", 1)]));
+}

@@ -1,0 +1,176 @@
+//! What outlives the process: kill -9, an orderly stop, and a store that cannot be used.
+
+use serde_json::json;
+
+use crate::client::{get, send};
+use crate::phone::{Phone, Received};
+use crate::server::{Scratch, Server, lampfield};
+
+const EARLY: &str = "<?xml version=\"1.0\"?>\r\n\
+    <dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"0\" state=\"full\" \
+    entity=\"sip:1002@example.com\"><dialog id=\"d1\" direction=\"recipient\">\
+    <state>early</state></dialog></dialog-info>";
+
+/// A server whose phones find it again at the same port.
+fn start(scratch: &Scratch, port: u16) -> Server {
+    let listen = format!("udp:127.0.0.1:{port}");
+    // The kernel lets go of a ring and its sockets only a moment after their process has ended.
+    while std::net::UdpSocket::bind(("127.0.0.1", port)).is_err() {
+        std::thread::yield_now();
+    }
+    let data_dir = scratch.0.join("data");
+    let data_dir = data_dir.to_str().expect("a plain path");
+    Server::start_with(&["--listen", &listen, "--data-dir", data_dir])
+}
+
+fn cseq(received: &Received) -> u32 {
+    let number = received.header("CSeq").split(' ').next();
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a CSeq")
+}
+
+fn version(received: &Received) -> u32 {
+    // The first one is that of XML itself.
+    let text = received.0.split(" version=\"").nth(2).expect("a version");
+    let number = text.split('"').next().and_then(|text| text.parse().ok());
+    number.expect("a number")
+}
+
+//= RFC 6665 4.2.1.2 type=test
+#[test]
+fn kill_9_takes_no_subscription_no_hint_and_no_publication() {
+    let scratch = Scratch::new("kill-9");
+    let mut server = start(&scratch, 0);
+    let sip = server.sip[0];
+    let phone = Phone::new(sip, "100");
+    phone.subscribe("1001", "dialog", 600);
+    let subscribed = phone.answered();
+    let first = phone.notified(|_| true);
+    assert_eq!(cseq(&first), 1);
+    let other = Phone::new(sip, "101");
+    other.subscribe("1002", "dialog", 600);
+    other.answered();
+    other.notified(|_| true);
+    let publisher = Phone::new(sip, "1002");
+    publisher.publish("1002", "dialog", "application/dialog-info+xml", EARLY);
+    let published = publisher.answered();
+    other.notified(|notify| notify.has("early"));
+    let (status, _) = send(&server, "PUT", "/v1/hints/1001", r#"{"state":"ringing"}"#);
+    assert_eq!(status, 200);
+    let mut last = phone.notified(|notify| notify.has("early"));
+
+    let mut tag = published.header("SIP-ETag").to_owned();
+    for round in 0..3 {
+        server.signal("KILL");
+        server.ended();
+        server = start(&scratch, sip.port());
+        assert!(
+            server.banner.contains("records came back"),
+            "{}",
+            server.banner
+        );
+        // Without a word of theirs, phones see what is.
+        let again = phone.notified(|_| true);
+        assert!(again.has("early"), "{again:?}");
+        assert!(cseq(&again) > cseq(&last) && version(&again) > version(&last));
+        assert_eq!(again.header("Call-ID"), last.header("Call-ID"));
+        assert_eq!(again.header("From"), last.header("From"));
+        other.notified(|notify| notify.has("early"));
+        // What they were told is still worth something.
+        let answer = phone.resubscribe("1001", "dialog", 600, 10 + round, &subscribed);
+        assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+        let refreshed = phone.notified(|_| true);
+        assert!(cseq(&refreshed) > cseq(&again));
+        tag = publisher.renew("1002", "dialog", 20 + round, &tag);
+        last = refreshed;
+    }
+    let (status, _) = send(&server, "PUT", "/v1/hints/1001", r#"{"state":"idle"}"#);
+    assert_eq!(status, 200);
+    let idle = phone.notified(|notify| notify.has("terminated"));
+    assert_eq!(cseq(&idle), cseq(&last) + 1);
+    // What has ended does not come back.
+    let answer = phone.resubscribe("1001", "dialog", 0, 30, &subscribed);
+    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+    let end = |notify: &Received| {
+        notify
+            .header("Subscription-State")
+            .starts_with("terminated")
+    };
+    phone.notified(end);
+    server.signal("KILL");
+    server.ended();
+    let _server = start(&scratch, sip.port());
+    other.notified(|_| true);
+    let answer = phone.resubscribe("1001", "dialog", 600, 31, &subscribed);
+    assert!(answer.0.starts_with("SIP/2.0 481 "), "{answer:?}");
+}
+
+#[test]
+fn an_orderly_stop_keeps_what_is_kept_in_silence() {
+    let scratch = Scratch::new("orderly");
+    let server = start(&scratch, 0);
+    let sip = server.sip[0];
+    let phone = Phone::new(sip, "100");
+    phone.subscribe("1001", "presence", 600);
+    phone.answered();
+    let first = phone.notified(|_| true);
+    server.signal("TERM");
+    let (code, log) = server.ended();
+    assert_eq!(code, Some(0), "{log}");
+    let _server = start(&scratch, sip.port());
+    // Nobody said that it ended: the very next NOTIFY comes from the process that followed.
+    let next = phone.notified(|_| true);
+    let state = next.header("Subscription-State");
+    assert!(state.starts_with("active;expires=5"), "{next:?}");
+    assert_eq!(cseq(&next), cseq(&first) + 1);
+}
+
+#[test]
+fn two_processes_do_not_share_a_store() {
+    let scratch = Scratch::new("shared-store");
+    let _server = start(&scratch, 0);
+    let data_dir = scratch.0.join("data");
+    let second = lampfield()
+        .args([
+            "serve",
+            "--admin",
+            "127.0.0.1:0",
+            "--listen",
+            "udp:127.0.0.1:0",
+        ])
+        .arg("--data-dir")
+        .arg(&data_dir)
+        .output()
+        .expect("it runs");
+    assert_eq!(second.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&second.stderr);
+    assert!(errors.contains("in use by another process"), "{errors}");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_does_not_keep_anybody_from_being_served() {
+    let scratch = Scratch::new("no-store");
+    std::fs::create_dir_all(scratch.0.join("data")).expect("a directory");
+    // A file where a directory ought to be.
+    scratch.file("data/store", "");
+    let server = start(&scratch, 0);
+    server.logged("nothing outlives a restart");
+    let phone = Phone::new(server.sip[0], "100");
+    phone.subscribe("1001", "dialog", 600);
+    let answer = phone.answered();
+    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+    phone.notified(|_| true);
+    let (status, answer) = send(&server, "PUT", "/v1/hints/1001", r#"{"state":"ringing"}"#);
+    assert_eq!((status, &answer["changed"]), (200, &json!(true)));
+    phone.notified(|notify| notify.has("early"));
+    let metrics = get(&server, "/metrics").body_mut().read_to_string();
+    let metrics = metrics.expect("text");
+    let lost = metrics.lines().filter(|line| {
+        line.starts_with("lampfield_store_records_total") && line.contains("outcome=\"lost\"")
+    });
+    let lost: u64 = lost
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert!(lost >= 2, "{metrics}");
+}
