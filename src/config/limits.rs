@@ -71,6 +71,9 @@ pub const TAG_BYTES: usize = 512;
 pub const RESOURCE_BYTES: usize = 512;
 /// Outcome: 413. The body of a PUBLISH.
 pub const BODY_BYTES: usize = 16_384;
+/// Outcome: 513, and the connection is closed. The body of a message that comes by a connection: what comes is kept until
+/// it is whole, and a whole message fits into a block of forwarded ones.
+pub const STREAM_BODY_BYTES: usize = 24_576;
 /// Outcome: 400. Nesting of XML elements; PIDF with every extension uses 8.
 pub const XML_DEPTH: usize = 32;
 /// Outcome: 400. Attributes of one XML element.

@@ -202,7 +202,7 @@ fn request_line(line: &[u8]) -> Result<(Start<'_>, Option<Refusal>), Unreadable>
 }
 
 /// What the Content-Length headers say.
-enum Length {
+pub(super) enum Length {
     Absent,
     Given(u64),
     Malformed,
@@ -210,7 +210,7 @@ enum Length {
 
 impl Length {
     //= RFC 3261 20.14
-    fn see(&mut self, value: &[u8]) {
+    pub(super) fn see(&mut self, value: &[u8]) {
         *self = match (&*self, lex::decimal(value)) {
             (Length::Absent, Some(length)) => Length::Given(length),
             (Length::Given(before), Some(length)) if *before == length => Length::Given(length),

@@ -5,6 +5,7 @@ pub mod generations;
 mod hop;
 mod listeners;
 mod local;
+pub mod stream;
 
 use core::net::{IpAddr, SocketAddr};
 
