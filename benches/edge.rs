@@ -76,7 +76,7 @@ fn shard(in_flight: u64, count: u64) -> (Duration, u64) {
     let (mut mailboxes, control) = office(1).unwrap();
     let plan = Plan {
         mailbox: mailboxes.pop().unwrap(),
-        listeners: vec![(LISTENER, socket)],
+        listeners: vec![(LISTENER, socket.into())],
         ring: RingOptions::default(),
         cpu: Some(0),
     };
@@ -123,6 +123,7 @@ impl End {
             listener: LISTENER,
             local: None,
             peer: to,
+            connection: None,
         };
         for _ in 0..in_flight {
             put(&mut self.arena, &flow, bytes, &mut self.effects);

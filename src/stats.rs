@@ -44,7 +44,7 @@ metrics! {
     /// What only ever rises.
     Counter:
 
-    "lampfield_datagrams_received_total" "Datagrams by what became of them." {
+    "lampfield_datagrams_received_total" "Datagrams, and messages of connections, by what became of them." {
         DatagramRequest { outcome = "request" }
         DatagramAnswer { outcome = "answer" }
         DatagramKeepalive { outcome = "keepalive" }
@@ -63,6 +63,17 @@ metrics! {
         UnreadableNoVia { reason = "no_via" }
         UnreadableNoDialog { reason = "no_dialog_headers" }
         UnreadableOther { reason = "other" }
+    }
+    "lampfield_connections_total" "Connections by what happened to them; each is opened once and closed once." {
+        ConnectionOpened { event = "opened" }
+        ConnectionClosedByPeer { event = "closed_by_peer" }
+        ConnectionUnreadable { event = "closed_unreadable" }
+        ConnectionTooLong { event = "closed_too_long" }
+        ConnectionSilent { event = "closed_silent" }
+        ConnectionUnfinished { event = "closed_unfinished" }
+        ConnectionStalled { event = "closed_stalled" }
+        ConnectionIdle { event = "closed_idle" }
+        ConnectionFlooded { event = "closed_flooded" }
     }
     "lampfield_requests_total" "Requests by method, retransmissions not counted." {
         RequestSubscribe { method = "SUBSCRIBE" }
@@ -153,8 +164,9 @@ metrics! {
         SubscriptionNotifyFailed { reason = "notify_failed" }
         SubscriptionDeactivated { reason = "deactivated" }
         SubscriptionSuperseded { reason = "superseded" }
+        SubscriptionCut { reason = "connection_closed" }
     }
-    "lampfield_subscriptions_parked_total" "Subscriptions parked because their phone stopped answering, and heard again." {
+    "lampfield_subscriptions_parked_total" "Subscriptions parked because their phone stopped answering or its connection closed, and heard again." {
         SubscriptionParked { event = "parked" }
         SubscriptionUnparked { event = "unparked" }
     }
@@ -217,6 +229,7 @@ metrics! {
         LimitHintBytes { limit = "hint_bytes" }
         LimitCallsPerHint { limit = "calls_per_hint" }
         LimitNumberedSources { limit = "numbered_sources" }
+        LimitConnections { limit = "connections" }
         LimitOther { limit = "other" }
         LimitSendSlots { limit = "send_slots" }
         LimitAnswersHeld { limit = "answers_held" }
@@ -234,6 +247,8 @@ metrics! {
         KernelDatagramDropped { event = "datagram_dropped" }
         KernelSendFailed { event = "send_failed" }
         KernelSendDeferred { event = "send_deferred" }
+        KernelAcceptFailed { event = "accept_failed" }
+        KernelConnectionFailed { event = "connection_failed" }
     }
     "lampfield_turns_total" "Turns of the shard's loop." {
         Turn {}
@@ -273,6 +288,9 @@ metrics! {
     "lampfield_transactions" "Transactions now." {
         TransactionsClient { side = "client" }
         TransactionsServer { side = "server" }
+    }
+    "lampfield_connections" "Connections now." {
+        Connections {}
     }
     "lampfield_publications" "Publications now." {
         Publications {}

@@ -38,6 +38,7 @@ pub enum Owner {
     Hint,
     /// A copy of a hint that waits for its home shard.
     Copy,
+    Connection,
     Shard,
 }
 

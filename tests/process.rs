@@ -19,6 +19,8 @@ mod restart;
 mod server;
 #[path = "process/sockets.rs"]
 mod sockets;
+#[path = "process/streams.rs"]
+mod streams;
 #[path = "process/swap.rs"]
 mod swap;
 

@@ -64,6 +64,7 @@ impl Site {
             listener: ListenerId(0),
             local: None,
             peer: "127.0.0.1:7000".parse().unwrap(),
+            connection: None,
         };
         let datagram = Input::Datagram {
             flow,

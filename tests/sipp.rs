@@ -183,6 +183,59 @@ fn a_fetch_brings_the_state_once_and_leaves_nothing() {
     assert_empty(&server);
 }
 
+/// One connection for all phones, as an edge has it, and one for each.
+const BY_TCP: [&[&str]; 2] = [&["-t", "t1"], &["-t", "tn", "-max_socket", "1000"]];
+
+#[test]
+fn what_goes_over_udp_goes_over_tcp() {
+    let server = Server::start();
+    for target in [server.v4, server.v6] {
+        for by_tcp in BY_TCP {
+            for (scenario, calls) in [
+                ("subscribe.xml", 20),
+                ("fetch.xml", 10),
+                ("options.xml", 10),
+                ("refusals.xml", 10),
+            ] {
+                let keys = package(DIALOG);
+                let mut more = keys.each_ref().map(String::as_str).to_vec();
+                more.extend(by_tcp);
+                run(scenario, target, calls, &more);
+            }
+        }
+    }
+    assert_empty(&server);
+    for counter in ["created", "refreshed"] {
+        let name = format!("lampfield_subscriptions_{counter}_total");
+        assert_eq!(server.metric(&name, &[]), 80);
+    }
+    let opened = server.metric("lampfield_connections_total", &["\"opened\""]);
+    assert!(opened >= 2 * (4 + 50), "{opened}");
+    server.await_metric("lampfield_connections", &[], 0);
+    let retransmitted = server.metric("lampfield_notifies_total", &["\"retransmitted\""]);
+    assert_eq!(retransmitted, 0);
+}
+
+#[test]
+fn watchers_by_tcp_see_the_state_that_is_set() {
+    let server = Server::start();
+    for (by_tcp, state, word) in [
+        (BY_TCP[0], "ringing", "early"),
+        (BY_TCP[1], "inuse", "confirmed"),
+    ] {
+        server.set_hint("1001", "idle");
+        let keys = package(DIALOG);
+        let mut more = keys.each_ref().map(String::as_str).to_vec();
+        more.extend(["-key", "show", word]);
+        more.extend(by_tcp);
+        let watchers = Run::start("watch.xml", server.v4, 200, &more);
+        server.await_metric("lampfield_subscriptions", &["active"], 200);
+        server.set_hint("1001", state);
+        watchers.assert_good();
+    }
+    assert_empty(&server);
+}
+
 #[test]
 fn a_storm_of_new_subscriptions_is_served_whole() {
     let server = Server::start();

@@ -61,6 +61,7 @@ impl Bench {
             listener: ListenerId(0),
             local: None,
             peer,
+            connection: None,
         }
     }
 

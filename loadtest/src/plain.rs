@@ -81,6 +81,7 @@ impl Plain {
                     listener: ListenerId(0),
                     local: None,
                     peer,
+                    connection: None,
                 };
                 self.step(Input::Datagram {
                     flow,

@@ -25,7 +25,10 @@ pub async fn status(State(admin): State<Admin>) -> Result<Response, Problem> {
     let listeners: Vec<Value> = admin
         .transports()
         .active()
-        .map(|listener| json!({ "transport": "udp", "address": listener.to_string() }))
+        .map(|listener| {
+            let transport = listener.transport.name();
+            json!({ "transport": transport, "address": listener.address.to_string() })
+        })
         .collect();
     Ok(axum::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),

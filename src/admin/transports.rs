@@ -1,7 +1,6 @@
 //! `GET /v1/transports` and the metrics of transports: which listeners are open, and what holds those that drain.
 
 use core::fmt::Write;
-use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -13,13 +12,13 @@ use crate::admin::Admin;
 use crate::admin::ask::{AskError, Shards};
 use crate::admin::problem::Problem;
 use crate::shard::control::{Answer, Ask};
-use crate::transport::{Leases, ListenerId, Stage};
+use crate::transport::{Endpoint, Leases, ListenerId, Stage};
 
 /// One listener, as whoever swaps them tells of it.
 #[derive(Clone, Debug)]
 pub struct TransportRow {
     pub listener: ListenerId,
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     pub generation: u32,
     pub stage: Stage,
     /// Since when it is in this stage.
@@ -39,9 +38,9 @@ pub struct TransportsView {
 
 impl TransportsView {
     /// The addresses that are served.
-    pub fn active(&self) -> impl Iterator<Item = SocketAddr> {
+    pub fn active(&self) -> impl Iterator<Item = Endpoint> {
         let active = self.rows.iter().filter(|row| row.stage == Stage::Active);
-        active.map(|row| row.address)
+        active.map(|row| row.endpoint)
     }
 }
 
@@ -78,7 +77,7 @@ fn show(row: &TransportRow, leases: &BTreeMap<ListenerId, Leases>) -> Value {
     let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
     json!({
         "listener": row.listener.0,
-        "address": format!("udp:{}", row.address),
+        "address": row.endpoint.to_string(),
         "generation": row.generation,
         "state": row.stage.name(),
         "age_seconds": row.since.elapsed().as_secs_f64(),
@@ -172,12 +171,16 @@ pub(super) fn metrics(view: &TransportsView, leases: &BTreeMap<ListenerId, Lease
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Transport;
 
     #[test]
     fn each_state_has_its_figures() {
         let row = |id, stage| TransportRow {
             listener: ListenerId(id),
-            address: "192.0.2.1:5060".parse().unwrap(),
+            endpoint: Endpoint {
+                transport: Transport::Udp,
+                address: "192.0.2.1:5060".parse().unwrap(),
+            },
             generation: 1 + id,
             stage,
             since: Instant::now(),

@@ -85,8 +85,8 @@ fn banner(started: &Started, program: &str) -> String {
         env!("CARGO_PKG_VERSION"),
         started.shards
     );
-    for address in &started.listeners {
-        text.push_str(&format!("  SIP    udp:{address}\n"));
+    for endpoint in &started.listeners {
+        text.push_str(&format!("  SIP    {endpoint}\n"));
     }
     text.push_str(&format!("  admin  http://{}\n", started.admin));
     for address in &started.left_out {
@@ -123,12 +123,16 @@ fn banner(started: &Started, program: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::{Endpoint, Transport};
 
     #[test]
     fn the_banner_says_what_is_served_and_what_to_try() {
         let started = Started {
             shards: 2,
-            listeners: vec!["127.0.0.1:5060".parse().expect("an address")],
+            listeners: vec![Endpoint {
+                transport: Transport::Udp,
+                address: "127.0.0.1:5060".parse().expect("an address"),
+            }],
             left_out: vec!["[::1]:5060".parse().expect("an address")],
             admin: "127.0.0.1:8061".parse().expect("an address"),
             remarks: Vec::new(),

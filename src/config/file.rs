@@ -15,7 +15,7 @@ use crate::config::service::{
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::who;
-use crate::transport::NatMode;
+use crate::transport::{Endpoint, NatMode};
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let subscribe_expiry = read_packages(&mut root);
     let publish_expiry = read_publish(&mut root);
     let subscribe = read_subscribe(&mut root);
-    let (on_timeout, render) = read_notify(&mut root);
+    let (on_timeout, on_close, render) = read_notify(&mut root);
     let compose = read_hints(&mut root);
     let drain_max = read_drain_max(&mut root, &subscribe_expiry);
     let policy = who::read(&mut root, path, &listeners, flags);
@@ -115,6 +115,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         publish_expiry,
         subscribe,
         on_timeout,
+        on_close,
         render,
         compose,
         policy,
@@ -131,9 +132,10 @@ pub(super) struct Written {
     pub authenticate: Option<bool>,
 }
 
-fn listener(address: core::net::SocketAddr) -> Listener {
+fn listener(endpoint: Endpoint) -> Listener {
     Listener {
-        address,
+        transport: endpoint.transport,
+        address: endpoint.address,
         optional: false,
         advertise: None,
         nat: NatMode::Auto,
@@ -182,6 +184,20 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
                 continue;
             }
         };
+        if parsed.transport.is_stream() {
+            let spans = [
+                dscp.as_ref().map(|each| &each.span),
+                receive_buffer.as_ref().map(|each| &each.span),
+                send_buffer.as_ref().map(|each| &each.span),
+                device.as_ref().map(|each| &each.span),
+            ];
+            for span in spans.into_iter().flatten() {
+                notes.push(
+                    Problem::at(span.clone(), "in this version it is for UDP listeners only")
+                        .help("leave it out here"),
+                );
+            }
+        }
         let advertise = advertise.and_then(|text| {
             parse_advertise(text.value)
                 .map_err(|error| notes.push(address_problem(error, Some(text.span))))
@@ -225,13 +241,14 @@ fn device_name(text: &Placed<&str>, notes: &Notes) -> Option<Box<str>> {
     fits.then(|| text.value.into())
 }
 
-/// Two listeners of one address would share its datagrams, and phones would see either.
+/// Two listeners of one address would share what comes to it, and phones would see either.
 fn refuse_twins(listeners: &[Written], notes: &Notes) {
     for (index, written) in listeners.iter().enumerate() {
-        let address = written.listener.address;
-        let earlier = &listeners[..index];
-        if address.port() != 0 && earlier.iter().any(|each| each.listener.address == address) {
-            let what = format!("udp:{address} is listened on twice");
+        let endpoint = written.listener.endpoint();
+        let mut earlier = listeners[..index].iter();
+        if endpoint.address.port() != 0 && earlier.any(|each| each.listener.endpoint() == endpoint)
+        {
+            let what = format!("{endpoint} is listened on twice");
             notes.push(match &written.span {
                 Some(span) => Problem::at(span.clone(), what),
                 None => Problem::nowhere(what),
@@ -243,10 +260,10 @@ fn refuse_twins(listeners: &[Written], notes: &Notes) {
 /// Those of the command line in place of those of the file; the defaults where neither names one.
 fn choose_listeners(in_file: Vec<Written>, flags: &Flags, notes: &Notes) -> Vec<Written> {
     let flagged = |text: &str, optional: bool| match parse_listen(text) {
-        Ok(address) => Some(Written {
+        Ok(endpoint) => Some(Written {
             listener: Listener {
                 optional,
-                ..listener(address)
+                ..listener(endpoint)
             },
             span: None,
             authenticate: None,

@@ -28,6 +28,31 @@ pub const NONCE_LIFE_SECONDS: u64 = 3_600;
 /// Never reached, and asserted: every record may have a timer, and a resource a few. A timer's name has 24 bits for it.
 pub const TIMERS_PER_SHARD: usize = 1 << 24;
 
+/// Outcome: a connection is closed as soon as it has been accepted. As many as a shard serves phones that each have one.
+pub const CONNECTIONS_PER_SHARD: usize = 65_536;
+
+// What one connection may do.
+
+/// Outcome: NOTIFYs wait, with the newest state of each subscription, until the peer has taken half of it. What is
+/// written and not yet taken: a second of a slow line.
+pub const STREAM_QUEUE_BYTES: usize = 65_536;
+/// Outcome: closed. Answers are not held back; who asks this much and reads nothing is no phone.
+pub const STREAM_QUEUE_BYTES_MAX: usize = 262_144;
+/// Outcome: closed, and its subscriptions wait for their phones. The peer has taken nothing for so long; a little less
+/// than 64·T1, so that its connection ends and not its subscriptions.
+pub const STREAM_STALL_SECONDS: u64 = 30;
+/// Outcome: closed. No message has come since it was opened, handshakes included.
+pub const STREAM_FIRST_MESSAGE_SECONDS: u64 = 30;
+/// Outcome: closed. A message that has begun has not ended.
+pub const STREAM_MESSAGE_SECONDS: u64 = 30;
+/// Outcome: closed. Nothing has come, and nobody is told anything by it.
+pub const STREAM_IDLE_SECONDS: u64 = 900;
+
+/// Bytes that one read of a connection brings at most: one for all of a shard, as nothing waits in it.
+pub const STREAM_READ_BYTES: usize = 16_384;
+/// Outcome: cut off. How long a connection that we close may take what is on its way to its peer.
+pub const STREAM_LINGER_SECONDS: u64 = 5;
+
 // What one resource, dialog or phone may have.
 
 /// Outcome: the document says less. A NOTIFY up to here crosses every network in one piece; longer ones were lost.
@@ -157,6 +182,7 @@ const _: () = assert!(
         + SERVER_TRANSACTIONS_PER_SHARD
         + PUBLICATIONS_PER_SHARD
         + RESOURCES_PER_SHARD * 4
+        + CONNECTIONS_PER_SHARD
         < TIMERS_PER_SHARD
 );
 

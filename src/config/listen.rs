@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use crate::config::settings::Advertise;
+use crate::transport::{Endpoint, Transport};
 
 /// What is wrong with an address, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,19 +19,25 @@ fn error(what: String, help: impl Into<String>) -> AddressError {
     }
 }
 
-/// Reads `udp:ADDRESS:PORT`. Port 0 lets the kernel choose one.
-pub fn parse_listen(text: &str) -> Result<SocketAddr, AddressError> {
+/// Reads `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`. Port 0 lets the kernel choose one.
+pub fn parse_listen(text: &str) -> Result<Endpoint, AddressError> {
     let Some((transport, address)) = text.split_once(':') else {
         return Err(error(
             format!("`{text}` is no listener"),
             "write udp:ADDRESS:PORT, for example udp:127.0.0.1:5060",
         ));
     };
+    let served = |transport: Transport| {
+        let show = |address| format!("{}:{address}", transport.name());
+        let address = parse_address(address, show)?;
+        Ok(Endpoint { transport, address })
+    };
     match transport {
-        "udp" => parse_address(address, |address| format!("udp:{address}")),
-        "tcp" | "tls" | "ws" | "wss" => Err(error(
-            format!("`{transport}` is not in this version: SIP is served over UDP only"),
-            format!("write udp:{address}"),
+        "udp" => served(Transport::Udp),
+        "tcp" => served(Transport::Tcp),
+        "tls" | "ws" | "wss" => Err(error(
+            format!("`{transport}` is not in this version: SIP is served over UDP and TCP"),
+            format!("write udp:{address} or tcp:{address}"),
         )),
         _ => Err(match text.parse::<SocketAddr>() {
             Ok(address) => error(
@@ -122,24 +129,16 @@ mod tests {
 
     #[test]
     fn a_listener_is_a_transport_an_address_and_a_port() {
-        assert_eq!(
-            parse_listen("udp:127.0.0.1:0"),
-            Ok("127.0.0.1:0".parse().expect("an address"))
-        );
-        assert_eq!(
-            parse_listen("udp:[::1]:5060"),
-            Ok("[::1]:5060".parse().expect("an address"))
-        );
+        for text in ["udp:127.0.0.1:0", "udp:[::1]:5060", "tcp:127.0.0.1:5060"] {
+            let endpoint = parse_listen(text).expect(text);
+            assert_eq!(endpoint.to_string(), text);
+        }
     }
 
     #[test]
     fn a_wrong_listener_is_answered_with_a_right_one() {
         for (text, what, help) in [
-            (
-                "tcp:127.0.0.1:5060",
-                "not in this version",
-                "write udp:127.0.0.1:5060",
-            ),
+            ("tcp:127.0.0.1", "has no port", "write tcp:127.0.0.1:5060"),
             ("tls:0.0.0.0:5061", "not in this version", "write udp:"),
             (
                 "127.0.0.1:5060",

@@ -18,7 +18,8 @@ pub(super) fn refuse_open_listeners(listeners: &[Written], policy: &PolicySettin
             continue;
         }
         let what = format!(
-            "udp:{address} can be reached from other machines, and nobody said who may use it"
+            "{} can be reached from other machines, and nobody said who may use it",
+            written.listener.endpoint()
         );
         let network = example_network(address.ip());
         let help = format!(

@@ -7,7 +7,7 @@ use crate::config::section::{Placed, Section};
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state::{self, DndShows};
 use crate::store::Durability;
-use crate::subscription::outcome::{OnTimeout, Supersede};
+use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, RenderOptions};
 use crate::time::T64;
 
@@ -119,14 +119,18 @@ pub(super) fn read_store(root: &mut Section<'_>) -> Durability {
 }
 
 /// `[notify]`.
-pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, RenderOptions) {
+pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, OnClose, RenderOptions) {
     let mut render = RenderOptions::default();
     let Some(mut section) = root.section("notify") else {
-        return (OnTimeout::default(), render);
+        return (OnTimeout::default(), OnClose::default(), render);
     };
     let on_timeout = section.word(
         "on_timeout",
         &[("remove", OnTimeout::Remove), ("park", OnTimeout::Park)],
+    );
+    let on_close = section.word(
+        "on_close",
+        &[("keep", OnClose::Keep), ("end", OnClose::End)],
     );
     if let Some(shown) = section.flag("call_details") {
         render.withhold_details = !shown;
@@ -138,7 +142,11 @@ pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, RenderOptions) 
         render.message_counts = counts;
     }
     section.finish();
-    (on_timeout.unwrap_or_default(), render)
+    (
+        on_timeout.unwrap_or_default(),
+        on_close.unwrap_or_default(),
+        render,
+    )
 }
 
 /// `[transports]`: how long a listener is kept whose address goes away. Without a word it is as long as a subscription

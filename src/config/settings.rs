@@ -8,9 +8,9 @@ use crate::policy::PolicySettings;
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state;
 use crate::store::Durability;
-use crate::subscription::outcome::OnTimeout;
+use crate::subscription::outcome::{OnClose, OnTimeout};
 use crate::subscription::package::RenderOptions;
-use crate::transport::NatMode;
+use crate::transport::{Endpoint, NatMode, Transport};
 
 /// Where SIP is served when nobody says otherwise; the second one only where the host has IPv6.
 pub const DEFAULT_LISTEN: [&str; 2] = ["udp:127.0.0.1:5060", "udp:[::1]:5060"];
@@ -36,6 +36,7 @@ pub struct Config {
     pub publish_expiry: Expiry,
     pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
+    pub on_close: OnClose,
     pub render: RenderOptions,
     pub compose: state::Settings,
     /// A listener whose address goes away is closed after this, whatever still hangs on it.
@@ -47,7 +48,8 @@ pub struct Config {
 /// One SIP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// A UDP address; port 0 lets the kernel choose.
+    pub transport: Transport,
+    /// Port 0 lets the kernel choose one.
     pub address: SocketAddr,
     /// Nobody asked for it: it may be left out where the host has no such address.
     pub optional: bool,
@@ -60,6 +62,16 @@ pub struct Listener {
     pub send_buffer: Option<usize>,
     /// The network device that datagrams come in and go out by.
     pub device: Option<Box<str>>,
+}
+
+impl Listener {
+    /// Where it listens.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            transport: self.transport,
+            address: self.address,
+        }
+    }
 }
 
 /// What Via and Contact say in place of the listener's own address.

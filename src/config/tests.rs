@@ -223,10 +223,16 @@ fn every_mistake_has_its_place_and_a_remedy() {
             "192.0.2.1",
         ),
         (
-            "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\n",
+            "[[listener]]\naddress = \"tls:127.0.0.1:1\"\n",
             "2:11",
             "not in this version",
             "udp:",
+        ),
+        (
+            "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\ndscp = 24\n",
+            "3:8",
+            "UDP listeners only",
+            "leave it out",
         ),
         (
             "[[listener]]\nadress = \"udp:127.0.0.1:1\"\n",
@@ -368,7 +374,7 @@ fn the_manual_names_every_key() {
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
-        ("[notify]\nzzzzzzzz = 1\n", 4),
+        ("[notify]\nzzzzzzzz = 1\n", 5),
         ("[store]\nzzzzzzzz = 1\n", 1),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

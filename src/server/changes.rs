@@ -30,6 +30,7 @@ impl Changes {
             publish_expiry,
             subscribe,
             on_timeout,
+            on_close,
             render,
             compose,
             log,
@@ -51,7 +52,8 @@ impl Changes {
             ("hints", old.compose != *compose),
         ];
         let other_listeners = !same_sockets(&old.listeners, listeners);
-        let notify = old.on_timeout != *on_timeout || old.render != *render;
+        let notify =
+            old.on_timeout != *on_timeout || old.on_close != *on_close || old.render != *render;
         let live = [
             ("transports", old.drain_max != *drain_max),
             ("admin.token", old.admin.token != admin.token),

@@ -12,14 +12,15 @@ use crate::config::{Config, Listener};
 use crate::partition::ShardId;
 use crate::policy::GateSettings;
 use crate::time::Time;
-use crate::transport::ListenerId;
 use crate::transport::generations::{Closing, Generations, Origin, Plan, Planned, Wanted};
-use crate::uring::socket::{self, ListenerSocket, OpenError, SocketOptions};
+use crate::transport::{Endpoint, ListenerId, Transport};
+use crate::uring::socket::{self, AnySocket, ListenerSocket, OpenError, SocketOptions};
+use crate::uring::stream;
 
 /// A listener that is open.
 pub struct Open {
     /// By shard; those of a listener that was handed over are its successor's too.
-    pub sockets: Vec<Arc<ListenerSocket>>,
+    pub sockets: Vec<AnySocket>,
     pub options: SocketOptions,
     /// What it demands, for as long as the configuration does not say it any more.
     pub gate: GateSettings,
@@ -27,8 +28,16 @@ pub struct Open {
 
 impl Open {
     /// The address of its sockets.
-    pub fn address(&self) -> SocketAddr {
-        self.sockets[0].address()
+    pub fn endpoint(&self) -> Endpoint {
+        self.sockets[0].endpoint()
+    }
+
+    /// Its sockets, where they are of datagrams.
+    fn datagrams(&self) -> impl Iterator<Item = Arc<ListenerSocket>> {
+        self.sockets.iter().filter_map(|socket| match socket {
+            AnySocket::Datagrams(socket) => Some(Arc::clone(socket)),
+            AnySocket::Connections(_) => None,
+        })
     }
 }
 
@@ -138,7 +147,7 @@ impl Sockets {
             set: _,
         } = opening;
         self.left_out = left_out;
-        let addresses: Vec<SocketAddr> = open.iter().map(Open::address).collect();
+        let addresses: Vec<SocketAddr> = open.iter().map(|open| open.endpoint().address).collect();
         self.generations.activate(now, &plan, &addresses, stays);
         for (planned, open) in plan.listeners.iter().zip(open) {
             self.open.insert(planned.id, open);
@@ -151,28 +160,27 @@ impl Sockets {
         for id in &opening.set {
             let open = &self.open[id];
             if let Err(error) = set_live(&open.sockets, &open.options) {
-                let address = open.address();
+                let address = open.endpoint();
                 tracing::warn!(%address, %error, "a socket keeps options that were to be taken back");
             }
         }
     }
 
     /// What one shard receives on.
-    pub fn of_shard(&self, shard: ShardId) -> Vec<(ListenerId, Arc<ListenerSocket>)> {
-        let own = |(&id, open): (&ListenerId, &Open)| {
-            (id, Arc::clone(&open.sockets[usize::from(shard.0)]))
-        };
+    pub fn of_shard(&self, shard: ShardId) -> Vec<(ListenerId, AnySocket)> {
+        let own =
+            |(&id, open): (&ListenerId, &Open)| (id, open.sockets[usize::from(shard.0)].clone());
         self.open.iter().map(own).collect()
     }
 
     /// The addresses, with the ports that they really have.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.open.values().map(Open::address).collect()
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.open.values().map(Open::endpoint).collect()
     }
 
     /// How many answers fit into the smallest receive buffer.
     pub fn answers_max(&self) -> usize {
-        let sockets = self.open.values().flat_map(|open| &open.sockets);
+        let sockets = self.open.values().flat_map(Open::datagrams);
         sockets
             .map(|socket| socket.receive_buffer() / limits::RECEIVE_BUFFER_BYTES_PER_ANSWER)
             .min()
@@ -230,34 +238,36 @@ impl Sockets {
         Ok(open.collect())
     }
 
-    fn open_one(
-        &self,
-        planned: &Planned,
-        wish: &Wish<'_>,
-    ) -> Result<Vec<Arc<ListenerSocket>>, OpenError> {
-        match planned.origin {
-            Origin::HandedOver(old) => Ok(self.open[&old].sockets.clone()),
-            Origin::Replaces(old) => {
-                let standing = &self.open[&old];
-                let (address, beside) = (standing.address(), &standing.sockets);
-                socket::open_beside(address, beside, self.shards, &wish.options)
+    fn open_one(&self, planned: &Planned, wish: &Wish<'_>) -> Result<Vec<AnySocket>, OpenError> {
+        let (address, shards) = (wish.listener.address, self.shards);
+        let sockets = match (planned.origin, wish.listener.transport) {
+            (Origin::HandedOver(old), _) => return Ok(self.open[&old].sockets.clone()),
+            (Origin::Opened | Origin::Replaces(_), Transport::Tcp) => {
+                let sockets = stream::open(address, shards)?.into_iter();
+                return Ok(sockets.map(AnySocket::from).collect());
             }
-            Origin::Opened => {
-                let address = wish.listener.address;
+            (Origin::Replaces(old), Transport::Udp) => {
+                let standing = &self.open[&old];
+                let beside: Vec<_> = standing.datagrams().collect();
+                let address = standing.endpoint().address;
+                socket::open_beside(address, &beside, shards, &wish.options)?
+            }
+            (Origin::Opened, Transport::Udp) => {
                 let beside = self.overlapping(address);
                 if beside.is_empty() {
-                    socket::open(address, self.shards, &wish.options)
+                    socket::open(address, shards, &wish.options)?
                 } else {
-                    socket::open_beside(address, &beside, self.shards, &wish.options)
+                    socket::open_beside(address, &beside, shards, &wish.options)?
                 }
             }
-        }
+        };
+        Ok(sockets.into_iter().map(AnySocket::from).collect())
     }
 
     /// Sockets of ours that would keep another one from this address: one of both is a wildcard, on the same port.
     fn overlapping(&self, address: SocketAddr) -> Vec<Arc<ListenerSocket>> {
         let overlaps = |open: &&Open| {
-            let own = open.address();
+            let own = open.endpoint().address;
             own.port() == address.port()
                 && own.is_ipv4() == address.is_ipv4()
                 && (own.ip() == address.ip()
@@ -265,7 +275,7 @@ impl Sockets {
                     || address.ip().is_unspecified())
         };
         let open = self.open.values().filter(overlaps);
-        open.flat_map(|open| open.sockets.iter().cloned()).collect()
+        open.flat_map(Open::datagrams).collect()
     }
 }
 
@@ -278,13 +288,14 @@ fn wishes(config: &Config, fresh: bool) -> Vec<Wish<'_>> {
             gate: settings,
             options: options_of(listener),
             wanted: Wanted {
-                address: listener.address,
+                endpoint: listener.endpoint(),
                 advertise: listener
                     .advertise
                     .as_ref()
                     .map(|advertise| (advertise.host.clone(), advertise.port)),
                 gate: gate as u16,
-                fresh,
+                // A listening socket has nothing that a new one would not have.
+                fresh: fresh && !listener.transport.is_stream(),
             },
         }
     };
@@ -301,7 +312,7 @@ fn options_of(listener: &Listener) -> SocketOptions {
     }
 }
 
-fn set_live(sockets: &[Arc<ListenerSocket>], options: &SocketOptions) -> io::Result<()> {
+fn set_live(sockets: &[AnySocket], options: &SocketOptions) -> io::Result<()> {
     sockets
         .iter()
         .try_for_each(|socket| socket.set_live(options))

@@ -35,6 +35,7 @@ use crate::policy::{Fault, Policy};
 use crate::shard::Shard;
 use crate::shard::settings::{Rules, Settings};
 use crate::store::io::{OpenError as StoreError, Writer};
+use crate::transport::Endpoint;
 use crate::uring::drive::{Plan, ShardThread};
 use crate::uring::pin::PinError;
 use crate::uring::post::Control;
@@ -104,7 +105,7 @@ pub struct Server {
 #[derive(Clone, Debug)]
 pub struct Started {
     pub shards: u16,
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Endpoint>,
     /// Addresses that this host does not have and nobody had asked for.
     pub left_out: Vec<SocketAddr>,
     pub admin: SocketAddr,
@@ -154,7 +155,7 @@ impl Server {
         sockets.enter(opening, clock::now(), config.drain_max);
         let mut started = Started {
             shards,
-            listeners: sockets.addresses(),
+            listeners: sockets.endpoints(),
             left_out: sockets.left_out.clone(),
             admin,
             remarks: policy.remarks().to_vec(),
@@ -276,6 +277,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         publish_expiry: config.publish_expiry,
         subscribe: config.subscribe,
         on_timeout: config.on_timeout,
+        on_close: config.on_close,
         render: config.render,
     }
 }

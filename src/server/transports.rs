@@ -66,7 +66,7 @@ impl Transports {
         for view in transports.sockets.generations.views() {
             tracing::info!(
                 listener = view.id.0,
-                address = %view.address,
+                address = %view.endpoint,
                 generation = view.generation,
                 "transport active"
             );
@@ -181,7 +181,7 @@ impl Transports {
                     Origin::HandedOver(old) if handle.share(old, planned.id).await => Ok(()),
                     Origin::HandedOver(_) => Err("it has lost a socket".to_owned()),
                     Origin::Opened | Origin::Replaces(_) => {
-                        let held = handle.hold(planned.id, Arc::clone(socket)).await;
+                        let held = handle.hold(planned.id, socket.clone()).await;
                         held.map_err(|error| match error {
                             HoldError::Refused(_, error) => error.to_string(),
                             HoldError::Ended => "it takes no more".to_owned(),
@@ -252,7 +252,7 @@ impl Transports {
     fn retire(&self, id: ListenerId) {
         for socket in &self.sockets.open[&id].sockets {
             if let Err(error) = socket.retire() {
-                let address = socket.address();
+                let address = socket.endpoint();
                 tracing::warn!(%address, %error, "an old socket is still chosen by the kernel");
             }
         }
@@ -288,7 +288,7 @@ impl Transports {
         }
         self.sockets.generations.closed(closing);
         let open = self.sockets.open.remove(&id);
-        let address = open.map(|open| open.address().to_string());
+        let address = open.map(|open| open.endpoint().to_string());
         let address = address.unwrap_or_default();
         let (listener, to, why) = (id.0, to.0, why.name());
         if left.is_zero() {
@@ -342,7 +342,7 @@ impl Transports {
     fn log_swap(&self, plan: &Plan) {
         for planned in &plan.listeners {
             let (listener, generation) = (planned.id.0, plan.generation);
-            let address = self.sockets.open[&planned.id].address();
+            let address = self.sockets.open[&planned.id].endpoint();
             let (how, old) = match planned.origin {
                 Origin::Opened => ("opened", None),
                 Origin::HandedOver(old) => ("handed over", Some(old.0)),
@@ -356,7 +356,7 @@ impl Transports {
         let before = plan.generation - 1;
         for view in self.sockets.generations.views() {
             if matches!(view.stage, Stage::Leaving(_)) && view.generation == before {
-                let (listener, address) = (view.id.0, view.address);
+                let (listener, address) = (view.id.0, view.endpoint);
                 tracing::info!(listener, %address, how = "leaving", "transport draining");
             }
         }
@@ -367,7 +367,7 @@ impl Transports {
         let (now, instant) = (clock::now(), Instant::now());
         let rows = self.sockets.generations.views().map(|view| TransportRow {
             listener: view.id,
-            address: view.address,
+            endpoint: view.endpoint,
             generation: view.generation,
             stage: view.stage,
             since: instant - now.since(view.since),

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::effects::{Effects, Send, SendTag};
 use super::settings::Settings;
+use super::streams::Put;
 use crate::arena::{SlotId, SlotSize};
 use crate::partition::{Mark, write_hex};
 use crate::sip::answer::{Answer, destination};
@@ -10,7 +11,7 @@ use crate::sip::{Message, Method, Name, Request, Via, Writer};
 use crate::stats::Counter;
 use crate::subscription::package::allow_events;
 use crate::transaction::server::Given;
-use crate::transport::{Flow, Listeners};
+use crate::transport::{ConnectionId, Flow, Listeners};
 
 /// The methods that are served.
 pub const ALLOW: &[u8] = b"SUBSCRIBE, PUBLISH, OPTIONS, CANCEL, ACK";
@@ -167,7 +168,6 @@ impl Shard {
             self.stats.record(Counter::UnreadableNoVia);
             return;
         };
-        let peer = destination(&via, flow.peer);
         for size in [SlotSize::Small, SlotSize::Large] {
             let Some(slot) = self.arena.take(size) else {
                 break;
@@ -178,17 +178,35 @@ impl Shard {
                     slot,
                     listener: flow.listener,
                     source: flow.local,
-                    peer,
+                    peer: destination(&via, flow.peer),
                     tag: SendTag::NONE,
                 };
+                let answer = Outgoing {
+                    send,
+                    connection: flow.connection,
+                };
                 let promises = common.status / 100 == 2;
-                self.send_answer(send, promises, out);
+                self.send_answer(answer, promises, out);
                 self.count_response(common.status);
                 return;
             }
             self.arena.release(slot);
         }
         self.stats.record(Counter::ResponseNoSlot);
+    }
+
+    /// Back the way that the request came. Its slot is free after this turn.
+    //= RFC 3261 18.2.2
+    pub(super) fn put_out(&mut self, answer: Outgoing, out: &mut Effects) {
+        let Outgoing { send, connection } = answer;
+        out.released.push(send.slot);
+        let Some(connection) = connection else {
+            return out.sends.push(send);
+        };
+        match self.put(self.now, connection, send.slot, send.tag, out) {
+            Put::Done => {}
+            Put::NoRoom | Put::Gone => self.stats.record(Counter::ResponseSendFailed),
+        }
     }
 
     fn write_answer(
@@ -229,6 +247,13 @@ impl Shard {
     }
 }
 
+/// An answer in its slot, and its way: by a datagram, or by the connection that the request came by.
+#[derive(Clone, Copy)]
+pub(super) struct Outgoing {
+    pub send: Send,
+    pub connection: Option<ConnectionId>,
+}
+
 /// What answers say of ourselves.
 struct Voice<'a> {
     settings: &'a Settings,
@@ -239,9 +264,7 @@ struct Voice<'a> {
 impl Voice<'_> {
     fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
         if let Some(local) = self.listeners.contact(flow.listener) {
-            writer.put(b"Contact: <sip:");
-            local.write_host_port(flow, writer);
-            writer.put(b">\r\n");
+            local.write_contact(flow, writer);
         }
     }
 

@@ -174,7 +174,11 @@ impl Shard {
         if queued.is_some_and(|place| !self.ready.holds(place, index)) {
             return Some(Broken::Queue);
         }
-        let idle = queued.is_none() && waits.is_none();
+        let has_line = |connection| self.waiting.has_line(connection);
+        if subscription.in_line && !subscription.flow.connection.is_some_and(has_line) {
+            return Some(Broken::Queue);
+        }
+        let idle = queued.is_none() && waits.is_none() && !subscription.in_line;
         let held = self.journal.holds(subscription.awaits);
         if subscription.owed == Owed::Nothing || !subscription.may_notify() || !idle || held {
             return None;
@@ -209,7 +213,10 @@ impl Shard {
                 subscription.owed = subscription.owed.max(Owed::Change);
                 self.queue_again(index, Urgency::Prompt);
             }
-            Broken::Queue => subscription.queued = None,
+            Broken::Queue => {
+                subscription.queued = None;
+                subscription.in_line = false;
+            }
             Broken::Lost => self.queue_again(index, Urgency::Prompt),
             Broken::Unasked => {
                 let copy = subscription.copy;

@@ -19,6 +19,11 @@ pub struct Census {
     pub ready: usize,
     pub phones: usize,
     pub answers_held: usize,
+    pub connections: usize,
+    /// Connections that carry subscriptions.
+    pub connections_used: usize,
+    /// Subscriptions that wait until their connection takes more.
+    pub in_line: usize,
 }
 
 impl Shard {
@@ -37,6 +42,9 @@ impl Shard {
             ready: self.ready.len(),
             phones: self.subscriptions.phones().len(),
             answers_held: self.journal.answers_held(),
+            connections: self.streams.len(),
+            connections_used: self.subscriptions.connections(),
+            in_line: self.waiting.len(),
         }
     }
 
@@ -63,6 +71,7 @@ impl Shard {
         gauges.set(Gauge::ResourcesHome, self.compositor.resources_len() as u64);
         gauges.set(Gauge::ResourcesCopy, self.copies.len() as u64);
         gauges.set(Gauge::Timers, self.wheel.len() as u64);
+        gauges.set(Gauge::Connections, self.streams.len() as u64);
         gauges.set(Gauge::SendSlots, self.arena.leased() as u64);
         gauges
     }

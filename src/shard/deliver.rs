@@ -4,6 +4,7 @@ use super::Shard;
 use super::effects::{Effects, Send, SendTag};
 use super::notice::{self, Notice};
 use super::ready::Urgency;
+use super::streams::Put;
 use crate::arena::{SlotId, SlotSize};
 use crate::notify::tails::TailKey;
 use crate::partition::Mark;
@@ -11,7 +12,7 @@ use crate::stats::Counter;
 use crate::subscription::package::Package;
 use crate::subscription::record::{Owed, Phase, Queued, Subscription};
 use crate::time::{T1, Time};
-use crate::transport::Lessee;
+use crate::transport::{ConnectionId, Lessee};
 use crate::wheel::{Owner, Token};
 
 /// How long to wait where no send slot or transaction is free.
@@ -22,21 +23,24 @@ enum Attempt {
     Sent,
     /// No slot or transaction is free: try again later.
     NoRoom,
-    /// It fits into no datagram.
+    /// It fits into no slot.
     TooLarge,
+    /// Its connection is no more.
+    Gone(ConnectionId),
 }
 
 impl Shard {
     /// Whether somebody could be told right now.
     pub(super) fn may_deliver(&self) -> bool {
-        !self.ready.is_empty()
-            && !self.stalled
+        let open = || self.window.is_open(self.clients.young());
+        !self.stalled
             && !self.journal.silent
-            && self.window.is_open(self.clients.young())
+            && (self.waiting.is_ready() || (!self.ready.is_empty() && open()))
     }
 
     /// Tells as many as the window and the effects have room for.
     pub(super) fn deliver(&mut self, now: Time, out: &mut Effects) {
+        self.tell_waiting(now, out);
         while self.may_deliver() && !out.is_nearly_full() {
             let Some((index, place)) = self.ready.pop() else {
                 break;
@@ -54,7 +58,9 @@ impl Shard {
         let more = owed > subscription.owed;
         subscription.owed = subscription.owed.max(owed);
         // What waits in the slower queue and has become prompt goes into the faster one: its old place says nothing any more.
-        if subscription.may_notify() && (subscription.queued.is_none() || more) {
+        // Who stands in line for a connection is told what it is owed by then.
+        let waits = subscription.queued.is_some() && !more || subscription.in_line;
+        if subscription.may_notify() && !waits {
             let urgency = match subscription.owed {
                 Owed::Nothing => return,
                 Owed::Change => Urgency::FanOut,
@@ -68,7 +74,8 @@ impl Shard {
     pub(super) fn queue_again(&mut self, index: u32, urgency: Urgency) {
         let subscription = &mut self.subscriptions[index];
         let owed = subscription.owed != Owed::Nothing;
-        if owed && subscription.queued.is_none() && subscription.may_notify() {
+        let waits = subscription.queued.is_some() || subscription.in_line;
+        if owed && !waits && subscription.may_notify() {
             subscription.queued = Some(self.ready.push(urgency, index));
         }
     }
@@ -78,17 +85,25 @@ impl Shard {
         let Some(subscription) = self.subscriptions.living(index) else {
             return;
         };
-        if subscription.queued != Some(place) {
-            return;
+        if subscription.queued == Some(place) {
+            subscription.queued = None;
+            self.tell_now(now, index, out);
         }
-        subscription.queued = None;
+    }
+
+    /// The same for one that stands in no queue any more.
+    pub(super) fn tell_now(&mut self, now: Time, index: u32, out: &mut Effects) {
+        let subscription = &mut self.subscriptions[index];
         if subscription.owed == Owed::Nothing || !subscription.may_notify() {
             return;
         }
         if self.copies.copy(subscription.copy).snapshot.is_none() {
             return;
         }
-        if self.must_wait(now, index, out) {
+        if subscription.is_cut() {
+            return self.on_cut(now, index, out);
+        }
+        if self.stands_in_line(index) || self.must_wait(now, index, out) {
             return;
         }
         let subscription = &mut self.subscriptions[index];
@@ -99,7 +114,7 @@ impl Shard {
             }
             subscription.in_flight = None;
             let slot = self.clients.replace(transaction, &mut self.wheel);
-            out.released.push(slot);
+            out.released.extend(slot);
             self.stats.record(Counter::NotifyReplaced);
         }
         match self.send_notify(now, index, out) {
@@ -110,6 +125,7 @@ impl Shard {
                 self.subscriptions[index].queued = Some(place);
                 self.stall(now);
             }
+            Attempt::Gone(connection) => self.on_gone(now, connection, out),
             Attempt::TooLarge => {
                 self.stats.record(Counter::NotifySendFailed);
                 self.stats.record(Counter::SubscriptionNotifyFailed);
@@ -142,9 +158,9 @@ impl Shard {
             attempt = self.send_notify_in(now, index, slot, out);
             match attempt {
                 Attempt::Sent => return Attempt::Sent,
-                Attempt::NoRoom => {
+                Attempt::NoRoom | Attempt::Gone(_) => {
                     self.arena.release(slot);
-                    return Attempt::NoRoom;
+                    return attempt;
                 }
                 Attempt::TooLarge => self.arena.release(slot),
             }
@@ -168,12 +184,14 @@ impl Shard {
         let flow = self.listeners.carry(&subscription.flow, home);
         self.subscriptions[index].flow = flow;
         let check = self.rng.next_u64();
+        // What goes by a connection is not sent again, and its slot is free after this turn.
+        let kept = flow.connection.is_none().then_some(slot);
         let Some(mark) = self.clients.begin(
             now,
             partition,
             check,
             user.number(),
-            slot,
+            kept,
             flow,
             &mut self.wheel,
         ) else {
@@ -187,13 +205,28 @@ impl Shard {
         };
         self.arena.set_len(slot, length);
         let tag = send_tag(mark);
-        out.sends.push(Send {
-            slot,
-            listener: flow.listener,
-            source: flow.local,
-            peer: flow.peer,
-            tag,
-        });
+        match flow.connection {
+            None => out.sends.push(Send {
+                slot,
+                listener: flow.listener,
+                source: flow.local,
+                peer: flow.peer,
+                tag,
+            }),
+            Some(connection) => {
+                let put = self.put(now, connection, slot, tag, out);
+                let attempt = match put {
+                    Put::Done => None,
+                    Put::NoRoom => Some(Attempt::NoRoom),
+                    Put::Gone => Some(Attempt::Gone(connection)),
+                };
+                if let Some(attempt) = attempt {
+                    self.finish(mark.slot);
+                    return attempt;
+                }
+                out.released.push(slot);
+            }
+        }
         self.stats.record(Counter::NotifySent);
         let subscription = &mut self.subscriptions[index];
         subscription.cseq += 1;

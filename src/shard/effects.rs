@@ -7,7 +7,7 @@ use crate::config::limits;
 pub use crate::partition::ShardId;
 use crate::shard::mail::{Block, Mail};
 use crate::store::records::Records;
-use crate::transport::{Flow, ListenerId};
+use crate::transport::{ConnectionId, Flow, ListenerId};
 
 /// Where mail goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +36,35 @@ pub struct Send {
     pub tag: SendTag,
 }
 
+/// Something to be done with a connection of this shard.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSend {
+    pub connection: ConnectionId,
+    pub order: StreamOrder,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub enum StreamOrder {
+    /// Append the bytes of the arena's slot to what is on its way: `Input::Written` tells how far that is.
+    Write(SlotId),
+    /// Read no more, write what is on its way as far as the peer takes it soon, and close.
+    /// The shard has forgotten the connection.
+    Close,
+}
+
 /// Everything that one turn wants done.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Datagrams, in order.
     pub sends: Vec<Send>,
+    /// What connections are to carry, in order.
+    pub streams: Vec<StreamSend>,
     /// Slots to be released once the sends of this turn have been consumed by the ring.
     pub released: Vec<SlotId>,
     /// Mail to other shards and to the control thread, in order.
     pub mails: Vec<(Destination, Mail)>,
-    /// Datagrams that another shard owns, packed by destination: index is the shard's number.
+    /// Messages that another shard owns or has the connection for, packed by destination: index is the shard's number.
     pub forwards: Vec<Block>,
     /// What is to outlive the process, in order.
     pub records: Records,
@@ -68,15 +87,23 @@ impl Effects {
         self.forwards[usize::from(owner.0)].push(flow, bytes)
     }
 
+    /// Packs a message for a connection of another shard. False: its block is full.
+    #[must_use]
+    pub fn carry(&mut self, connection: ConnectionId, tag: SendTag, bytes: &[u8]) -> bool {
+        let shard = usize::from(connection.shard().0);
+        self.forwards[shard].push_to_send(connection, tag, bytes)
+    }
+
     /// Whether the turn should be flushed before more is done: the most that one input causes might not fit.
     pub fn is_nearly_full(&self) -> bool {
-        self.sends.len() + limits::SENDS_RESERVED >= limits::SENDS_PER_TURN
+        self.sends.len() + self.streams.len() + limits::SENDS_RESERVED >= limits::SENDS_PER_TURN
             || self.mails.len() >= limits::MAILS_PER_TURN
     }
 
     /// Whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
         self.sends.is_empty()
+            && self.streams.is_empty()
             && self.released.is_empty()
             && self.mails.is_empty()
             && self.records.is_empty()

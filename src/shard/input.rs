@@ -1,9 +1,9 @@
 //! What can happen to a shard.
 
-use crate::shard::effects::SendTag;
+use crate::shard::effects::{SendTag, ShardId};
 use crate::shard::mail::Mail;
 use crate::time::WallOffset;
-use crate::transport::Flow;
+use crate::transport::{ConnectionId, Flow};
 
 /// One thing that happened. Borrowed bytes go back to the ring when `step` returns.
 #[derive(Debug)]
@@ -18,6 +18,27 @@ pub enum Input<'a> {
     },
     /// The kernel refused or failed a send: an `errno` value.
     SendFailed { tag: SendTag, errno: i32 },
+    /// A peer has connected: the flow names the connection, whose number was never used before.
+    Opened { flow: Flow },
+    /// What has come by a connection, cut anywhere.
+    Stream {
+        connection: ConnectionId,
+        bytes: &'a [u8],
+    },
+    /// The kernel has taken so many more bytes of what was to be written.
+    Written {
+        connection: ConnectionId,
+        bytes: usize,
+    },
+    /// A connection has ended: by its peer, or because of an error. Not told of those that the shard has closed.
+    Closed { connection: ConnectionId },
+    /// Another shard wants this written to a connection of this shard.
+    ToSend {
+        sender: ShardId,
+        connection: ConnectionId,
+        tag: SendTag,
+        bytes: &'a [u8],
+    },
     /// From another shard, or from the control thread.
     Mail(Mail),
     /// Time has passed: the wheel is advanced to `now`. Also carries the wall clock.

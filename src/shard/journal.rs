@@ -7,8 +7,9 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::Shard;
+use super::answer::Outgoing;
 use super::deliver::Ticket;
-use super::effects::{Destination, Effects, Send};
+use super::effects::{Destination, Effects};
 use super::mail::Mail;
 use super::ready::Urgency;
 use crate::config::limits;
@@ -21,6 +22,7 @@ use crate::store::format::{
 use crate::subscription::package::Package;
 use crate::subscription::record::{Phase, Subscription};
 use crate::time::Time;
+use crate::transport::Transport;
 
 /// Nobody waits longer than this for a record to be kept: a disk that hangs takes no lamp with it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -56,7 +58,7 @@ struct Held {
 }
 
 enum Waits {
-    Answer(Send),
+    Answer(Outgoing),
     Reply(Box<Mail>),
     Subscription(Ticket),
 }
@@ -238,12 +240,11 @@ impl Shard {
     }
 
     /// Puts an answer out, or holds it until what it promises is kept.
-    pub(super) fn send_answer(&mut self, send: Send, promises: bool, out: &mut Effects) {
+    pub(super) fn send_answer(&mut self, answer: Outgoing, promises: bool, out: &mut Effects) {
         if promises && self.journal.must_wait() {
-            self.journal.hold(self.now, Waits::Answer(send));
+            self.journal.hold(self.now, Waits::Answer(answer));
         } else {
-            out.sends.push(send);
-            out.released.push(send.slot);
+            self.put_out(answer, out);
         }
     }
 
@@ -258,7 +259,7 @@ impl Shard {
     }
 
     /// All records up to this number are kept, or as good as their store could do.
-    pub(super) fn on_written(&mut self, now: Time, serial: u64, lost: u64, out: &mut Effects) {
+    pub(super) fn on_kept(&mut self, now: Time, serial: u64, lost: u64, out: &mut Effects) {
         self.stats.add(Counter::RecordLost, lost);
         self.journal.written = self.journal.written.max(serial);
         self.journal.late = false;
@@ -282,10 +283,7 @@ impl Shard {
                 return;
             };
             match first.waits {
-                Waits::Answer(send) => {
-                    out.sends.push(send);
-                    out.released.push(send.slot);
-                }
+                Waits::Answer(answer) => self.put_out(answer, out),
                 Waits::Reply(mail) => out.mails.push((Destination::Control, *mail)),
                 Waits::Subscription(ticket) => {
                     if let Some(index) = self.user(ticket.number()) {
@@ -407,7 +405,10 @@ impl Shard {
         Standing {
             expires: self.unix_millis(expires_at),
             spared_seconds: subscription.spared_seconds,
-            over: Over::Udp,
+            over: match listener.map_or(Transport::Udp, |local| local.listener.transport) {
+                Transport::Udp => Over::Udp,
+                Transport::Tcp => Over::Tcp,
+            },
             listener: listener.map_or(flow.peer, |local| local.listener.local),
             local: flow.local,
             peer: flow.peer,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::hint::{ResourceKey, Snapshot};
 use crate::partition::ShardId;
 use crate::shard::control::{Changed, Reply, Request};
-use crate::transport::{Flow, ListenerId};
+use crate::shard::effects::SendTag;
+use crate::transport::{ConnectionId, Flow, ListenerId};
 
 /// Mail between shards, and between a shard and the control thread.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ pub enum Mail {
     /// From the store: of the records that you gave out, all up to this serial are kept; `kept` of them since this
     /// was last said, and `lost` that it could not keep.
     Written { serial: u64, kept: u64, lost: u64 },
+    /// What became of a connection that you send on and this shard has.
+    Connection {
+        connection: ConnectionId,
+        news: ConnectionNews,
+    },
     /// From the control thread.
     Request(Request),
     /// To the control thread.
@@ -40,13 +46,46 @@ pub enum Mail {
     Changed(Changed),
 }
 
-/// The size of a block of forwarded datagrams: one per pair of shards and turn.
-pub const BLOCK_SIZE: usize = 64 * 1024;
-/// What stands before each datagram of a block: listener, local address (or `::`), whether there is
-/// one, peer address, whether it is IPv4, peer port, interface of a link-local peer, length.
-pub const BLOCK_HEADER: usize = 4 + 16 + 1 + 16 + 1 + 2 + 4 + 2;
+/// What the shard that has a connection tells the others that send on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionNews {
+    /// It takes no NOTIFY for now, and this one was not sent: there will be `Free` when it does.
+    Full(SendTag),
+    /// It takes NOTIFYs again.
+    Free,
+    /// It is closed, or never was.
+    Gone,
+}
 
-/// Datagrams that another shard owns, copied one after the other.
+/// The size of a block of forwarded messages: one per pair of shards and turn.
+pub const BLOCK_SIZE: usize = 64 * 1024;
+/// What stands before each message of a block: which kind it is; listener, local address (or `::`), whether there is
+/// one, peer address, whether it is IPv4, peer port, interface of a link-local peer; connection (or 0), tag, length.
+pub const BLOCK_HEADER: usize = 1 + FLOW_BYTES + 8 + 8 + 2;
+const FLOW_BYTES: usize = 4 + 16 + 1 + 16 + 1 + 2 + 4;
+/// The kinds: one for the owner to handle, and one for a connection of the reader.
+const RECEIVED: u8 = 0;
+const TO_SEND: u8 = 1;
+const _: () = assert!(
+    crate::config::limits::HEADER_BYTES + crate::config::limits::STREAM_BODY_BYTES + BLOCK_HEADER
+        <= BLOCK_SIZE,
+    "every message can be forwarded"
+);
+
+/// One message of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried<'a> {
+    /// It came in at the sender of the block, and its reader owns it.
+    Received { flow: Flow, bytes: &'a [u8] },
+    /// The reader of the block has the connection that it is to be written to.
+    ToSend {
+        connection: ConnectionId,
+        tag: SendTag,
+        bytes: &'a [u8],
+    },
+}
+
+/// Messages that concern another shard, copied one after the other.
 /// Holds no memory until the first one is pushed.
 #[derive(Default)]
 pub struct Block {
@@ -54,78 +93,133 @@ pub struct Block {
 }
 
 impl Block {
-    /// Whether no datagram is in it.
+    /// Whether no message is in it.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Bytes that are still free; each datagram takes `BLOCK_HEADER` more than its own.
+    /// Bytes that are still free; each message takes `BLOCK_HEADER` more than its own.
     pub fn room(&self) -> usize {
         BLOCK_SIZE - self.bytes.len()
     }
 
-    /// Forgets its datagrams and keeps its memory.
+    /// Forgets its messages and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    /// Appends one datagram; false if it does not fit.
+    /// Appends a message that came in here; false if it does not fit.
     #[must_use]
-    pub fn push(&mut self, flow: &Flow, datagram: &[u8]) -> bool {
-        if self.bytes.len() + BLOCK_HEADER + datagram.len() > BLOCK_SIZE {
+    pub fn push(&mut self, flow: &Flow, bytes: &[u8]) -> bool {
+        let (local, has_local) = match flow.local {
+            Some(address) => (octets(address), 1),
+            None => ([0; 16], 0),
+        };
+        let scope = match flow.peer {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(peer) => peer.scope_id(),
+        };
+        let mut header = [RECEIVED; BLOCK_HEADER];
+        let mut rest = &mut header[1..];
+        put(&mut rest, &flow.listener.0.to_le_bytes());
+        put(&mut rest, &local);
+        put(&mut rest, &[has_local]);
+        put(&mut rest, &octets(flow.peer.ip()));
+        put(&mut rest, &[u8::from(flow.peer.is_ipv4())]);
+        put(&mut rest, &flow.peer.port().to_le_bytes());
+        put(&mut rest, &scope.to_le_bytes());
+        let connection = flow.connection.map_or(0, ConnectionId::number);
+        self.append(header, connection, SendTag::NONE, bytes)
+    }
+
+    /// Appends a message for a connection that the reader has; false if it does not fit.
+    #[must_use]
+    pub fn push_to_send(&mut self, connection: ConnectionId, tag: SendTag, bytes: &[u8]) -> bool {
+        let mut header = [0; BLOCK_HEADER];
+        header[0] = TO_SEND;
+        self.append(header, connection.number(), tag, bytes)
+    }
+
+    fn append(
+        &mut self,
+        mut header: [u8; BLOCK_HEADER],
+        connection: u64,
+        tag: SendTag,
+        bytes: &[u8],
+    ) -> bool {
+        if self.bytes.len() + BLOCK_HEADER + bytes.len() > BLOCK_SIZE {
             return false;
         }
         if self.bytes.capacity() == 0 {
             self.bytes.reserve_exact(BLOCK_SIZE);
         }
-        let (local, has_local) = match flow.local {
-            Some(address) => (octets(address), 1),
-            None => ([0; 16], 0),
-        };
-        self.bytes.extend_from_slice(&flow.listener.0.to_le_bytes());
-        self.bytes.extend_from_slice(&local);
-        self.bytes.push(has_local);
-        self.bytes.extend_from_slice(&octets(flow.peer.ip()));
-        self.bytes.push(u8::from(flow.peer.is_ipv4()));
-        self.bytes
-            .extend_from_slice(&flow.peer.port().to_le_bytes());
-        let scope = match flow.peer {
-            SocketAddr::V4(_) => 0,
-            SocketAddr::V6(peer) => peer.scope_id(),
-        };
-        self.bytes.extend_from_slice(&scope.to_le_bytes());
-        self.bytes
-            .extend_from_slice(&(datagram.len() as u16).to_le_bytes());
-        self.bytes.extend_from_slice(datagram);
+        let mut rest = &mut header[1 + FLOW_BYTES..];
+        put(&mut rest, &connection.to_le_bytes());
+        put(&mut rest, &tag.0.to_le_bytes());
+        put(&mut rest, &(bytes.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(bytes);
         true
     }
 
-    /// The datagrams, in the order in which they were pushed.
-    pub fn iter(&self) -> impl Iterator<Item = (Flow, &[u8])> {
+    /// The messages, in the order in which they were pushed.
+    pub fn iter(&self) -> impl Iterator<Item = Carried<'_>> {
         let mut rest = self.bytes.as_slice();
         core::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let (header, after) = rest.split_at(BLOCK_HEADER);
-            let v4 = header[37] == 1;
-            let length = usize::from(u16::from_le_bytes([header[44], header[45]]));
-            let (datagram, after) = after.split_at(length);
+            let kind = take::<1>(&mut rest)[0];
+            let (flow, after) = rest.split_at(FLOW_BYTES);
             rest = after;
-            let port = u16::from_le_bytes([header[38], header[39]]);
-            let scope = u32::from_le_bytes([header[40], header[41], header[42], header[43]]);
-            let flow = Flow {
-                listener: ListenerId(u32::from_le_bytes([
-                    header[0], header[1], header[2], header[3],
-                ])),
-                local: (header[20] == 1).then(|| address(&header[4..20], v4)),
-                peer: match address(&header[21..37], v4) {
-                    IpAddr::V4(address) => SocketAddr::from((address, port)),
-                    IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope).into(),
+            let connection = ConnectionId::from_number(u64::from_le_bytes(take(&mut rest)));
+            let tag = SendTag(u64::from_le_bytes(take(&mut rest)));
+            let length = usize::from(u16::from_le_bytes(take(&mut rest)));
+            let (bytes, after) = rest.split_at(length);
+            rest = after;
+            Some(match (kind, connection) {
+                (TO_SEND, Some(connection)) => Carried::ToSend {
+                    connection,
+                    tag,
+                    bytes,
                 },
-            };
-            Some((flow, datagram))
+                _ => Carried::Received {
+                    flow: read_flow(flow, connection),
+                    bytes,
+                },
+            })
         })
+    }
+}
+
+fn put(rest: &mut &mut [u8], bytes: &[u8]) {
+    let (here, after) = core::mem::take(rest).split_at_mut(bytes.len());
+    here.copy_from_slice(bytes);
+    *rest = after;
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (here, after) = rest.split_first_chunk().expect("a block of our own making");
+    *rest = after;
+    *here
+}
+
+fn read_flow(mut rest: &[u8], connection: Option<ConnectionId>) -> Flow {
+    let listener = ListenerId(u32::from_le_bytes(take(&mut rest)));
+    let local: [u8; 16] = take(&mut rest);
+    let has_local = take::<1>(&mut rest)[0] == 1;
+    let peer: [u8; 16] = take(&mut rest);
+    let v4 = take::<1>(&mut rest)[0] == 1;
+    let port = u16::from_le_bytes(take(&mut rest));
+    let scope = u32::from_le_bytes(take(&mut rest));
+    Flow {
+        listener,
+        local: has_local.then(|| address(local, v4)),
+        peer: match address(peer, v4) {
+            IpAddr::V4(address) => SocketAddr::from((address, port)),
+            IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope).into(),
+        },
+        connection,
     }
 }
 
@@ -143,8 +237,8 @@ fn octets(address: IpAddr) -> [u8; 16] {
 }
 
 /// A flow's two addresses are always of one family.
-fn address(octets: &[u8], v4: bool) -> IpAddr {
-    let v6 = Ipv6Addr::from(<[u8; 16]>::try_from(octets).expect("16 octets"));
+fn address(octets: [u8; 16], v4: bool) -> IpAddr {
+    let v6 = Ipv6Addr::from(octets);
     match v6.to_ipv4_mapped() {
         Some(address) if v4 => IpAddr::V4(address),
         _ => IpAddr::V6(v6),
@@ -160,24 +254,44 @@ mod tests {
             listener: ListenerId(listener),
             local: local.map(|local| local.parse().unwrap()),
             peer: peer.parse().unwrap(),
+            connection: None,
         }
     }
 
     #[test]
-    fn a_block_gives_back_every_datagram_with_its_flow_in_order() {
-        let datagrams = [
-            (flow(1, None, "192.0.2.1:5060"), &b"first"[..]),
-            (flow(2, Some("127.0.0.2"), "192.0.2.1:65535"), b""),
-            (flow(u32::MAX, Some("fe80::1"), "[fe80::2%7]:1"), b"third"),
-            (flow(3, None, "[::ffff:192.0.2.1]:5060"), b"fourth"),
+    fn a_block_gives_back_every_message_with_its_flow_in_order() {
+        let connection = ConnectionId::new(ShardId(3), 1);
+        let streamed = Flow {
+            connection: Some(connection),
+            ..flow(4, None, "192.0.2.1:40000")
+        };
+        let received = |flow, bytes| Carried::Received { flow, bytes };
+        let messages = [
+            received(flow(1, None, "192.0.2.1:5060"), &b"first"[..]),
+            received(flow(2, Some("127.0.0.2"), "192.0.2.1:65535"), b""),
+            received(flow(u32::MAX, Some("fe80::1"), "[fe80::2%7]:1"), b"third"),
+            Carried::ToSend {
+                connection,
+                tag: SendTag(7),
+                bytes: b"to send",
+            },
+            received(flow(3, None, "[::ffff:192.0.2.1]:5060"), b"fourth"),
+            received(streamed, b"by a connection"),
         ];
         let mut block = Block::default();
         for round in 0..2 {
-            for (flow, bytes) in &datagrams {
-                assert!(block.push(flow, bytes));
+            for message in &messages {
+                assert!(match message {
+                    Carried::Received { flow, bytes } => block.push(flow, bytes),
+                    Carried::ToSend {
+                        connection,
+                        tag,
+                        bytes,
+                    } => block.push_to_send(*connection, *tag, bytes),
+                });
             }
             let given: Vec<_> = block.iter().collect();
-            assert_eq!(given, datagrams, "round {round}");
+            assert_eq!(given, messages, "round {round}");
             block.clear();
             assert!(block.is_empty());
         }
@@ -194,11 +308,11 @@ mod tests {
         }
         assert_eq!(count, BLOCK_SIZE / (BLOCK_HEADER + bytes.len()));
         assert_eq!(block.iter().count(), count);
-        assert!(
-            block
-                .iter()
-                .all(|(flow, given)| flow == from && given == bytes)
-        );
+        assert!(block.iter().all(|given| given
+            == Carried::Received {
+                flow: from,
+                bytes: &bytes
+            }));
         let rest = block.room() - BLOCK_HEADER;
         assert!(block.push(&from, &bytes[..rest]));
         assert_eq!(block.room(), 0);

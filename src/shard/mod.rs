@@ -10,6 +10,7 @@ mod answer;
 mod ask;
 mod audit;
 pub mod census;
+mod connected;
 pub mod control;
 mod deliver;
 mod drain;
@@ -28,6 +29,7 @@ mod ready;
 mod receive;
 mod restore;
 pub mod settings;
+mod streams;
 mod subscribe;
 
 use crate::arena::Arena;
@@ -48,6 +50,7 @@ use crate::transport::{Lessee, Listeners};
 use crate::wheel::{Owner, Token, Wheel};
 
 use alarms::Alarms;
+use connected::Waiting;
 use drain::Drain;
 use effects::{Effects, Event};
 use input::Input;
@@ -57,6 +60,7 @@ use ready::Ready;
 use receive::Datagram;
 use restore::Since;
 use settings::Settings;
+use streams::Streams;
 
 /// One thread's share of all phones and resources.
 pub struct Shard {
@@ -81,6 +85,8 @@ pub struct Shard {
     /// What the compositor changed, while it is spread; empty between steps.
     changes: Vec<Change>,
     ready: Ready,
+    streams: Streams,
+    waiting: Waiting,
     window: Window,
     journal: Journal,
     /// Of the records that are being read.
@@ -117,6 +123,8 @@ impl Shard {
             ),
             changes: Vec::new(),
             ready: Ready::default(),
+            streams: Streams::new(),
+            waiting: Waiting::default(),
             window: Window::new(settings.in_flight_max),
             journal: Journal::new(settings.incarnation),
             since: Since::default(),
@@ -154,6 +162,16 @@ impl Shard {
                     out,
                 );
             }
+            Input::Opened { flow } => self.on_opened(now, flow, out),
+            Input::Stream { connection, bytes } => self.on_stream(now, connection, bytes, out),
+            Input::Written { connection, bytes } => self.on_written(now, connection, bytes, out),
+            Input::Closed { connection } => self.on_closed(now, connection, out),
+            Input::ToSend {
+                sender,
+                connection,
+                tag,
+                bytes,
+            } => self.on_to_send(now, sender, connection, tag, bytes, out),
             Input::SendFailed { tag, errno } => self.on_send_failed(now, tag, errno, out),
             Input::Mail(mail) => self.on_mail(now, mail, out),
             Input::Tick { wall } => {
@@ -230,6 +248,7 @@ impl Shard {
                 }
             }
             Owner::Copy => self.on_copy_timer(now, token.index, out),
+            Owner::Connection => self.on_connection_timer(now, token.index, out),
             Owner::Shard => self.stalled = false,
         }
     }
@@ -246,7 +265,10 @@ impl Shard {
             } => self.on_hint(now, &resource, serial, snapshot, out),
             Mail::Written { serial, kept, lost } => {
                 self.stats.add(Counter::RecordKept, kept);
-                self.on_written(now, serial, lost, out);
+                self.on_kept(now, serial, lost, out);
+            }
+            Mail::Connection { connection, news } => {
+                self.on_connection_news(now, connection, news, out);
             }
             Mail::Request(request) => self.on_control(now, request, out),
             // They go to the control thread, and to nobody else.

@@ -62,8 +62,8 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
     let text = &subscription.text;
     writer.put(b"NOTIFY ");
     writer.put(text.part(Part::Target));
-    writer.put(b" SIP/2.0\r\nVia: SIP/2.0/UDP ");
-    notice.listener.write_host_port(&subscription.flow, writer);
+    writer.put(b" SIP/2.0\r\nVia: ");
+    notice.listener.write_sent_by(&subscription.flow, writer);
     writer.put(b";branch=");
     writer.put(COOKIE);
     writer.put(&notice.branch.text());
@@ -79,9 +79,9 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
     writer.put(text.part(Part::CallId));
     writer.put(b"\r\nCSeq: ");
     writer.decimal(cseq);
-    writer.put(b" NOTIFY\r\nContact: <sip:");
-    notice.contact.write_host_port(&subscription.flow, writer);
-    writer.put(b">\r\nEvent: ");
+    writer.put(b" NOTIFY\r\n");
+    notice.contact.write_contact(&subscription.flow, writer);
+    writer.put(b"Event: ");
     writer.put(notice.package.name.as_bytes());
     let id = text.part(Part::EventId);
     if !id.is_empty() {

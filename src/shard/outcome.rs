@@ -54,7 +54,9 @@ impl Shard {
         if let Some(slot) = finished.slot {
             out.released.push(slot);
         }
-        if finished.retransmitted {
+        if finished.by_connection {
+            // It says nothing of how datagrams fare.
+        } else if finished.retransmitted {
             self.window.late(now);
         } else if !finished.replaced {
             self.window.answered(now);
@@ -137,6 +139,12 @@ impl Shard {
                 });
                 self.stats.record(Counter::NotifyRetransmitted);
             }
+            Fired::Waited => {
+                if let Some(index) = index {
+                    self.subscriptions.doubt(index);
+                    self.queue_again(index, Urgency::FanOut);
+                }
+            }
             Fired::TimedOut {
                 slot,
                 replaced,
@@ -160,6 +168,8 @@ impl Shard {
 
     //= RFC 6665 4.2.2
     fn on_notify_timeout(&mut self, index: u32, stood_back: bool, out: &mut Effects) {
+        let connection = self.subscriptions[index].flow.connection;
+        let behind = connection.is_some_and(|connection| self.is_behind(connection));
         let subscription = &mut self.subscriptions[index];
         subscription.in_flight = None;
         if subscription.is_terminating() {
@@ -167,6 +177,11 @@ impl Shard {
                 self.end(index, out);
             }
             return;
+        }
+        if behind {
+            // It may still be on its way: a connection that reads too slowly, or not at all, has a deadline of its own.
+            subscription.owed = subscription.owed.max(Owed::Change);
+            return self.queue_again(index, Urgency::FanOut);
         }
         // The phone has asked for something since, or this NOTIFY stood back for a newer one and was not sent to its
         // end: then its silence proves nothing. A newer state that waits is none the phone has ever seen.

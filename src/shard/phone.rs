@@ -23,7 +23,7 @@ const LATE: Duration = Duration::from_millis(3 * T1.as_millis() as u64);
 
 /// What was known of the way to a phone before it refreshed.
 pub(super) struct Before {
-    pub peer: SocketAddr,
+    pub flow: Flow,
     /// The dialog's text with the former target, if the target is another one now.
     pub text: Option<Text>,
 }
@@ -61,7 +61,7 @@ impl Shard {
         out: &mut Effects,
     ) {
         let missed = self.subscriptions.hear(refreshed);
-        let has_moved = before.peer != self.subscriptions[refreshed].flow.peer;
+        let has_moved = is_elsewhere(&before.flow, &self.subscriptions[refreshed].flow);
         if !missed && !has_moved && before.text.is_none() {
             return;
         }
@@ -76,7 +76,7 @@ impl Shard {
             let mut new_target = false;
             if index != refreshed {
                 new_target = self.follow_target(index, refreshed, before);
-                let new_flow = self.follow_flow(index, refreshed, Some(before.peer));
+                let new_flow = self.follow_flow(index, refreshed, Some(before.flow.peer));
                 moved = new_target || new_flow;
                 self.catch_up(now, index, moved);
             }
@@ -97,7 +97,14 @@ impl Shard {
             self.subscriptions[index].flow,
             self.subscriptions[heard].flow,
         );
-        if old.peer == new.peer
+        if self.subscriptions[index].is_cut() && new.connection.is_some() {
+            // It has no way at all; its phone has one again.
+            self.set_flow(index, new);
+            self.stats.record(Counter::SubscriptionMoved);
+            return true;
+        }
+        if !is_elsewhere(&old, &new)
+            || old.connection.is_some() != new.connection.is_some()
             || !self.is_routeless(index)
             || !self.is_routeless(heard)
             || !self.share_a_listener(&old, &new)
@@ -148,6 +155,9 @@ impl Shard {
     /// What a phone that is heard may have missed is told it again.
     fn catch_up(&mut self, now: Time, index: u32, moved: bool) {
         let subscription = &mut self.subscriptions[index];
+        if subscription.is_cut() {
+            return;
+        }
         match subscription.phase {
             Phase::Parked => {
                 subscription.owed = Owed::Nothing;
@@ -204,4 +214,9 @@ impl Shard {
         self.set_deadline(index, when);
         self.enqueue(index, Owed::Change);
     }
+}
+
+/// Whether two flows lead to different places, or by different connections.
+fn is_elsewhere(one: &Flow, other: &Flow) -> bool {
+    one.peer != other.peer || one.connection != other.connection
 }

@@ -39,7 +39,12 @@ impl Shard {
             Message::scan(datagram.bytes)
         };
         match scanned {
-            Err(unreadable) => self.count_unreadable(unreadable),
+            Err(unreadable) => {
+                self.count_unreadable(unreadable);
+                if let Some(connection) = datagram.flow.connection {
+                    self.close_unreadable(now, connection, out);
+                }
+            }
             Ok(message) => match message.start {
                 Start::Response { .. } => self.on_answer_message(now, datagram, &message, out),
                 Start::Request { .. } => self.on_request_message(now, datagram, &message, out),
@@ -164,6 +169,9 @@ impl Shard {
             // The shards disagree about who owns what: it must not travel for ever.
             Counter::DatagramForwardedTwice
         } else if out.forward(owner, &datagram.flow, datagram.bytes) {
+            if let Some(connection) = datagram.flow.connection {
+                self.streams.note_user(connection, owner);
+            }
             Counter::DatagramForwarded
         } else {
             Counter::DatagramForwardFull
@@ -208,8 +216,16 @@ impl Shard {
 
     /// A request that changes something: once, however often it comes.
     fn on_transaction(&mut self, now: Time, request: &Request<'_>, flow: &Flow, out: &mut Effects) {
-        let key = self.request_key(request);
-        match self.servers.known(key, request.to_tag.is_some()) {
+        // What comes by a connection comes once: timer J is 0.
+        //= RFC 3261 17.2.2
+        let key = match flow.connection {
+            None => Some(self.request_key(request)),
+            Some(_) => None,
+        };
+        let known = key.map_or(Known::New, |key| {
+            self.servers.known(key, request.to_tag.is_some())
+        });
+        match known {
             Known::Retransmission(given, first) => {
                 self.stats.record(Counter::RetransmissionAnswered);
                 self.journal.promise_again();
@@ -239,7 +255,9 @@ impl Shard {
         self.keep_state(out);
         match handled {
             Ok(given) => {
-                self.remember(now, key, given, flow.listener);
+                if let Some(key) = key {
+                    self.remember(now, key, given, flow.listener);
+                }
                 self.give(request, flow, given, out);
             }
             Err(refused) => self.refuse(request.message, flow, refused, out),

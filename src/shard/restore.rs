@@ -16,12 +16,13 @@ use crate::store::format::{
     UnixMillis,
 };
 use crate::store::records::Records;
+use crate::subscription::connections::Carried;
 use crate::subscription::package::{self, ContentTypeId, Package};
 use crate::subscription::phones::{Link, PhoneName};
 use crate::subscription::record::{Owed, Phase, Reason, Subscription};
 use crate::subscription::text::Text;
 use crate::time::{T64, Time};
-use crate::transport::Flow;
+use crate::transport::{ConnectionId, Flow, Transport};
 
 /// NOTIFYs for which no reservation has to be written after a start: each process has so many of its own in every
 /// dialog, so that a million subscriptions that are told of a restart write no record.
@@ -201,9 +202,11 @@ impl Shard {
             check,
             slot: record.slot,
             link: Link::NOWHERE,
+            carried: Carried::NOWHERE,
             phase: Phase::Active,
             owed: Owed::Nothing,
             queued: None,
+            in_line: false,
             package: package.id,
             content_type,
             partition,
@@ -242,17 +245,20 @@ impl Shard {
 
     /// The listener of that address, or one that reaches the same kind of address.
     fn flow_of(&self, standing: &Standing) -> Result<Flow, Fault> {
-        if standing.over != Over::Udp {
-            return Err(Fault::Value("transport"));
-        }
+        let transport = match standing.over {
+            Over::Udp => Transport::Udp,
+            Over::Tcp => Transport::Tcp,
+            Over::Tls | Over::Ws | Over::Wss => return Err(Fault::Value("transport")),
+        };
         let addresses = self.listeners.own();
-        let same = addresses
-            .iter()
-            .find(|listener| listener.local == standing.listener);
+        let same = addresses.iter().find(|listener| {
+            listener.local == standing.listener && listener.transport == transport
+        });
         let listener = same
             .or_else(|| {
                 addresses
                     .iter()
+                    .filter(|listener| listener.transport == transport)
                     .find(|listener| listener.local.is_ipv4() == standing.peer.is_ipv4())
             })
             .ok_or(Fault::Value("listener"))?;
@@ -266,6 +272,8 @@ impl Shard {
             listener: listener.id,
             local,
             peer: standing.peer,
+            // No connection outlives its process: what went by one waits for its phone.
+            connection: transport.is_stream().then_some(ConnectionId::FORMER),
         })
     }
 }

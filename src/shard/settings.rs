@@ -6,7 +6,7 @@ use crate::config::limits;
 use crate::partition::{Secrets, ShardId};
 use crate::policy::Policy;
 use crate::state;
-use crate::subscription::outcome::{OnTimeout, Supersede};
+use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, Package, RenderOptions};
 use crate::transport::{Listener, ListenerTable};
 
@@ -42,6 +42,7 @@ pub struct Rules {
     pub publish_expiry: Expiry,
     pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
+    pub on_close: OnClose,
     pub render: RenderOptions,
 }
 
@@ -71,6 +72,7 @@ impl Rules {
             publish_expiry: Expiry::of_publications(),
             subscribe: SubscribeRules::default(),
             on_timeout: OnTimeout::default(),
+            on_close: OnClose::default(),
             render: RenderOptions::default(),
         }
     }

@@ -13,6 +13,7 @@ use crate::partition::{Mark, Partition};
 use crate::policy::{Action, Identity, Key};
 use crate::sip::{Name, NameAddr, Request, Uri, Writer};
 use crate::stats::Counter;
+use crate::subscription::connections::Carried;
 use crate::subscription::package::Package;
 use crate::subscription::phones::{Link, PhoneName};
 use crate::subscription::read::{self, Unwanted, Wanted};
@@ -133,9 +134,11 @@ impl Shard {
             check: self.rng.next_u64(),
             slot: Subscription::NEW,
             link: Link::NOWHERE,
+            carried: Carried::NOWHERE,
             phase,
             owed: Owed::Nothing,
             queued: None,
+            in_line: false,
             package: wanted.package.id,
             content_type: wanted.content_type,
             partition,
@@ -296,7 +299,7 @@ impl Shard {
         };
         let subscription = &mut self.subscriptions[index];
         let before = Before {
-            peer: subscription.flow.peer,
+            flow: subscription.flow,
             text: text.map(|text| core::mem::replace(&mut subscription.text, text)),
         };
         self.set_flow(index, Flow { peer, ..*flow });
@@ -306,8 +309,12 @@ impl Shard {
     /// From now on NOTIFYs of this dialog take this flow; its lease goes with it.
     pub(super) fn set_flow(&mut self, index: u32, flow: Flow) {
         self.listeners.take(flow.listener, Lessee::Dialog);
-        let before = core::mem::replace(&mut self.subscriptions[index].flow, flow);
+        let before = self.subscriptions[index].flow;
+        self.subscriptions.set_flow(index, flow);
         self.listeners.give(before.listener, Lessee::Dialog);
+        if before.connection != flow.connection {
+            self.leave_line(index);
+        }
     }
 
     /// What of a new dialog is kept as text, and the address that its requests go to.

@@ -164,6 +164,7 @@ impl Compositor {
             | Owner::ServerTransaction
             | Owner::Subscription
             | Owner::Copy
+            | Owner::Connection
             | Owner::Shard => {
                 unreachable!("the shard hands each timer to its owner")
             }

@@ -24,6 +24,16 @@ pub enum Supersede {
     Off,
 }
 
+/// What the end of a connection does to the subscriptions that it carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnClose {
+    /// They stay, silent, until their phone is heard again or they expire.
+    #[default]
+    Keep,
+    /// They end with it.
+    End,
+}
+
 /// What to do with the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

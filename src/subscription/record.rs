@@ -2,12 +2,13 @@
 
 use crate::partition::{Mark, Partition};
 use crate::slab::Slab;
+use crate::subscription::connections::{Carried, Connections, Places};
 use crate::subscription::package::{ContentTypeId, PackageId};
 use crate::subscription::phones::{Link, Links, PhoneName, Phones};
 use crate::subscription::text::{Part, Text};
 use crate::table::Table;
 use crate::time::Time;
-use crate::transport::Flow;
+use crate::transport::{ConnectionId, Flow};
 use crate::wheel::TimerId;
 
 /// Why a subscription ends, as its last NOTIFY says (RFC 6665 4.1.3).
@@ -41,7 +42,7 @@ pub enum Phase {
     /// Its phone has subscribed anew, as after a reboot: it goes on if the phone answers what it is sent, and else ends
     /// at that time at the latest.
     Probed { until: Time },
-    /// The phone did not answer: nothing is sent until it is heard again, or until expiry.
+    /// The phone did not answer, or its connection has gone: nothing is sent until it is heard again, or until expiry.
     Parked,
     /// One last NOTIFY is owed or on its way; nothing else will be sent.
     Terminating(Reason),
@@ -69,6 +70,7 @@ pub struct Queued {
 pub struct Subscription {
     pub text: Text,
     /// Where NOTIFYs go: the listener and local address that the watcher's last request came in on, and the next hop.
+    /// Changed by `Subscriptions::set_flow`.
     pub flow: Flow,
     pub expires_at: Time,
     /// The random part of our tag.
@@ -77,10 +79,14 @@ pub struct Subscription {
     pub slot: u32,
     /// Its place among the subscriptions of its phone.
     pub link: Link,
+    /// Its place among those that its connection carries; nowhere without one, and after it has gone.
+    pub carried: Carried,
     pub phase: Phase,
     pub owed: Owed,
     /// Where it stands among those to be told.
     pub queued: Option<Queued>,
+    /// It waits until its connection takes more.
+    pub in_line: bool,
     pub package: PackageId,
     pub content_type: ContentTypeId,
     pub partition: Partition,
@@ -137,6 +143,11 @@ impl Subscription {
         }
     }
 
+    /// Whether the connection that it is told by has gone.
+    pub fn is_cut(&self) -> bool {
+        self.flow.connection.is_some() && self.carried == Carried::NOWHERE
+    }
+
     /// Whether it ends and refuses every further request.
     pub fn is_terminating(&self) -> bool {
         matches!(self.phase, Phase::Terminating(_))
@@ -168,6 +179,13 @@ pub struct Subscriptions {
     /// Those that stand in another slot than their tag says, by its check value.
     moved: Table,
     phones: Phones,
+    connections: Connections,
+}
+
+impl Places for Slab<Subscription> {
+    fn place(&mut self, subscription: u32) -> &mut Carried {
+        &mut self[subscription].carried
+    }
 }
 
 impl Links for Slab<Subscription> {
@@ -183,6 +201,7 @@ impl Subscriptions {
             records: Slab::with_limit(limit),
             moved: Table::new(),
             phones: Phones::new(limit),
+            connections: Connections::default(),
         }
     }
 
@@ -207,12 +226,53 @@ impl Subscriptions {
         } else if record.slot != index {
             self.moved.insert(record.check, index);
         }
+        self.enter_connection(index);
         Some(index)
+    }
+
+    /// From now on NOTIFYs go by this flow.
+    pub fn set_flow(&mut self, index: u32, flow: Flow) {
+        let record = &self.records[index];
+        let stays = record.flow.connection == flow.connection && !record.is_cut();
+        if !stays {
+            self.cut(index);
+        }
+        self.records[index].flow = flow;
+        if !stays {
+            self.enter_connection(index);
+        }
+    }
+
+    /// Its connection carries it no more.
+    pub fn cut(&mut self, index: u32) {
+        if let Some(connection) = self.records[index].flow.connection {
+            self.connections.leave(connection, index, &mut self.records);
+        }
+    }
+
+    /// The first of those that a connection carries.
+    pub fn first_of_connection(&self, connection: ConnectionId) -> Option<u32> {
+        self.connections.first(connection)
+    }
+
+    /// How many connections carry subscriptions.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn enter_connection(&mut self, index: u32) {
+        let connection = self.records[index].flow.connection;
+        if let Some(connection) =
+            connection.filter(|&connection| connection != ConnectionId::FORMER)
+        {
+            self.connections.enter(connection, index, &mut self.records);
+        }
     }
 
     /// Removes one.
     pub fn remove(&mut self, index: u32) -> Subscription {
         self.unpark(index);
+        self.cut(index);
         let gone = self.records.remove(index);
         if gone.slot != index {
             self.moved.remove(gone.check, |moved| moved == index);

@@ -28,7 +28,8 @@ enum State {
 }
 
 struct Client {
-    /// What was sent; taken when the transaction is replaced.
+    /// What was sent, to be sent again; taken when the transaction is replaced. None over a connection: what it carries
+    /// arrives, or it is closed.
     slot: Option<SlotId>,
     flow: Flow,
     check: u64,
@@ -54,6 +55,8 @@ pub enum Fired {
         flow: Flow,
         mark: Mark,
     },
+    /// T1 is over, and nothing is sent again: it went by a connection.
+    Waited,
     /// Timer F: no answer came. The slot, if there still was one, is to be released.
     /// `stood_back`: it was not sent as often as it should have been, so its silence proves nothing.
     TimedOut {
@@ -75,6 +78,8 @@ pub struct Finished {
     pub retransmitted: bool,
     /// The one that it was begun on.
     pub listener: ListenerId,
+    /// It went by a connection, and says nothing of how datagrams fare.
+    pub by_connection: bool,
 }
 
 /// The client transactions of a shard.
@@ -116,18 +121,21 @@ impl Clients {
     }
 
     /// Begins a transaction for `user`; the mark goes into its branch. None: the limit is reached.
+    /// Without a slot it is never sent again: it went by a connection.
     pub fn begin(
         &mut self,
         now: Time,
         partition: Partition,
         check: u64,
         user: u64,
-        slot: SlotId,
+        slot: Option<SlotId>,
         flow: Flow,
         wheel: &mut Wheel,
     ) -> Option<Mark> {
+        // What bounds the young ones is the receive buffer that their answers land in; a connection has its own.
+        let young = slot.is_some();
         let client = Client {
-            slot: Some(slot),
+            slot,
             flow,
             check,
             started: now,
@@ -136,7 +144,7 @@ impl Clients {
             user,
             partition,
             state: State::Trying,
-            young: true,
+            young,
             stood_back: false,
         };
         let index = self.clients.insert(client).ok()?;
@@ -147,7 +155,7 @@ impl Clients {
                 index,
             },
         ));
-        self.young += 1;
+        self.young += usize::from(young);
         Some(Mark {
             partition,
             slot: index,
@@ -218,11 +226,12 @@ impl Clients {
             replaced: client.state == State::Replaced,
             retransmitted: client.interval > T1,
             listener: client.flow.listener,
+            by_connection: client.flow.connection.is_some(),
         }
     }
 
-    /// Stops sending it for good; a late answer is still recognised until timer F. Gives its slot back.
-    pub fn replace(&mut self, index: u32, wheel: &mut Wheel) -> SlotId {
+    /// Stops sending it for good; a late answer is still recognised until timer F. Gives its slot back, if it has one.
+    pub fn replace(&mut self, index: u32, wheel: &mut Wheel) -> Option<SlotId> {
         self.settle(index);
         let client = &mut self.clients[index];
         client.state = State::Replaced;
@@ -236,7 +245,7 @@ impl Clients {
                 index,
             },
         ));
-        client.slot.take().expect("a transaction is replaced once")
+        client.slot.take()
     }
 
     /// Timer E or F of a transaction fired. After `TimedOut` it is gone.
@@ -258,6 +267,17 @@ impl Clients {
                 },
             );
         }
+        //= RFC 3261 17.1.2.2
+        let Some(slot) = client.slot else {
+            client.timer = Some(wheel.insert(
+                end,
+                Token {
+                    owner: Owner::ClientTransaction,
+                    index,
+                },
+            ));
+            return (user, Fired::Waited);
+        };
         client.interval = match client.state {
             State::Trying => (client.interval * 2).min(T2),
             State::Proceeding => T2,
@@ -271,9 +291,6 @@ impl Clients {
                 index,
             },
         ));
-        let slot = client
-            .slot
-            .expect("a transaction that is sent has its slot");
         let mark = Mark {
             partition: client.partition,
             slot: index,
@@ -308,13 +325,14 @@ mod tests {
             listener: ListenerId(1),
             local: None,
             peer: "192.0.2.1:5060".parse().unwrap(),
+            connection: None,
         }
     }
 
     fn begin(clients: &mut Clients, now: Time, wheel: &mut Wheel) -> u32 {
         let partition = Partition::new(3).unwrap();
         let mark = clients
-            .begin(now, partition, 77, 5, SlotId(9), flow(), wheel)
+            .begin(now, partition, 77, 5, Some(SlotId(9)), flow(), wheel)
             .unwrap();
         clients.find(mark).unwrap()
     }
@@ -371,6 +389,31 @@ mod tests {
         assert_eq!(wheel.len(), 0);
     }
 
+    //= RFC 3261 17.1.2.2 type=test
+    #[test]
+    fn over_a_connection_nothing_is_sent_again_and_timer_f_still_ends_it() {
+        let (mut wheel, mut clients) = (Wheel::new(Time::ZERO), Clients::new(10));
+        let partition = Partition::new(3).unwrap();
+        let mark = clients
+            .begin(Time::ZERO, partition, 77, 5, None, flow(), &mut wheel)
+            .unwrap();
+        assert_eq!((clients.young(), clients.slots()), (0, 0));
+        let mut fired = Vec::new();
+        while let Some(now) = wheel.next_deadline() {
+            if wheel.pop(now).is_some() {
+                fired.push((now.millis(), clients.on_timer(now, mark.slot, &mut wheel).1));
+            }
+        }
+        let timed_out = Fired::TimedOut {
+            slot: None,
+            replaced: false,
+            stood_back: false,
+            listener: ListenerId(1),
+        };
+        assert_eq!(fired, [(500, Fired::Waited), (32_000, timed_out)]);
+        assert!(clients.is_empty());
+    }
+
     #[test]
     fn a_provisional_answer_slows_the_retransmissions_to_t2() {
         let (mut wheel, mut clients) = (Wheel::new(Time::ZERO), Clients::new(10));
@@ -394,7 +437,7 @@ mod tests {
         let (mut wheel, mut clients) = (Wheel::new(Time::ZERO), Clients::new(10));
         let index = begin(&mut clients, Time::ZERO, &mut wheel);
         assert_eq!(clients.young(), 1);
-        assert_eq!(clients.replace(index, &mut wheel), SlotId(9));
+        assert_eq!(clients.replace(index, &mut wheel), Some(SlotId(9)));
         assert_eq!((clients.young(), clients.slots()), (0, 0));
         let mark = Mark {
             partition: Partition::new(3).unwrap(),
@@ -437,7 +480,15 @@ mod tests {
         let partition = Partition::new(3).unwrap();
         assert!(
             clients
-                .begin(Time::ZERO, partition, 1, 1, SlotId(1), flow(), &mut wheel)
+                .begin(
+                    Time::ZERO,
+                    partition,
+                    1,
+                    1,
+                    Some(SlotId(1)),
+                    flow(),
+                    &mut wheel
+                )
                 .is_none()
         );
         assert_eq!(wheel.len(), 1);

@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{DEFAULT_PORT, Flow, Listener};
+use super::{DEFAULT_PORT, Flow, Listener, Transport};
 use crate::sip::{Host, Uri};
 
 /// What an address is good for.
@@ -143,7 +143,8 @@ impl Own<'_> {
     /// Whether a datagram sent there comes back to us.
     pub fn is(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
-        self.listeners.iter().any(|listener| {
+        let datagrams = |listener: &&Listener| listener.transport == Transport::Udp;
+        self.listeners.iter().filter(datagrams).any(|listener| {
             if listener.local.port() != address.port() {
                 return listener.advertises(ip, address.port());
             }
@@ -236,6 +237,7 @@ mod tests {
             listener: ListenerId(1),
             local: None,
             peer: peer.parse().unwrap(),
+            connection: None,
         }
     }
 

@@ -14,7 +14,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::{Leases, Listener, ListenerId, ListenerTable, Row, Stage};
+use super::{Endpoint, Leases, Listener, ListenerId, ListenerTable, Row, Stage};
 use crate::config::limits;
 use crate::time::{T64, Time};
 
@@ -22,7 +22,7 @@ use crate::time::{T64, Time};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// As configured: the port may be 0.
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// Host and port for Via and Contact in place of the address; without a port: the listener's own.
     pub advertise: Option<(Box<str>, Option<u16>)>,
     pub gate: u16,
@@ -61,7 +61,7 @@ pub struct Plan {
 struct Member {
     row: Row,
     /// As the configuration called it.
-    asked: SocketAddr,
+    asked: Endpoint,
     since: Time,
     /// When it is closed whatever is leased.
     deadline: Option<Time>,
@@ -73,7 +73,7 @@ struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     pub id: ListenerId,
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     pub generation: u32,
     pub stage: Stage,
     /// Since when it is in this stage.
@@ -140,7 +140,7 @@ impl Generations {
         let mut free: Vec<&Member> = self.active().chain(leaving).collect();
         let mut next_id = self.next_id;
         let listeners = wanted.iter().map(|wanted| {
-            let same = free.iter().position(|old| old.asked == wanted.address);
+            let same = free.iter().position(|old| old.asked == wanted.endpoint);
             let origin = match same.map(|at| free.remove(at).row.listener.id) {
                 None => Origin::Opened,
                 Some(old) if wanted.fresh => Origin::Replaces(old),
@@ -184,6 +184,7 @@ impl Generations {
             self.next_id = self.next_id.max(planned.id.0 + 1);
             let wanted = &planned.wanted;
             let mut listener = Listener::new(planned.id, address, wanted.gate);
+            listener.transport = wanted.endpoint.transport;
             let advertised =
                 |(host, port): (Box<str>, Option<u16>)| (host, port.unwrap_or(address.port()));
             listener.advertise = wanted.advertise.clone().map(advertised);
@@ -193,7 +194,7 @@ impl Generations {
                     generation: plan.generation,
                     stage: Stage::Active,
                 },
-                asked: wanted.address,
+                asked: wanted.endpoint,
                 since: now,
                 deadline: None,
                 shared: false,
@@ -239,7 +240,7 @@ impl Generations {
     pub fn views(&self) -> impl Iterator<Item = View> {
         self.members.iter().map(|each| View {
             id: each.row.listener.id,
-            address: each.row.listener.local,
+            endpoint: each.row.listener.endpoint(),
             generation: each.row.generation,
             stage: each.row.stage,
             since: each.since,
@@ -315,9 +316,9 @@ impl Generations {
 
     /// Whether so many newer ones of its address drain too that this one has to go.
     fn is_crowded(&self, member: &Member) -> bool {
-        let address = member.row.listener.local;
+        let endpoint = member.row.listener.endpoint();
         let newer = self.members.iter().filter(|each| {
-            each.row.listener.local == address
+            each.row.listener.endpoint() == endpoint
                 && each.row.stage.is_draining()
                 && each.row.listener.id > member.row.listener.id
         });
@@ -336,22 +337,23 @@ impl Generations {
         self.members.iter().filter(|each| is_active(each))
     }
 
-    /// Dialogs of an address that goes away go to an active listener of the same family: on the same port if there
-    /// is one, else to the first.
+    /// Dialogs of an address that goes away go to an active listener of the same transport and family: on the same port
+    /// if there is one, else to the first.
     fn name_heirs(&mut self) {
-        let active: Vec<(ListenerId, SocketAddr)> = self
+        let active: Vec<(ListenerId, Endpoint)> = self
             .active()
-            .map(|each| (each.row.listener.id, each.row.listener.local))
+            .map(|each| (each.row.listener.id, each.row.listener.endpoint()))
             .collect();
         for each in &mut self.members {
             if !is_leaving(each) {
                 continue;
             }
-            let own = each.row.listener.local;
-            let likeness = |address: &SocketAddr| {
+            let own = each.row.listener.endpoint();
+            let likeness = |other: &Endpoint| {
                 (
-                    address.is_ipv4() == own.is_ipv4(),
-                    address.port() == own.port(),
+                    other.transport == own.transport,
+                    other.address.is_ipv4() == own.address.is_ipv4(),
+                    other.address.port() == own.address.port(),
                 )
             };
             // The first of the likest.
@@ -382,14 +384,22 @@ fn is_leaving(member: &Member) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Transport;
 
     const A: &str = "192.0.2.1:5060";
     const B: &str = "192.0.2.2:5060";
     const STAYS: Duration = Duration::from_secs(3632);
 
+    fn udp(address: &str) -> Endpoint {
+        Endpoint {
+            transport: Transport::Udp,
+            address: address.parse().unwrap(),
+        }
+    }
+
     fn wanted(address: &str, fresh: bool) -> Wanted {
         Wanted {
-            address: address.parse().unwrap(),
+            endpoint: udp(address),
             advertise: None,
             gate: 0,
             fresh,
@@ -401,7 +411,7 @@ mod tests {
         while let Some(closing) = generations.in_the_way(&plan) {
             generations.closed(closing);
         }
-        let addresses: Vec<SocketAddr> = all.iter().map(|each| each.address).collect();
+        let addresses: Vec<SocketAddr> = all.iter().map(|each| each.endpoint.address).collect();
         generations.activate(now, &plan, &addresses, STAYS);
         plan
     }

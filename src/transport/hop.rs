@@ -38,6 +38,8 @@ pub enum Way {
     Contact,
     /// The address that the phone's, or its proxy's, last request came from.
     Source,
+    /// The connection that it came by.
+    Connection,
 }
 
 /// Where to send, and why there.
@@ -53,6 +55,9 @@ pub struct Hop {
 /// and that is the dialog's business.
 //= RFC 3261 12.2.1.1
 pub fn next_hop(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
+    if own.flow.connection.is_some() {
+        return by_connection(path, own);
+    }
     if let Some(route) = &path.route {
         return follow(route, Way::Route, path.nat != NatMode::Never, own);
     }
@@ -62,6 +67,17 @@ pub fn next_hop(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
         return to_source(own);
     }
     follow(&path.contact, Way::Contact, symmetric, own)
+}
+
+/// Whoever has connected is told by that connection and by no other: behind a NAT, and in a browser, nobody can be
+/// dialled, and a proxy that keeps us in the route has recorded itself. What can't be meant is still refused.
+//= RFC 5626 5.3
+fn by_connection(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
+    check_sanity(&path.contact, own)?;
+    Ok(Hop {
+        peer: own.flow.peer,
+        way: Way::Connection,
+    })
 }
 
 /// A name is not resolved; whoever wrote it has just sent from the source address, which is good enough
@@ -104,7 +120,49 @@ fn check_sanity(contact: &Uri<'_>, own: &Own<'_>) -> Result<(), Undialable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Flow, Listener, ListenerId};
+    use crate::partition::ShardId;
+    use crate::transport::{ConnectionId, Flow, Listener, ListenerId};
+
+    //= RFC 5626 5.3 type=test
+    #[test]
+    fn whoever_has_connected_is_told_by_that_connection_whatever_its_contact_and_route_say() {
+        let listeners = [];
+        let flow = Flow {
+            listener: ListenerId(1),
+            local: None,
+            peer: "198.51.100.7:40001".parse().unwrap(),
+            connection: Some(ConnectionId::new(ShardId(0), 1)),
+        };
+        let own = Own {
+            listeners: &listeners,
+            flow: &flow,
+        };
+        let parse = |uri: &'static str| Uri::parse(uri.as_bytes()).unwrap();
+        for (route, contact, expected) in [
+            (None, "sip:a@198.51.100.7:5060;transport=tcp", Ok(())),
+            (None, "sip:a@d3k2h.invalid;transport=ws", Ok(())),
+            (Some("sip:203.0.113.40;lr"), "sip:192.168.1.20", Ok(())),
+            (None, "sip:224.0.1.75", Err(Undialable::Multicast)),
+            (
+                None,
+                "sip:a@h;transport=x",
+                Err(Undialable::UnknownTransport),
+            ),
+        ] {
+            let path = Path {
+                route: route.map(parse),
+                contact: parse(contact),
+                vias: 2,
+                nat: NatMode::Never,
+            };
+            let hop = next_hop(&path, &own);
+            let connection = Hop {
+                peer: flow.peer,
+                way: Way::Connection,
+            };
+            assert_eq!(hop, expected.map(|()| connection), "{contact}");
+        }
+    }
 
     struct Case {
         what: &'static str,
@@ -126,6 +184,7 @@ mod tests {
             listener: ListenerId(1),
             local: None,
             peer: case.source.parse().unwrap(),
+            connection: None,
         };
         let parse = |uri: &'static str| Uri::parse(uri.as_bytes()).unwrap();
         let path = Path {

@@ -449,6 +449,7 @@ mod tests {
             listener: ListenerId(listener),
             local: local.map(|ip| ip.parse().unwrap()),
             peer: "192.0.2.9:5060".parse().unwrap(),
+            connection: None,
         };
         let carried = listeners.carry(&flow(0, None), ListenerId(1));
         assert_eq!(carried, flow(1, Some("192.0.2.1")));

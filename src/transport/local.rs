@@ -1,6 +1,6 @@
 //! A listener with the text of its address ready: what Via and Contact say of ourselves.
 
-use super::{Flow, Listener};
+use super::{Flow, Listener, Transport};
 use crate::sip::Writer;
 
 /// A listener, with the text of its address ready.
@@ -25,8 +25,26 @@ impl Local {
         }
     }
 
-    /// The address by which the peer of this flow reaches us.
-    pub fn write_host_port(&self, flow: &Flow, writer: &mut Writer<'_>) {
+    /// What a Via of ours begins with: the transport, and the address by which the peer of this flow reaches us.
+    pub fn write_sent_by(&self, flow: &Flow, writer: &mut Writer<'_>) {
+        writer.put(b"SIP/2.0/");
+        writer.put(self.listener.transport.via());
+        writer.put(b" ");
+        self.write_host_port(flow, writer);
+    }
+
+    /// A Contact line of ours, for the peer of this flow.
+    pub fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
+        writer.put(b"Contact: <sip:");
+        self.write_host_port(flow, writer);
+        if self.listener.transport != Transport::Udp {
+            writer.put(b";transport=");
+            writer.put(self.listener.transport.name().as_bytes());
+        }
+        writer.put(b">\r\n");
+    }
+
+    fn write_host_port(&self, flow: &Flow, writer: &mut Writer<'_>) {
         if !self.host_port.is_empty() {
             writer.put(&self.host_port);
             return;

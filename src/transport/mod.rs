@@ -8,6 +8,9 @@ mod local;
 pub mod stream;
 
 use core::net::{IpAddr, SocketAddr};
+use core::num::NonZeroU64;
+
+use crate::partition::ShardId;
 
 pub use address::{Class, Own, Undialable, classify, dialable};
 pub use hop::{Hop, NatMode, Path, Way, next_hop};
@@ -21,6 +24,99 @@ pub const DEFAULT_PORT: u16 = 5060;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 
+/// What messages travel by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    #[default]
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    /// As a listener's address begins, and the `transport` parameter of a URI names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+
+    /// As a Via names it, behind `SIP/2.0/`.
+    pub const fn via(self) -> &'static [u8] {
+        match self {
+            Transport::Udp => b"UDP",
+            Transport::Tcp => b"TCP",
+        }
+    }
+
+    /// Whether messages come by connections, whole and in order.
+    pub const fn is_stream(self) -> bool {
+        match self {
+            Transport::Udp => false,
+            Transport::Tcp => true,
+        }
+    }
+}
+
+/// Where something is listened on, as people write it: `udp:127.0.0.1:5060`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub transport: Transport,
+    pub address: SocketAddr,
+}
+
+impl core::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}:{}", self.transport.name(), self.address)
+    }
+}
+
+/// One connection of a process, named by the shard that accepted it: numbers are never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(NonZeroU64);
+
+/// What of a connection's number counts; its shard stands above.
+const SERIAL_BITS: u32 = 48;
+
+impl ConnectionId {
+    /// Stands for any connection of a process before this one.
+    pub const FORMER: ConnectionId = ConnectionId::new(ShardId(0), (1 << SERIAL_BITS) - 1);
+
+    /// The one with this serial number, from 1, among those that `shard` accepted.
+    pub const fn new(shard: ShardId, serial: u64) -> Self {
+        assert!(serial != 0 && serial >> SERIAL_BITS == 0);
+        match NonZeroU64::new((shard.0 as u64) << SERIAL_BITS | serial) {
+            Some(number) => ConnectionId(number),
+            None => unreachable!(),
+        }
+    }
+
+    /// The shard that has it.
+    pub const fn shard(self) -> ShardId {
+        ShardId((self.0.get() >> SERIAL_BITS) as u16)
+    }
+
+    /// Both in one number.
+    pub const fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The one of that number.
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(ConnectionId(number)),
+            None => None,
+        }
+    }
+}
+
+impl core::fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let serial = self.0.get() & ((1 << SERIAL_BITS) - 1);
+        write!(f, "Connection({}/{serial})", self.shard().0)
+    }
+}
+
 /// Where a message came from, and so where its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
@@ -28,12 +124,15 @@ pub struct Flow {
     /// The local address of the datagram: set for wildcard listeners only, which must send from it.
     pub local: Option<IpAddr>,
     pub peer: SocketAddr,
+    /// What it came by where that is no datagram: the answer goes back the same way, or nowhere.
+    pub connection: Option<ConnectionId>,
 }
 
 /// What a listener is, as far as messages show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub id: ListenerId,
+    pub transport: Transport,
     /// The address that its socket is bound to.
     pub local: SocketAddr,
     /// Bound to every address of the host: the flow's local address stands in for [`Listener::local`].
@@ -49,10 +148,19 @@ impl Listener {
     pub fn new(id: ListenerId, local: SocketAddr, gate: u16) -> Self {
         Listener {
             id,
+            transport: Transport::Udp,
             local,
             wildcard: local.ip().is_unspecified(),
             advertise: None,
             gate,
+        }
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            transport: self.transport,
+            address: self.local,
         }
     }
 

@@ -2,7 +2,7 @@
 //! The ring writes to it when something completes, other threads when they leave mail for a sleeper.
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use tokio::io::Interest;
@@ -11,7 +11,8 @@ use tokio::io::unix::AsyncFd;
 use super::pin;
 use super::post::{MailCounters, Mailbox};
 use super::ring::{Ring, RingCounters, RingOptions};
-use super::socket::ListenerSocket;
+use super::socket::AnySocket;
+use super::stream::Streams;
 use super::turn::Turns;
 use crate::partition::ShardId;
 use crate::shard::Shard;
@@ -20,12 +21,12 @@ use crate::transport::ListenerId;
 /// Turns without waiting, before the runtime's other tasks get theirs.
 const TURNS_IN_A_ROW: usize = 16;
 /// Entries of the runtime's own ring, for streams and files.
-const RUNTIME_ENTRIES: u32 = 64;
+const RUNTIME_ENTRIES: u32 = 256;
 
 /// What a shard's thread needs to begin.
 pub struct Plan {
     pub mailbox: Mailbox,
-    pub listeners: Vec<(ListenerId, Arc<ListenerSocket>)>,
+    pub listeners: Vec<(ListenerId, AnySocket)>,
     pub ring: RingOptions,
     /// The CPU to stay on.
     pub cpu: Option<usize>,
@@ -113,11 +114,17 @@ fn begin(plan: Plan, make: impl FnOnce() -> Shard) -> io::Result<Turns> {
         pin::pin_this_thread(cpu)?;
     }
     let mut ring = Ring::new(&plan.ring, plan.mailbox.eventfd())?;
+    let mut streams = Streams::new(plan.mailbox.shard());
     for (listener, socket) in plan.listeners {
-        ring.arm(listener, socket).map_err(|(_, error)| error)?;
+        match socket {
+            AnySocket::Datagrams(socket) => {
+                ring.arm(listener, socket).map_err(|(_, error)| error)?;
+            }
+            AnySocket::Connections(socket) => streams.hold(listener, socket),
+        }
     }
     ring.submit()?;
-    Ok(Turns::new(make(), ring, plan.mailbox))
+    Ok(Turns::new(make(), ring, streams, plan.mailbox))
 }
 
 async fn drive(turns: &mut Turns) -> io::Result<()> {
@@ -125,6 +132,8 @@ async fn drive(turns: &mut Turns) -> io::Result<()> {
     let bell = turns.mailbox.eventfd().try_clone_to_owned()?;
     // SAFETY: the descriptor is open, and owned and held by the result for as long as that lives.
     let bell = unsafe { AsyncFd::register_with_interest(bell, Interest::READABLE)? };
+    let inbox = turns.streams.inbox();
+    turns.streams.listen_all();
     let mut in_a_row = 0;
     turns.ring.announce(false);
     loop {
@@ -145,7 +154,10 @@ async fn drive(turns: &mut Turns) -> io::Result<()> {
             continue;
         }
         // The count behind the bell is never read: each ring is a new edge.
-        bell.readable().await?.clear_ready();
+        tokio::select! {
+            rung = bell.readable() => rung?.clear_ready(),
+            () = inbox.rung() => {}
+        }
         turns.ring.announce(false);
         turns.mailbox.wake_up();
     }

@@ -6,8 +6,8 @@
 //!  ring      one shard's datagrams:              address  SocketAddr and control messages, as the kernel writes them
 //!     buffers   where datagrams land             post     mail between threads, and who has to be woken
 //!     outgoing  what a send points at            turn     one turn of a shard: in, step, out
-//!  clock     CLOCK_BOOTTIME and the wall         drive    a shard's thread: turns, and waiting between them
-//!                                               pin      which CPU that thread runs on
+//!  stream    connections, and what they wait for drive    a shard's thread: turns, and waiting between them
+//!  clock     CLOCK_BOOTTIME and the wall         pin      which CPU that thread runs on
 //! ```
 
 mod address;
@@ -22,3 +22,4 @@ pub mod post;
 pub mod probe;
 pub mod ring;
 pub mod socket;
+pub mod stream;

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use super::stream::ListeningSocket;
+use crate::transport::{Endpoint, Transport};
+
 /// How a listener's sockets are set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -124,6 +127,62 @@ impl ListenerSocket {
 /// The place of the count of drops among the figures of a socket's memory, and the last that is read.
 const DROPS: usize = 8;
 
+/// One shard's socket of a listener, whatever comes by it.
+#[derive(Clone, Debug)]
+pub enum AnySocket {
+    Datagrams(Arc<ListenerSocket>),
+    Connections(Arc<ListeningSocket>),
+}
+
+impl AnySocket {
+    /// What it is bound to.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            AnySocket::Datagrams(socket) => Endpoint {
+                transport: Transport::Udp,
+                address: socket.address(),
+            },
+            AnySocket::Connections(socket) => socket.endpoint(),
+        }
+    }
+
+    /// As for datagrams. A listening socket is never replaced by another one of its address.
+    pub fn retire(&self) -> io::Result<()> {
+        match self {
+            AnySocket::Datagrams(socket) => socket.retire(),
+            AnySocket::Connections(_) => Ok(()),
+        }
+    }
+
+    /// Whether everything has been read that had come to it. What waits to be accepted is, when it is closed.
+    pub fn is_read_empty(&self) -> bool {
+        match self {
+            AnySocket::Datagrams(socket) => socket.is_read_empty(),
+            AnySocket::Connections(_) => true,
+        }
+    }
+
+    /// As for datagrams; listening sockets have no options to be set.
+    pub fn set_live(&self, options: &SocketOptions) -> io::Result<()> {
+        match self {
+            AnySocket::Datagrams(socket) => socket.set_live(options),
+            AnySocket::Connections(_) => Ok(()),
+        }
+    }
+}
+
+impl From<Arc<ListenerSocket>> for AnySocket {
+    fn from(socket: Arc<ListenerSocket>) -> Self {
+        AnySocket::Datagrams(socket)
+    }
+}
+
+impl From<Arc<ListeningSocket>> for AnySocket {
+    fn from(socket: Arc<ListeningSocket>) -> Self {
+        AnySocket::Connections(socket)
+    }
+}
+
 /// Not named by the libc crate for all of its targets; it is the same on all that io_uring is used on.
 const SO_MEMINFO: libc::c_int = 55;
 
@@ -171,7 +230,7 @@ pub fn open_beside(
     options: &SocketOptions,
 ) -> Result<Vec<Arc<ListenerSocket>>, OpenError> {
     for socket in standing {
-        let failed = |error| OpenError::new(address, Step::Share, error);
+        let failed = |error| OpenError::new(Transport::Udp, address, Step::Share, error);
         socket.share().map_err(failed)?;
     }
     let sockets = (0..shards).map(|_| open_one(address, Place::Further, options));
@@ -192,7 +251,7 @@ fn open_one(
     place: Place,
     options: &SocketOptions,
 ) -> Result<Arc<ListenerSocket>, OpenError> {
-    let failed = |step| move |error| OpenError::new(address, step, error);
+    let failed = |step| move |error| OpenError::new(Transport::Udp, address, step, error);
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM.cloexec(),
@@ -314,23 +373,32 @@ fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<
 /// Why a listener could not be opened.
 #[derive(Debug)]
 pub struct OpenError {
+    transport: Transport,
     address: SocketAddr,
     step: Step,
     error: io::Error,
 }
 
+/// How far the opening came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Create,
     SetUp,
     Device,
     Share,
     Bind,
+    Listen,
 }
 
 impl OpenError {
-    fn new(address: SocketAddr, step: Step, error: io::Error) -> OpenError {
+    pub(super) fn new(
+        transport: Transport,
+        address: SocketAddr,
+        step: Step,
+        error: io::Error,
+    ) -> OpenError {
         OpenError {
+            transport,
             address,
             step,
             error,
@@ -358,9 +426,12 @@ impl OpenError {
     fn advice(&self) -> Option<String> {
         let port = self.address.port();
         match self.error.raw_os_error()? {
-            libc::EADDRINUSE => Some(format!(
-                "another socket has it; `ss -lunp sport = {port}` shows whose"
-            )),
+            libc::EADDRINUSE => {
+                let kind = if self.transport.is_stream() { "t" } else { "u" };
+                Some(format!(
+                    "another socket has it; `ss -l{kind}np sport = {port}` shows whose"
+                ))
+            }
             libc::EADDRNOTAVAIL => Some("no interface of this machine has this address".into()),
             libc::EACCES if port < 1024 => Some(format!(
                 "port {port} needs CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
@@ -382,9 +453,13 @@ impl fmt::Display for OpenError {
             Step::Device => "bind to the device",
             Step::Share => "share the address among the shards",
             Step::Bind => "bind",
+            Step::Listen => "listen",
         };
-        let (address, error) = (self.address, &self.error);
-        write!(f, "cannot listen on udp:{address}: {doing}: {error}")?;
+        let (transport, address, error) = (self.transport.name(), self.address, &self.error);
+        write!(
+            f,
+            "cannot listen on {transport}:{address}: {doing}: {error}"
+        )?;
         match self.advice() {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),

@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use super::clock;
 use super::post::{Command, Mailbox};
 use super::ring::Ring;
-use super::socket::ListenerSocket;
+use super::socket::{AnySocket, ListenerSocket};
+use super::stream::Streams;
 use crate::config::limits;
 use crate::shard::Shard;
 use crate::shard::effects::{Effects, Event};
 use crate::shard::input::Input;
-use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE};
+use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE, Block, Carried};
 use crate::stats::Counter;
 use crate::time::{Time, WallOffset};
 use crate::transport::ListenerId;
@@ -34,6 +35,12 @@ const RECORDS_FLUSH_AT: usize = 64 * 1024;
 const LOOK_AFTER: usize = BLOCK_SIZE / 4;
 /// A block with less room may not take what comes in before the next look.
 const BLOCK_ROOM_MIN: usize = LOOK_AFTER + BLOCK_HEADER + limits::RECEIVE_BUFFER_BYTES;
+/// How often what was written may bring about that more is.
+const WRITES_PER_FLUSH: usize = 4;
+/// Sockets that are ready and get their turn.
+const SOCKETS_PER_TURN: usize = 256;
+/// So much room is left in every block before a connection is read: what was kept of a message, and what is new.
+const STREAM_ROOM_MIN: usize = 2 * limits::STREAM_READ_BYTES;
 const SECOND: Duration = Duration::from_secs(1);
 /// How soon mail that found its queue full is tried again.
 const RETRY: Duration = Duration::from_millis(1);
@@ -42,6 +49,7 @@ const RETRY: Duration = Duration::from_millis(1);
 pub struct Turns {
     shard: Shard,
     pub(super) ring: Ring,
+    pub(super) streams: Streams,
     pub(super) mailbox: Mailbox,
     effects: Effects,
     now: Time,
@@ -54,11 +62,12 @@ pub struct Turns {
 }
 
 impl Turns {
-    pub fn new(shard: Shard, ring: Ring, mailbox: Mailbox) -> Turns {
+    pub fn new(shard: Shard, ring: Ring, streams: Streams, mailbox: Mailbox) -> Turns {
         let effects = Effects::new(mailbox.shards());
         let mut turns = Turns {
             shard,
             ring,
+            streams,
             mailbox,
             effects,
             now: clock::now(),
@@ -84,17 +93,19 @@ impl Turns {
         self.now = clock::now();
         self.ring.poll()?;
         self.take_completions()?;
+        let ready = self.take_streams()?;
         self.take_mail()?;
         self.tick();
         self.hand_over()?;
         let due = self.set_alarm()?;
         self.submit()?;
         self.hand_out_disarmed();
-        Ok(due || self.ring.is_pending())
+        Ok(due || ready || self.ring.is_pending())
     }
 
     /// Ends whatever the kernel still does for this shard.
     pub fn shut(&mut self) -> io::Result<()> {
+        self.streams.shut();
         self.ring.shut()
     }
 
@@ -136,6 +147,34 @@ impl Turns {
         })
     }
 
+    /// Takes in what connections have brought, as long as what other shards own of it has room on its way to them: what
+    /// comes by a connection must not be lost. True: there is more that can be taken now.
+    fn take_streams(&mut self) -> io::Result<bool> {
+        for _ in 0..SOCKETS_PER_TURN {
+            self.mailbox
+                .send_crowded_blocks(&mut self.effects, STREAM_ROOM_MIN);
+            let room = |block: &Block| block.room() >= STREAM_ROOM_MIN;
+            if !self.effects.forwards.iter().all(room) {
+                // The mailbox tries again soon, and so does this.
+                return Ok(false);
+            }
+            let Turns {
+                shard,
+                streams,
+                effects,
+                now,
+                ..
+            } = self;
+            if !streams.take_one(*now, |input| shard.step(*now, input, effects)) {
+                return Ok(false);
+            }
+            if is_crowded(&self.effects) {
+                self.flush()?;
+            }
+        }
+        Ok(true)
+    }
+
     fn take_mail(&mut self) -> io::Result<()> {
         if !self.mailbox.look() {
             return Ok(());
@@ -156,12 +195,24 @@ impl Turns {
                 self.mailbox.all_read(all);
                 return Ok(());
             };
-            for (flow, bytes) in block.iter() {
-                self.step(Input::Datagram {
-                    flow,
-                    bytes,
-                    truncated: false,
-                    forwarded: true,
+            for carried in block.iter() {
+                self.step(match carried {
+                    Carried::Received { flow, bytes } => Input::Datagram {
+                        flow,
+                        bytes,
+                        truncated: false,
+                        forwarded: true,
+                    },
+                    Carried::ToSend {
+                        connection,
+                        tag,
+                        bytes,
+                    } => Input::ToSend {
+                        sender,
+                        connection,
+                        tag,
+                        bytes,
+                    },
                 })?;
             }
             self.mailbox.give_back(sender, block);
@@ -184,6 +235,7 @@ impl Turns {
             self.next_second = self.now + SECOND;
             self.wall = clock::wall_offset();
             self.ring.retry(true);
+            self.streams.look_after(self.now);
             self.count();
         } else if !self.is_due() {
             return self.ring.retry(false);
@@ -196,6 +248,7 @@ impl Turns {
     fn count(&mut self) {
         self.ring.look_for_drops();
         let (ring, mail) = (self.ring.counters(), self.mailbox.counters());
+        let streams = self.streams.counters();
         let stats = self.shard.stats();
         let counts = [
             (Counter::KernelEnter, ring.enters),
@@ -207,6 +260,8 @@ impl Turns {
             (Counter::KernelDatagramDropped, ring.datagrams_dropped),
             (Counter::KernelSendFailed, ring.sends_failed),
             (Counter::KernelSendDeferred, ring.sends_deferred),
+            (Counter::KernelAcceptFailed, streams.accepts_failed),
+            (Counter::KernelConnectionFailed, streams.connections_failed),
             (Counter::MailWake, mail.wakes),
             (Counter::MailDeferred, mail.mail_deferred),
             (Counter::MailLost, mail.mail_lost),
@@ -249,8 +304,26 @@ impl Turns {
         for event in self.effects.events.drain(..) {
             report(&self.mailbox, &event);
         }
+        self.write_streams();
         self.mailbox.send(&mut self.effects);
         self.ring.offer(self.shard.arena(), &mut self.effects)
+    }
+
+    /// Writes what connections take, and tells the shard: what waited for that may go on.
+    fn write_streams(&mut self) {
+        let Turns {
+            shard,
+            streams,
+            effects,
+            now,
+            ..
+        } = self;
+        for _ in 0..WRITES_PER_FLUSH {
+            streams.offer(*now, shard.arena(), &mut effects.streams);
+            if !streams.report_written(|input| shard.step(*now, input, effects)) {
+                return;
+            }
+        }
     }
 
     fn submit(&mut self) -> io::Result<()> {
@@ -268,11 +341,22 @@ impl Turns {
                 socket,
                 done,
             } => {
-                let _ = done.send(self.ring.hold(listener, socket));
+                let held = match socket {
+                    AnySocket::Datagrams(socket) => {
+                        let held = self.ring.hold(listener, socket);
+                        held.map_err(|(socket, error)| (AnySocket::from(socket), error))
+                    }
+                    AnySocket::Connections(socket) => {
+                        self.streams.hold(listener, socket);
+                        Ok(())
+                    }
+                };
+                let _ = done.send(held);
             }
             Command::Receive { listener, done } => {
                 self.ring.receive(listener);
                 self.ring.submit()?;
+                self.streams.listen(listener);
                 let _ = done.send(());
             }
             Command::Share {
@@ -280,14 +364,24 @@ impl Turns {
                 also,
                 done,
             } => {
-                let _ = done.send(self.ring.share(listener, also));
+                let shared = self.ring.share(listener, also) || self.streams.share(listener, also);
+                let _ = done.send(shared);
             }
             Command::HandOver { to, done } => {
                 self.ring.hand_over(to);
+                self.streams.hand_over(to);
                 let _ = done.send(());
             }
             Command::Disarm { listener, done } => {
-                if !self.ring.unshare(listener) && self.ring.disarm(listener) {
+                let Turns {
+                    shard,
+                    streams,
+                    effects,
+                    now,
+                    ..
+                } = self;
+                let listening = streams.disarm(listener, |input| shard.step(*now, input, effects));
+                if !listening && !self.ring.unshare(listener) && self.ring.disarm(listener) {
                     self.disarming.push((listener, done));
                 }
             }
@@ -316,6 +410,7 @@ impl Turns {
 
 fn is_crowded(effects: &Effects) -> bool {
     effects.sends.len() >= FLUSH_AT
+        || effects.streams.len() >= FLUSH_AT
         || effects.mails.len() >= FLUSH_AT
         || effects.records.size() >= RECORDS_FLUSH_AT
 }

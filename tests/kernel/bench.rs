@@ -165,7 +165,13 @@ fn tell(input: &Input<'_>) -> Told {
             tag: *tag,
             errno: *errno,
         },
-        Input::Mail(_) | Input::Tick { .. } => panic!("a ring tells of neither: {input:?}"),
+        Input::Opened { .. }
+        | Input::Stream { .. }
+        | Input::Written { .. }
+        | Input::Closed { .. }
+        | Input::ToSend { .. }
+        | Input::Mail(_)
+        | Input::Tick { .. } => panic!("a ring tells of nothing like it: {input:?}"),
     }
 }
 

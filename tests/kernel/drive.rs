@@ -42,7 +42,7 @@ impl House {
                 let settings = settings(mailbox.shard(), shards, address);
                 let plan = Plan {
                     mailbox,
-                    listeners: vec![(LISTENER, socket)],
+                    listeners: vec![(LISTENER, socket.into())],
                     ring: RingOptions::default(),
                     cpu: None,
                 };

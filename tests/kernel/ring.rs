@@ -76,6 +76,7 @@ fn a_datagram_longer_than_the_buffer_is_cut_and_says_so() {
                     listener: LISTENER,
                     local: None,
                     peer: peer.local_addr().unwrap(),
+                    connection: None,
                 },
                 bytes: long[..length.min(512)].to_vec(),
                 truncated: length > 512,
@@ -166,6 +167,7 @@ fn a_receive_that_fails_is_started_again_and_rests_where_it_keeps_failing() {
         listener: LISTENER,
         local: None,
         peer: closed,
+        connection: None,
     };
     let mut sent = 0;
     while bench.ring.counters().receives_failed < 8 {
@@ -191,6 +193,7 @@ fn a_send_that_fails_comes_back_with_its_tag_and_the_reason() {
         listener: LISTENER,
         local: None,
         peer: peer.parse().unwrap(),
+        connection: None,
     };
     let good = UdpSocket::bind("127.0.0.1:0").unwrap();
     let good_flow = to(&good.local_addr().unwrap().to_string());
@@ -236,6 +239,7 @@ fn more_sends_than_the_ring_has_room_for_go_out_in_order() {
         listener: LISTENER,
         local: None,
         peer: peer.local_addr().unwrap(),
+        connection: None,
     };
     for number in 0..100_u32 {
         bench.send(&flow, &number.to_le_bytes(), SendTag(7));
@@ -257,6 +261,7 @@ fn a_slot_is_not_released_before_its_send_is_consumed() {
         listener: LISTENER,
         local: None,
         peer: peer.local_addr().unwrap(),
+        connection: None,
     };
     bench.send(&flow, b"offered", SendTag(1));
     bench.ring.offer(&bench.arena, &mut bench.effects).unwrap();

@@ -66,6 +66,7 @@ fn a_socket_that_is_handed_over_again_and_again_keeps_every_datagram_and_its_nam
             listener: name,
             local: None,
             peer: address,
+            connection: None,
         };
         assert!(bench.ring.unshare(name));
         bench.send(&flow, b"to ourselves", SendTag(5));
@@ -177,6 +178,7 @@ fn a_retired_socket_sends_from_the_address_that_it_is_told_to_and_hears_nobody()
             listener: LISTENER,
             local: Some(local.parse().unwrap()),
             peer: phone.local_addr().unwrap(),
+            connection: None,
         };
         bench.send(&flow, b"from the old one", SendTag::NONE);
         bench.turn();
@@ -218,6 +220,7 @@ fn what_is_held_sends_and_does_not_receive_until_it_is_told_to() {
         listener: LISTENER,
         local: None,
         peer: phone.local_addr().unwrap(),
+        connection: None,
     };
     bench.send(&flow, b"sent", SendTag::NONE);
     assert_eq!(bench.turn(), []);

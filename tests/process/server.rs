@@ -87,7 +87,7 @@ impl Server {
             let mut words = line.split_whitespace();
             match (words.next(), words.next()) {
                 (Some("SIP"), Some(listener)) => {
-                    let address = listener.strip_prefix("udp:").expect("UDP");
+                    let address = listener.split_once(':').expect("a transport").1;
                     self.sip.push(address.parse().expect("an address"));
                 }
                 (Some("admin"), Some(url)) => {

@@ -129,11 +129,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on both address families and waits until it is ready.
+    /// Starts it on both address families, for UDP and TCP, and waits until it is ready.
     pub fn start() -> Self {
         let scratch = Scratch::new("server");
-        let v4 = free_udp("127.0.0.1:0");
-        let v6 = free_udp("[::1]:0");
+        let v4 = free("127.0.0.1:0");
+        let v6 = free("[::1]:0");
         let admin = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("loopback has a free port");
@@ -142,6 +142,8 @@ impl Server {
             .args(["serve", "--shards", "2", "--pin", "off"])
             .args(["--listen", &format!("udp:{v4}")])
             .args(["--listen", &format!("udp:{v6}")])
+            .args(["--listen", &format!("tcp:{v4}")])
+            .args(["--listen", &format!("tcp:{v6}")])
             .args(["--admin", &admin.to_string()])
             .arg("--data-dir")
             .arg(scratch.path().join("data"))
@@ -240,6 +242,16 @@ pub fn free_udp(address: &str) -> SocketAddr {
     UdpSocket::bind(address)
         .and_then(|socket| socket.local_addr())
         .expect("loopback has a free port")
+}
+
+/// A port of loopback that nobody has now, neither for UDP nor for TCP.
+pub fn free(address: &str) -> SocketAddr {
+    loop {
+        let free = free_udp(address);
+        if TcpListener::bind(free).is_ok() {
+            return free;
+        }
+    }
 }
 
 /// A program that the test needs, or the test fails with the command that installs it.

@@ -63,6 +63,7 @@ impl Site {
             listener: LISTENER,
             local: None,
             peer,
+            connection: None,
         };
         self.edge.receive(SHARD, self.now, flow, bytes, bytes.len());
         self.flush()

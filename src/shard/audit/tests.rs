@@ -80,6 +80,7 @@ impl Site {
             listener: ListenerId(0),
             local: None,
             peer: "127.0.0.1:7000".parse().expect("an address"),
+            connection: None,
         };
         self.step(Input::Datagram {
             flow,

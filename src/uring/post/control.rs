@@ -12,16 +12,16 @@ use super::records::RecordsEnd;
 use crate::shard::effects::ShardId;
 use crate::shard::mail::Mail;
 use crate::transport::ListenerId;
-use crate::uring::socket::ListenerSocket;
+use crate::uring::socket::{AnySocket, ListenerSocket};
 
 /// What the control thread wants of the loop itself.
 #[derive(Debug)]
 pub enum Command {
-    /// Take a socket to send on it.
+    /// Take a socket: to send on it, or to accept on it later.
     Hold {
         listener: ListenerId,
-        socket: Arc<ListenerSocket>,
-        done: oneshot::Sender<Result<(), (Arc<ListenerSocket>, io::Error)>>,
+        socket: AnySocket,
+        done: oneshot::Sender<Result<(), (AnySocket, io::Error)>>,
     },
     /// Receive on a socket that is held.
     Receive {
@@ -40,7 +40,7 @@ pub enum Command {
         done: oneshot::Sender<()>,
     },
     /// Stop to receive on a socket, and hand it out when its last completion has come. Where others share it, only
-    /// the name goes, and nothing is handed out.
+    /// the name goes, and nothing is handed out. A listening socket is closed here, and not handed out either.
     Disarm {
         listener: ListenerId,
         done: oneshot::Sender<Arc<ListenerSocket>>,
@@ -145,8 +145,9 @@ impl ShardHandle {
     pub async fn hold(
         &self,
         listener: ListenerId,
-        socket: Arc<ListenerSocket>,
+        socket: impl Into<AnySocket>,
     ) -> Result<(), HoldError> {
+        let socket = socket.into();
         let held = self.obeyed(|done| Command::Hold {
             listener,
             socket,
@@ -170,7 +171,7 @@ impl ShardHandle {
     pub async fn arm(
         &self,
         listener: ListenerId,
-        socket: Arc<ListenerSocket>,
+        socket: impl Into<AnySocket>,
     ) -> Result<(), HoldError> {
         self.hold(listener, socket).await?;
         self.receive(listener).await;
@@ -232,7 +233,7 @@ impl ShardHandle {
 #[derive(Debug)]
 pub enum HoldError {
     /// The ring took it not; here is the socket again.
-    Refused(Arc<ListenerSocket>, io::Error),
+    Refused(AnySocket, io::Error),
     /// The shard has ended, or more commands wait than it has room for.
     Ended,
 }

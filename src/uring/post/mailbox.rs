@@ -308,6 +308,7 @@ mod tests {
             listener: ListenerId(1),
             local: None,
             peer: "192.0.2.1:5060".parse().unwrap(),
+            connection: None,
         };
         effects.forward(ShardId(1), &flow, bytes)
     }

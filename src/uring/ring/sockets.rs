@@ -348,6 +348,7 @@ impl Ring {
                 listener: armed.listener,
                 local: address::read_local(message.control_data()),
                 peer,
+                connection: None,
             },
             bytes: &payload[..payload.len().min(size_max)],
             truncated,

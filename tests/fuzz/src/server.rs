@@ -73,6 +73,7 @@ impl Server {
             listener: ListenerId(u32::from(peer.is_ipv6())),
             local: None,
             peer,
+            connection: None,
         };
         let input = Input::Datagram {
             flow,

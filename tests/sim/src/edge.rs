@@ -9,12 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use lampfield::partition::ShardId;
 use lampfield::shard::Shard;
-use lampfield::shard::effects::{Destination, Effects, Event, SendTag};
+use lampfield::shard::effects::{Destination, Effects, Event, SendTag, StreamOrder};
 use lampfield::shard::input::Input;
-use lampfield::shard::mail::{Block, Mail};
+use lampfield::shard::mail::{Block, Carried, Mail};
 use lampfield::shard::settings::Settings;
 use lampfield::time::{Time, WallOffset};
-use lampfield::transport::{Flow, ListenerId};
+use lampfield::transport::{ConnectionId, Flow, ListenerId};
 
 /// One datagram that a shard has sent.
 #[derive(Clone, Debug)]
@@ -27,17 +27,26 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
+/// What a shard wants done with one of its connections.
+#[derive(Clone, Debug)]
+pub struct Streamed {
+    pub connection: ConnectionId,
+    /// What is written; `None`: it is closed.
+    pub bytes: Option<Vec<u8>>,
+}
+
 /// What goes from one shard to another.
 #[derive(Debug)]
 pub enum Parcel {
     Mail(Mail),
-    Block(Block),
+    Block { from: ShardId, block: Block },
 }
 
 /// Everything that one turn of one shard has brought about.
 #[derive(Debug, Default)]
 pub struct Turn {
     pub datagrams: Vec<Datagram>,
+    pub streams: Vec<Streamed>,
     pub parcels: Vec<(ShardId, Parcel)>,
     pub replies: Vec<Mail>,
     pub events: Vec<Event>,
@@ -96,13 +105,36 @@ impl Edge {
                 self.only_forwarded[usize::from(shard.0)] = false;
                 self.step(shard, now, Input::Mail(mail));
             }
-            Parcel::Block(block) => {
-                for (flow, bytes) in block.iter() {
-                    let mut buffer = bytes.to_vec();
-                    self.datagram(shard, now, flow, &mut buffer, false, true);
+            Parcel::Block { from, block } => {
+                for carried in block.iter() {
+                    match carried {
+                        Carried::Received { flow, bytes } => {
+                            let mut buffer = bytes.to_vec();
+                            self.datagram(shard, now, flow, &mut buffer, false, true);
+                        }
+                        Carried::ToSend {
+                            connection,
+                            tag,
+                            bytes,
+                        } => {
+                            let input = Input::ToSend {
+                                sender: from,
+                                connection,
+                                tag,
+                                bytes,
+                            };
+                            self.step(shard, now, input);
+                        }
+                    }
                 }
             }
         }
+    }
+
+    /// Something has happened to a connection of this shard.
+    pub fn connection(&mut self, shard: ShardId, now: Time, input: Input<'_>) {
+        self.only_forwarded[usize::from(shard.0)] = false;
+        self.step(shard, now, input);
     }
 
     /// The kernel has refused a send.
@@ -139,6 +171,15 @@ impl Edge {
                 bytes: arena.bytes(send.slot).to_vec(),
             });
         }
+        for send in effects.streams.drain(..) {
+            turn.streams.push(Streamed {
+                connection: send.connection,
+                bytes: match send.order {
+                    StreamOrder::Write(slot) => Some(arena.bytes(slot).to_vec()),
+                    StreamOrder::Close => None,
+                },
+            });
+        }
         for slot in effects.released.drain(..) {
             arena.release(slot);
         }
@@ -151,12 +192,15 @@ impl Edge {
         for (to, block) in effects.forwards.iter_mut().enumerate() {
             if !block.is_empty() {
                 let to = ShardId(to as u16);
-                turn.parcels
-                    .push((to, Parcel::Block(std::mem::take(block))));
                 if to == shard {
                     return Err(format!("{shard:?} forwards a datagram to itself"));
                 }
-                if self.only_forwarded[index] {
+                let received = |carried| matches!(carried, Carried::Received { .. });
+                let forwards = block.iter().any(received);
+                let block = std::mem::take(block);
+                let from = shard;
+                turn.parcels.push((to, Parcel::Block { from, block }));
+                if forwards && self.only_forwarded[index] {
                     return Err(format!("{shard:?} forwards a forwarded datagram to {to:?}"));
                 }
             }

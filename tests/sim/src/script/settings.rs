@@ -10,17 +10,21 @@ use lampfield::policy::{
     Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
 use lampfield::shard::settings::{Expiry, Settings as ShardSettings, SubscribeRules};
-use lampfield::subscription::outcome::{OnTimeout, Supersede};
-use lampfield::transport::{self, ListenerId, NatMode};
+use lampfield::subscription::outcome::{OnClose, OnTimeout, Supersede};
+use lampfield::transport::{self, ListenerId, NatMode, Transport};
 
 /// The domain of a resource that a scenario names without one, and of every host where no domains are set.
 pub const DEFAULT_DOMAIN: &str = "example.com";
+
+/// The listener that takes connections.
+pub const STREAM: ListenerId = ListenerId(2);
 
 /// One socket of the server.
 #[derive(Clone, Debug)]
 pub struct Listener {
     pub name: String,
     pub id: ListenerId,
+    pub transport: Transport,
     pub address: SocketAddr,
     /// The local address of every datagram that comes in on a wildcard listener.
     pub reached_as: Option<IpAddr>,
@@ -33,6 +37,7 @@ pub struct Settings {
     listeners: Vec<Listener>,
     pub receive_buffer: usize,
     on_timeout: OnTimeout,
+    on_close: OnClose,
     subscribe_expiry: Vec<Expiry>,
     publish_expiry: Expiry,
     pub subscribe: SubscribeRules,
@@ -50,6 +55,7 @@ impl Default for Settings {
         let listener = |name: &str, number, address: &str| Listener {
             name: name.to_string(),
             id: ListenerId(number),
+            transport: Transport::Udp,
             address: address.parse().expect("a literal address"),
             reached_as: None,
             advertise: None,
@@ -58,9 +64,14 @@ impl Default for Settings {
             listeners: vec![
                 listener("four", 0, "192.0.2.1:5060"),
                 listener("six", 1, "[2001:db8::1]:5060"),
+                Listener {
+                    transport: Transport::Tcp,
+                    ..listener("stream", STREAM.0, "192.0.2.1:5060")
+                },
             ],
             receive_buffer: limits::RECEIVE_BUFFER_BYTES,
             on_timeout: OnTimeout::Remove,
+            on_close: OnClose::Keep,
             subscribe_expiry: Expiry::of_packages(),
             publish_expiry: Expiry::default(),
             // Scenarios say to the second what is granted.
@@ -109,6 +120,8 @@ impl Settings {
                     _ => return Err(format!("no way to supersede: {word}")),
                 }
             }
+            ("on_close", ["keep"]) => self.on_close = OnClose::Keep,
+            ("on_close", ["end"]) => self.on_close = OnClose::End,
             ("expires_min", [seconds]) => {
                 self.each_expiry(|expiry, n| expiry.min_seconds = n, seconds)?
             }
@@ -156,6 +169,7 @@ impl Settings {
         let mut listener = Listener {
             name: name.to_string(),
             id: ListenerId(self.listeners.len() as u32),
+            transport: Transport::Udp,
             address,
             reached_as: None,
             advertise: None,
@@ -229,6 +243,7 @@ impl Settings {
                 settings.rules.publish_expiry = self.publish_expiry;
                 settings.rules.subscribe = self.subscribe;
                 settings.rules.on_timeout = self.on_timeout;
+                settings.rules.on_close = self.on_close;
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {
                     settings.in_flight_max = count;
@@ -252,6 +267,7 @@ impl Settings {
 
 fn listener_of(listener: &Listener) -> transport::Listener {
     let mut made = transport::Listener::new(listener.id, listener.address, 0);
+    made.transport = listener.transport;
     made.advertise = listener.advertise.clone();
     made
 }

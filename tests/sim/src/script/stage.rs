@@ -189,6 +189,7 @@ impl Stage {
             listener,
             local,
             peer: source,
+            connection: None,
         };
         let shards = self.edge.ids().count() as u64;
         let spread: u64 = source.to_string().bytes().map(u64::from).sum();

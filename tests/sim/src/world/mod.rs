@@ -272,7 +272,7 @@ impl World {
             Event::ToPeer { peer, bytes } => self.reach_peer(peer, &bytes),
             Event::Parcel { shard, parcel } => {
                 // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
-                if matches!(parcel, Parcel::Block(_)) {
+                if matches!(parcel, Parcel::Block { .. }) {
                     self.flush(shard)?;
                 }
                 self.edge.deliver(shard, self.now, parcel);
@@ -323,6 +323,7 @@ impl World {
             listener: LISTENER,
             local: None,
             peer: source,
+            connection: None,
         };
         let mut mixed = Random::new(self.spread ^ u64::from(source.port()) << 32 ^ hash(source));
         let shard = ShardId((mixed.next() % u64::from(self.shards)) as u16);

@@ -1,0 +1,453 @@
+//! The connections that this shard has accepted: messages out of what comes by them, how much of what goes out the peer
+//! has not taken yet, and when one is closed. Whose the messages are is no business of theirs.
+
+use core::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::Shard;
+use super::effects::{Destination, Effects, SendTag, ShardId, StreamOrder, StreamSend};
+use super::mail::{ConnectionNews, Mail};
+use super::receive::Datagram;
+use crate::arena::{SlotId, SlotSize};
+use crate::config::limits;
+use crate::slab::Slab;
+use crate::state::ShardSet;
+use crate::stats::Counter;
+use crate::time::Time;
+use crate::transport::stream::{Broken, Found, Framer};
+use crate::transport::{ConnectionId, Flow};
+use crate::wheel::{Owner, TimerId, Token};
+
+const FIRST_MESSAGE: Duration = Duration::from_secs(limits::STREAM_FIRST_MESSAGE_SECONDS);
+const MESSAGE: Duration = Duration::from_secs(limits::STREAM_MESSAGE_SECONDS);
+const STALL: Duration = Duration::from_secs(limits::STREAM_STALL_SECONDS);
+const IDLE: Duration = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+
+/// One connection.
+struct Connection {
+    id: ConnectionId,
+    flow: Flow,
+    framer: Framer,
+    opened: Time,
+    /// Something has come.
+    heard: Time,
+    /// The message that is not whole began to come.
+    begun: Time,
+    /// A whole message has come.
+    spoke: bool,
+    /// Bytes to be written that the kernel has not taken.
+    queued: usize,
+    /// The kernel has taken some, or began to have some to take.
+    moved: Time,
+    timer: Option<TimerId>,
+    /// When the timer fires: not after the deadline.
+    due: Time,
+    /// Shards that have got something that came by it, and may have subscriptions on it.
+    users: ShardSet,
+    /// Shards that wait for room.
+    waiting: ShardSet,
+}
+
+/// All connections of a shard.
+pub(super) struct Streams {
+    connections: Slab<Connection>,
+    by_id: HashMap<ConnectionId, u32>,
+}
+
+/// What became of something that was to be sent by a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Done,
+    /// The way to the shard that has the connection is full.
+    NoRoom,
+    Gone,
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    ByPeer,
+    Unreadable,
+    TooLong,
+    Silent,
+    Unfinished,
+    Stalled,
+    Idle,
+    Flooded,
+}
+
+impl Ending {
+    fn counter(self) -> Counter {
+        match self {
+            Ending::ByPeer => Counter::ConnectionClosedByPeer,
+            Ending::Unreadable => Counter::ConnectionUnreadable,
+            Ending::TooLong => Counter::ConnectionTooLong,
+            Ending::Silent => Counter::ConnectionSilent,
+            Ending::Unfinished => Counter::ConnectionUnfinished,
+            Ending::Stalled => Counter::ConnectionStalled,
+            Ending::Idle => Counter::ConnectionIdle,
+            Ending::Flooded => Counter::ConnectionFlooded,
+        }
+    }
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        Streams {
+            connections: Slab::with_limit(limits::CONNECTIONS_PER_SHARD),
+            by_id: HashMap::new(),
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether this one takes no NOTIFY for now.
+    pub(super) fn is_full(&self, id: ConnectionId) -> bool {
+        self.by_id
+            .get(&id)
+            .is_some_and(|&index| self.connections[index].queued >= limits::STREAM_QUEUE_BYTES)
+    }
+
+    /// Whether its peer has not taken all of what was written.
+    pub(super) fn is_behind(&self, id: ConnectionId) -> bool {
+        self.by_id
+            .get(&id)
+            .is_some_and(|&index| self.connections[index].queued > 0)
+    }
+
+    /// Another shard gets something that came by it.
+    pub(super) fn note_user(&mut self, id: ConnectionId, shard: ShardId) {
+        if let Some(&index) = self.by_id.get(&id) {
+            self.connections[index].users.insert(shard.0);
+        }
+    }
+}
+
+impl Connection {
+    /// When it is closed if nothing happens before, and why. `used`: subscriptions are told by it.
+    fn deadline(&self, used: bool) -> Option<(Time, Ending)> {
+        let stalled = (self.queued > 0).then(|| (self.moved + STALL, Ending::Stalled));
+        let unfinished = self
+            .framer
+            .is_partial()
+            .then(|| (self.begun + MESSAGE, Ending::Unfinished));
+        let silent = (!self.spoke).then(|| (self.opened + FIRST_MESSAGE, Ending::Silent));
+        // Who is told something needs not speak, however long it takes; the kernel asks whether it is still there.
+        let idle = (!used).then(|| (self.heard + IDLE, Ending::Idle));
+        let all = [stalled, unfinished, silent, idle];
+        all.into_iter().flatten().min_by_key(|(when, _)| *when)
+    }
+}
+
+impl Shard {
+    pub(super) fn on_opened(&mut self, now: Time, flow: Flow, out: &mut Effects) {
+        let id = flow
+            .connection
+            .expect("an opened flow names its connection");
+        let connection = Connection {
+            id,
+            flow,
+            framer: Framer::default(),
+            opened: now,
+            heard: now,
+            begun: now,
+            spoke: false,
+            queued: 0,
+            moved: now,
+            timer: None,
+            due: now,
+            users: ShardSet::EMPTY,
+            waiting: ShardSet::EMPTY,
+        };
+        match self.streams.connections.insert(connection) {
+            Ok(index) => {
+                self.streams.by_id.insert(id, index);
+                self.stats.record(Counter::ConnectionOpened);
+                self.watch_connection(index);
+            }
+            Err(_) => {
+                self.stats.record(Counter::LimitConnections);
+                out.streams.push(StreamSend {
+                    connection: id,
+                    order: StreamOrder::Close,
+                });
+            }
+        }
+    }
+
+    pub(super) fn on_stream(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        bytes: &[u8],
+        out: &mut Effects,
+    ) {
+        let Some(&index) = self.streams.by_id.get(&id) else {
+            return;
+        };
+        let connection = &mut self.streams.connections[index];
+        connection.heard = now;
+        let flow = connection.flow;
+        let mut framer = core::mem::take(&mut connection.framer);
+        let mut rest = bytes;
+        let mut whole = false;
+        while let Some(found) = framer.next(&mut rest) {
+            match found {
+                Found::Message(bytes) => {
+                    whole = true;
+                    self.on_message(now, flow, bytes, false, out);
+                }
+                Found::Ping => self.pong(now, id, out),
+                //= RFC 3261 18.3
+                Found::Broken { head, why } => {
+                    let (truncated, ending) = match why {
+                        Broken::HeadersTooLong | Broken::BodyTooLong => (true, Ending::TooLong),
+                        Broken::LengthMalformed => (false, Ending::Unreadable),
+                    };
+                    self.on_message(now, flow, head, truncated, out);
+                    return self.close(now, id, ending, out);
+                }
+            }
+            if !self.streams.by_id.contains_key(&id) {
+                return;
+            }
+        }
+        let connection = &mut self.streams.connections[index];
+        let partial = framer.is_partial();
+        if partial && (whole || !connection.framer.is_partial()) {
+            connection.begun = now;
+        }
+        connection.spoke |= whole;
+        connection.framer = framer;
+        if partial {
+            self.watch_connection(index);
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        now: Time,
+        flow: Flow,
+        bytes: &[u8],
+        truncated: bool,
+        out: &mut Effects,
+    ) {
+        let datagram = Datagram {
+            flow,
+            bytes,
+            truncated,
+            forwarded: false,
+        };
+        self.on_datagram(now, datagram, out);
+    }
+
+    //= RFC 5626 4.4.1
+    fn pong(&mut self, now: Time, id: ConnectionId, out: &mut Effects) {
+        self.stats.record(Counter::DatagramKeepalive);
+        let Some(slot) = self.arena.take(SlotSize::Small) else {
+            return self.stats.record(Counter::ResponseNoSlot);
+        };
+        self.arena.buffer(slot)[..2].copy_from_slice(b"\r\n");
+        self.arena.set_len(slot, 2);
+        out.released.push(slot);
+        self.put(now, id, slot, SendTag::NONE, out);
+    }
+
+    /// Sends a slot's bytes by a connection. The slot is the caller's, to be released after this turn.
+    pub(super) fn put(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        slot: SlotId,
+        tag: SendTag,
+        out: &mut Effects,
+    ) -> Put {
+        if id.shard() != self.settings.shard {
+            return match out.carry(id, tag, self.arena.bytes(slot)) {
+                true => Put::Done,
+                false => Put::NoRoom,
+            };
+        }
+        let Some(&index) = self.streams.by_id.get(&id) else {
+            return Put::Gone;
+        };
+        let connection = &mut self.streams.connections[index];
+        if connection.queued == 0 {
+            connection.moved = now;
+        }
+        connection.queued += self.arena.bytes(slot).len();
+        let flooded = connection.queued > limits::STREAM_QUEUE_BYTES_MAX;
+        out.streams.push(StreamSend {
+            connection: id,
+            order: StreamOrder::Write(slot),
+        });
+        if flooded {
+            // It asks, and does not read what it is answered.
+            self.close(now, id, Ending::Flooded, out);
+            return Put::Gone;
+        }
+        self.watch_connection(index);
+        Put::Done
+    }
+
+    /// Another shard sends by a connection of ours.
+    pub(super) fn on_to_send(
+        &mut self,
+        now: Time,
+        sender: ShardId,
+        id: ConnectionId,
+        tag: SendTag,
+        bytes: &[u8],
+        out: &mut Effects,
+    ) {
+        let Some(&index) = self.streams.by_id.get(&id) else {
+            return self.tell_shard(sender, id, ConnectionNews::Gone, out);
+        };
+        let connection = &mut self.streams.connections[index];
+        connection.users.insert(sender.0);
+        let is_notify = tag != SendTag::NONE;
+        if is_notify && connection.queued >= limits::STREAM_QUEUE_BYTES {
+            connection.waiting.insert(sender.0);
+            return self.tell_shard(sender, id, ConnectionNews::Full(tag), out);
+        }
+        let slot = SlotSize::fitting(bytes.len()).and_then(|size| self.arena.take(size));
+        let Some(slot) = slot else {
+            self.stats.record(Counter::LimitSendSlots);
+            if is_notify {
+                self.tell_shard(sender, id, ConnectionNews::Full(tag), out);
+                self.tell_shard(sender, id, ConnectionNews::Free, out);
+            }
+            return;
+        };
+        self.arena.buffer(slot)[..bytes.len()].copy_from_slice(bytes);
+        self.arena.set_len(slot, bytes.len());
+        out.released.push(slot);
+        self.put(now, id, slot, tag, out);
+    }
+
+    /// The kernel has taken some of what was to be written.
+    pub(super) fn on_written(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        bytes: usize,
+        out: &mut Effects,
+    ) {
+        let Some(&index) = self.streams.by_id.get(&id) else {
+            return;
+        };
+        let connection = &mut self.streams.connections[index];
+        connection.queued = connection.queued.saturating_sub(bytes);
+        connection.moved = now;
+        if connection.queued > limits::STREAM_QUEUE_BYTES / 2 {
+            return;
+        }
+        for shard in core::mem::take(&mut connection.waiting).iter() {
+            self.tell_shard(ShardId(shard), id, ConnectionNews::Free, out);
+        }
+        self.on_room(id);
+    }
+
+    /// A connection has ended without us.
+    pub(super) fn on_closed(&mut self, now: Time, id: ConnectionId, out: &mut Effects) {
+        if self.streams.by_id.contains_key(&id) {
+            self.forget_connection(now, id, Ending::ByPeer, out);
+        }
+    }
+
+    /// What came by it makes no sense.
+    pub(super) fn close_unreadable(&mut self, now: Time, id: ConnectionId, out: &mut Effects) {
+        if self.streams.by_id.contains_key(&id) {
+            self.close(now, id, Ending::Unreadable, out);
+        }
+    }
+
+    pub(super) fn on_connection_timer(&mut self, now: Time, index: u32, out: &mut Effects) {
+        let connection = &mut self.streams.connections[index];
+        connection.timer = None;
+        let id = connection.id;
+        let used = self.is_used(index);
+        match self.streams.connections[index].deadline(used) {
+            Some((deadline, ending)) if deadline <= now => self.close(now, id, ending, out),
+            Some(_) | None => self.watch_connection(index),
+        }
+    }
+
+    /// Makes sure that the timer fires at the deadline, or before.
+    fn watch_connection(&mut self, index: u32) {
+        let used = self.is_used(index);
+        let connection = &mut self.streams.connections[index];
+        let deadline = connection.deadline(used);
+        // One that is used is looked at again, as it may not be for ever.
+        let deadline = deadline.map_or(self.now + IDLE, |(when, _)| when);
+        match connection.timer {
+            Some(_) if connection.due <= deadline => return,
+            Some(timer) => assert!(
+                self.wheel.reschedule(timer, deadline),
+                "a connection's timer runs"
+            ),
+            None => {
+                let token = Token {
+                    owner: Owner::Connection,
+                    index,
+                };
+                connection.timer = Some(self.wheel.insert(deadline, token));
+            }
+        }
+        connection.due = deadline;
+    }
+
+    fn is_used(&self, index: u32) -> bool {
+        let connection = &self.streams.connections[index];
+        !connection.users.is_empty()
+            || self
+                .subscriptions
+                .first_of_connection(connection.id)
+                .is_some()
+    }
+
+    fn close(&mut self, now: Time, id: ConnectionId, ending: Ending, out: &mut Effects) {
+        out.streams.push(StreamSend {
+            connection: id,
+            order: StreamOrder::Close,
+        });
+        self.forget_connection(now, id, ending, out);
+    }
+
+    fn forget_connection(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        ending: Ending,
+        out: &mut Effects,
+    ) {
+        let Some(index) = self.streams.by_id.remove(&id) else {
+            return;
+        };
+        let gone = self.streams.connections.remove(index);
+        if let Some(timer) = gone.timer {
+            self.wheel.cancel(timer);
+        }
+        self.stats.record(ending.counter());
+        for shard in gone.users.iter() {
+            self.tell_shard(ShardId(shard), id, ConnectionNews::Gone, out);
+        }
+        self.on_gone(now, id, out);
+    }
+
+    fn tell_shard(
+        &mut self,
+        shard: ShardId,
+        connection: ConnectionId,
+        news: ConnectionNews,
+        out: &mut Effects,
+    ) {
+        self.stats.record(Counter::MailSent);
+        let mail = Mail::Connection { connection, news };
+        out.mails.push((Destination::Shard(shard), mail));
+    }
+}

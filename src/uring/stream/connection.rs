@@ -1,0 +1,142 @@
+//! One connection: its socket, and what is on its way out.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use socket2::SockRef;
+
+use crate::time::Time;
+use crate::transport::ListenerId;
+
+/// How far writing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    All,
+    /// The kernel takes no more for now; the socket is to be waited for, unless that has begun before.
+    Some,
+    Failed,
+}
+
+pub(super) struct Connection {
+    /// As its listener was called when it came.
+    listener: ListenerId,
+    socket: Rc<OwnedFd>,
+    /// What is to be written; what was is still at its beginning. Empty, and without memory, when all is.
+    out: Vec<u8>,
+    written: usize,
+    /// The kernel took no more, and a poll waits until it does.
+    waits: bool,
+    /// Nothing more is read or accepted to be written, and until when it may go on.
+    closing: Option<Time>,
+    /// The sending side has been closed.
+    shut: bool,
+    /// The peer says nothing more.
+    ended: bool,
+}
+
+impl Connection {
+    pub(super) fn new(listener: ListenerId, socket: OwnedFd) -> Connection {
+        Connection {
+            listener,
+            socket: Rc::new(socket),
+            out: Vec::new(),
+            written: 0,
+            waits: false,
+            closing: None,
+            shut: false,
+            ended: false,
+        }
+    }
+
+    pub(super) fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    pub(super) fn descriptor(&self) -> &Rc<OwnedFd> {
+        &self.socket
+    }
+
+    /// Until when it lasts at most, if it was closed.
+    pub(super) fn lingers_until(&self) -> Option<Time> {
+        self.closing
+    }
+
+    /// Reads without waiting; 0 is the end.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut &*SockRef::from(&*self.socket), buffer)
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// The poll for writing has completed.
+    pub(super) fn can_write(&mut self) {
+        self.waits = false;
+    }
+
+    /// Writes what the kernel takes, and says how many bytes that were.
+    pub(super) fn write(&mut self) -> (Taken, usize) {
+        let mut taken = 0;
+        while !self.waits && self.written < self.out.len() {
+            let rest = &self.out[self.written..];
+            match SockRef::from(&*self.socket).send_with_flags(rest, SEND_FLAGS) {
+                Ok(bytes) => {
+                    self.written += bytes;
+                    taken += bytes;
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => {
+                        self.waits = true;
+                        self.forget_written();
+                        return (Taken::Some, taken);
+                    }
+                    _ => return (Taken::Failed, taken),
+                },
+            }
+        }
+        if self.written == self.out.len() {
+            self.out = Vec::new();
+            self.written = 0;
+            if self.closing.is_some() && !self.shut {
+                self.shut = true;
+                // The peer reads what is on its way, and then the end; what it says meanwhile is read and
+                // thrown away, since closing over it would take that from it again.
+                let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Write);
+            }
+        }
+        (Taken::All, taken)
+    }
+
+    /// From now on it only writes what is on its way. True: it had not been told before.
+    pub(super) fn close(&mut self, until: Time) -> bool {
+        let first = self.closing.is_none();
+        self.closing.get_or_insert(until);
+        first
+    }
+
+    /// The peer says nothing more; it may still read.
+    pub(super) fn hear_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether neither side has anything more to say.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.shut
+    }
+
+    /// Ends both directions at once: every poll completes.
+    pub(super) fn shut(&mut self) {
+        // It fails where the peer has done so already.
+        let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Both);
+    }
+
+    fn forget_written(&mut self) {
+        self.out.drain(..self.written);
+        self.written = 0;
+    }
+}
+
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -1,0 +1,144 @@
+//! Listening TCP sockets: one for each shard, in one `SO_REUSEPORT` group. The kernel gives each connection to one of
+//! them, and there it stays.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::limits;
+use crate::transport::{Endpoint, Transport};
+use crate::uring::socket::{OpenError, Step};
+
+/// Connections that wait to be accepted; the kernel's own limit, `net.core.somaxconn`, is usually 4,096.
+const BACKLOG: i32 = 4096;
+/// A peer that says nothing for so long is asked by the kernel whether it is still there, three times.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// One shard's socket of a listener.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    socket: OwnedFd,
+    address: SocketAddr,
+}
+
+/// A connection that has come.
+pub(super) struct Accepted {
+    pub(super) socket: OwnedFd,
+    pub(super) peer: SocketAddr,
+    /// The address that it was opened to, where the listener is bound to all of them.
+    pub(super) local: Option<IpAddr>,
+}
+
+impl ListeningSocket {
+    /// What it is bound to; where port 0 was asked for, with the port that it got.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            transport: Transport::Tcp,
+            address: self.address,
+        }
+    }
+
+    /// Stops listening: every poll of it completes.
+    pub(super) fn shut(&self) {
+        // It fails where that has been done before.
+        let _ = SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Whether it takes connections to any address of this machine.
+    fn is_wildcard(&self) -> bool {
+        self.address.ip().is_unspecified()
+    }
+}
+
+impl AsRawFd for ListeningSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Opens one socket for each of `shards`, all bound to `address` and to nobody else's socket.
+pub fn open(address: SocketAddr, shards: u16) -> Result<Vec<Arc<ListeningSocket>>, OpenError> {
+    let mut sockets: Vec<ListeningSocket> = Vec::with_capacity(usize::from(shards));
+    let mut address = address;
+    for shard in 0..shards {
+        let socket = open_one(address, shard > 0)?;
+        address = socket.address;
+        sockets.push(socket);
+    }
+    // Nothing comes before all of the group are bound.
+    for socket in &sockets {
+        let listens = SockRef::from(&socket.socket).listen(BACKLOG);
+        listens.map_err(|error| OpenError::new(Transport::Tcp, address, Step::Listen, error))?;
+    }
+    Ok(sockets.into_iter().map(Arc::new).collect())
+}
+
+/// As with datagrams, the first socket of a group is bound alone, and is refused where anybody else has the address.
+fn open_one(address: SocketAddr, further: bool) -> Result<ListeningSocket, OpenError> {
+    let failed = |step| move |error| OpenError::new(Transport::Tcp, address, step, error);
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.cloexec().nonblocking(),
+        Some(Protocol::TCP),
+    )
+    .map_err(failed(Step::Create))?;
+    // Connections of a process before this one may still be on their way out.
+    socket
+        .set_reuse_address(true)
+        .map_err(failed(Step::SetUp))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true).map_err(failed(Step::SetUp))?;
+    }
+    if further {
+        socket.set_reuse_port(true).map_err(failed(Step::Share))?;
+    }
+    socket
+        .bind(&SockAddr::from(address))
+        .map_err(failed(Step::Bind))?;
+    if !further {
+        socket.set_reuse_port(true).map_err(failed(Step::Share))?;
+    }
+    let bound = socket.local_addr().map_err(failed(Step::Bind))?;
+    Ok(ListeningSocket {
+        address: bound.as_socket().unwrap_or(address),
+        socket: socket.into(),
+    })
+}
+
+/// Takes the next connection, without waiting for one.
+pub(super) fn accept(listening: &ListeningSocket) -> io::Result<Accepted> {
+    let (socket, peer) = SockRef::from(&listening.socket).accept()?;
+    let absent = || io::Error::from(io::ErrorKind::ConnectionAborted);
+    let peer = peer.as_socket().ok_or_else(absent)?;
+    set_up(&socket)?;
+    let local = match listening.is_wildcard() {
+        true => Some(socket.local_addr()?.as_socket().ok_or_else(absent)?.ip()),
+        false => None,
+    };
+    Ok(Accepted {
+        socket: socket.into(),
+        peer,
+        local,
+    })
+}
+
+fn set_up(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    // What the peer's side does not acknowledge for so long has lost its way.
+    let stall = Duration::from_secs(limits::STREAM_STALL_SECONDS);
+    socket.set_tcp_user_timeout(Some(stall))?;
+    // What the kernel has taken and not sent is as old as what waits here, and no longer ours to replace.
+    socket.set_tcp_notsent_lowat(limits::STREAM_QUEUE_BYTES as u32)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}

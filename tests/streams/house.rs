@@ -1,0 +1,351 @@
+//! Shards, and phones that come to them by connections: bytes in pieces of any size, a peer that reads or does not.
+//! No kernel and no clock of the machine.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::hint::{HintState, HintUpdate};
+use lampfield::partition::ShardId;
+use lampfield::shard::census::Census;
+use lampfield::shard::control::{Answer, Ask, HintChange, Request};
+use lampfield::shard::effects::Event;
+use lampfield::shard::input::Input;
+use lampfield::shard::mail::Mail;
+use lampfield::stats::{Counter, Stats};
+use lampfield::time::{Time, WallOffset};
+use lampfield::transport::stream::{Found, Framer};
+use lampfield::transport::{ConnectionId, Flow};
+use lampfield_sim::edge::{Edge, Parcel, Streamed};
+use lampfield_sim::script::settings::{DEFAULT_DOMAIN, STREAM, Settings};
+
+/// More turns than this without time passing is a loop.
+const TURNS_MAX: usize = 20_000;
+
+/// One peer's end of a connection.
+struct Peer {
+    address: SocketAddr,
+    framer: Framer,
+    /// What the server has written and the peer has not read.
+    unread: Vec<u8>,
+    /// What came, message by message, and pongs as `"\r\n"`.
+    inbox: Vec<String>,
+    reads: bool,
+    /// NOTIFYs are answered with 200.
+    answers: bool,
+    closed_by_server: bool,
+}
+
+/// The shards and who is connected to them.
+pub struct House {
+    edge: Edge,
+    settings: Settings,
+    pub now: Time,
+    peers: BTreeMap<ConnectionId, Peer>,
+    serial: u64,
+    answers: Vec<Answer>,
+}
+
+impl House {
+    pub fn new(settings: &Settings, shards: u16) -> House {
+        let now = Time::from_millis(1_000_000);
+        let wall = WallOffset(1_790_000_000_000_000_000);
+        let of_shards = settings.shards(shards).expect("the settings are sound");
+        House {
+            edge: Edge::new(of_shards, now, wall),
+            settings: settings.clone(),
+            now,
+            peers: BTreeMap::new(),
+            serial: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Somebody connects, and one shard accepts.
+    pub fn connect(&mut self, shard: u16, address: &str) -> ConnectionId {
+        self.serial += 1;
+        let id = ConnectionId::new(ShardId(shard), self.serial);
+        let address = address.parse().expect("an address");
+        let peer = Peer {
+            address,
+            framer: Framer::default(),
+            unread: Vec::new(),
+            inbox: Vec::new(),
+            reads: true,
+            answers: true,
+            closed_by_server: false,
+        };
+        self.peers.insert(id, peer);
+        let flow = Flow {
+            listener: STREAM,
+            local: None,
+            peer: address,
+            connection: Some(id),
+        };
+        self.edge
+            .connection(id.shard(), self.now, Input::Opened { flow });
+        self.settle();
+        id
+    }
+
+    pub fn address(&self, id: ConnectionId) -> SocketAddr {
+        self.peers[&id].address
+    }
+
+    /// Bytes come by a connection.
+    pub fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let input = Input::Stream {
+            connection: id,
+            bytes,
+        };
+        self.edge.connection(id.shard(), self.now, input);
+        self.settle();
+    }
+
+    /// The peer closes.
+    pub fn close(&mut self, id: ConnectionId) {
+        self.edge
+            .connection(id.shard(), self.now, Input::Closed { connection: id });
+        self.settle();
+    }
+
+    /// From now on the peer reads, or does not.
+    pub fn reads(&mut self, id: ConnectionId, reads: bool) {
+        self.peers.get_mut(&id).expect("a peer").reads = reads;
+        self.settle();
+    }
+
+    /// From now on the peer answers NOTIFYs, or does not.
+    pub fn answers(&mut self, id: ConnectionId, answers: bool) {
+        self.peers.get_mut(&id).expect("a peer").answers = answers;
+    }
+
+    /// The peer reads so many bytes, and then no more.
+    pub fn read_some(&mut self, id: ConnectionId, bytes: usize) {
+        self.deliver(id, bytes);
+        self.settle();
+    }
+
+    /// What has come since this was last asked.
+    pub fn inbox(&mut self, id: ConnectionId) -> Vec<String> {
+        std::mem::take(&mut self.peers.get_mut(&id).expect("a peer").inbox)
+    }
+
+    /// Bytes that the server has written and the peer has not read.
+    pub fn unread(&self, id: ConnectionId) -> usize {
+        self.peers[&id].unread.len()
+    }
+
+    pub fn is_closed(&self, id: ConnectionId) -> bool {
+        self.peers[&id].closed_by_server
+    }
+
+    /// Lets time pass, deadline by deadline.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let deadlines = self.edge.ids().map(|shard| self.edge.next_deadline(shard));
+            let due = deadlines.flatten().min();
+            let Some(when) = due.filter(|when| *when <= end) else {
+                break;
+            };
+            self.now = self.now.max(when);
+            self.tick_all();
+            self.settle();
+        }
+        self.now = end;
+        self.tick_all();
+        self.settle();
+    }
+
+    /// A source says what is so of a resource, or that it no longer knows.
+    pub fn set(&mut self, user: &str, state: Option<HintState>) {
+        let resource = format!("{user}@{DEFAULT_DOMAIN}");
+        let home = self
+            .settings
+            .home(&resource, self.edge.ids().count() as u16);
+        let change = match state {
+            Some(state) => HintChange::Set(HintUpdate::new(
+                resource.as_str().into(),
+                "test".into(),
+                state,
+            )),
+            None => HintChange::Remove {
+                resource: resource.as_str().into(),
+                source: "test".into(),
+                order: None,
+            },
+        };
+        self.ask(home, Ask::ChangeHints(vec![change]));
+    }
+
+    /// A counter, over all shards.
+    pub fn count(&mut self, counter: Counter) -> u64 {
+        let shards: Vec<ShardId> = self.edge.ids().collect();
+        shards
+            .into_iter()
+            .map(|shard| match self.ask(shard, Ask::ReadFigures) {
+                Some(Answer::Figures(figures)) => Stats::get(&figures.stats, counter),
+                other => panic!("no figures: {other:?}"),
+            })
+            .sum()
+    }
+
+    pub fn census(&mut self) -> Vec<Census> {
+        let shards: Vec<ShardId> = self.edge.ids().collect();
+        let of = |shard: ShardId| self.edge.shard(shard).census();
+        shards.into_iter().map(of).collect()
+    }
+
+    fn ask(&mut self, shard: ShardId, ask: Ask) -> Option<Answer> {
+        self.answers.clear();
+        let request = Mail::Request(Request { id: 1, ask });
+        self.edge.deliver(shard, self.now, Parcel::Mail(request));
+        self.settle();
+        self.answers.pop()
+    }
+
+    fn tick_all(&mut self) {
+        let shards: Vec<ShardId> = self.edge.ids().collect();
+        for shard in shards {
+            self.edge.tick(shard, self.now);
+        }
+    }
+
+    /// Turns, until no shard has anything left to do at this moment.
+    fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let mut quiet = true;
+            let shards: Vec<ShardId> = self.edge.ids().collect();
+            for shard in shards {
+                let turn = self.edge.flush(shard).expect("a sound turn");
+                quiet &= turn.streams.is_empty() && turn.parcels.is_empty();
+                assert!(turn.datagrams.is_empty(), "nobody is dialled");
+                for event in turn.events {
+                    assert!(!matches!(event, Event::Bug(_)), "{event:?}");
+                }
+                for mail in turn.replies {
+                    if let Mail::Reply(reply) = mail {
+                        self.answers.push(reply.answer);
+                    }
+                }
+                for (to, parcel) in turn.parcels {
+                    self.edge.deliver(to, self.now, parcel);
+                }
+                for streamed in turn.streams {
+                    self.stream(streamed);
+                }
+                let due = self.edge.next_deadline(shard);
+                if due.is_some_and(|when| when <= self.now) {
+                    self.edge.tick(shard, self.now);
+                    quiet = false;
+                }
+            }
+            let reading: Vec<ConnectionId> = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| peer.reads && !peer.unread.is_empty())
+                .map(|(&id, _)| id)
+                .collect();
+            for id in reading {
+                quiet = false;
+                self.deliver(id, usize::MAX);
+            }
+            if quiet {
+                return;
+            }
+        }
+        panic!("the shards do not come to rest");
+    }
+
+    fn stream(&mut self, streamed: Streamed) {
+        let peer = self.peers.get_mut(&streamed.connection).expect("a peer");
+        match streamed.bytes {
+            Some(bytes) => peer.unread.extend_from_slice(&bytes),
+            None => peer.closed_by_server = true,
+        }
+    }
+
+    /// The peer reads, and the shard hears that there is room again.
+    fn deliver(&mut self, id: ConnectionId, bytes_max: usize) {
+        let now = self.now;
+        let peer = self.peers.get_mut(&id).expect("a peer");
+        let length = peer.unread.len().min(bytes_max);
+        let bytes: Vec<u8> = peer.unread.drain(..length).collect();
+        let mut rest = &bytes[..];
+        let mut answers = Vec::new();
+        // A pong is a single line end: to a framer that is nothing.
+        if bytes == b"\r\n" {
+            peer.inbox.push("\r\n".to_owned());
+        }
+        while let Some(found) = peer.framer.next(&mut rest) {
+            match found {
+                Found::Message(bytes) => {
+                    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+                    if text.starts_with("NOTIFY ") && peer.answers {
+                        answers.push(answer_of(&text));
+                    }
+                    peer.inbox.push(text);
+                }
+                Found::Ping => {}
+                Found::Broken { .. } => panic!("the server writes what can be read"),
+            }
+        }
+        let open = !peer.closed_by_server;
+        let written = Input::Written {
+            connection: id,
+            bytes: length,
+        };
+        self.edge.connection(id.shard(), now, written);
+        for answer in answers.iter().filter(|_| open) {
+            let input = Input::Stream {
+                connection: id,
+                bytes: answer.as_bytes(),
+            };
+            self.edge.connection(id.shard(), now, input);
+        }
+    }
+}
+
+fn answer_of(request: &str) -> String {
+    let mut answer = "SIP/2.0 200 OK\r\n".to_owned();
+    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        answer.push_str(&format!("{name}: {}\r\n", header(request, name)));
+    }
+    answer.push_str("Content-Length: 0\r\n\r\n");
+    answer
+}
+
+/// The value of a header field, empty if there is none.
+pub fn header<'a>(message: &'a str, name: &str) -> &'a str {
+    let mut lines = message.split("\r\n");
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or("").trim()
+}
+
+/// A SUBSCRIBE of one of a phone's keys, as the phone writes it over TCP.
+pub fn subscribe(
+    phone: &str,
+    user: &str,
+    contact: &str,
+    cseq: u32,
+    to_tag: &str,
+    expires: u32,
+) -> String {
+    let to_tag = match to_tag {
+        "" => String::new(),
+        tag => format!(";tag={tag}"),
+    };
+    format!(
+        "SUBSCRIBE sip:{user}@{DEFAULT_DOMAIN} SIP/2.0\r\n\
+         Via: SIP/2.0/TCP {contact};branch=z9hG4bK-{phone}-{user}-{cseq};rport\r\n\
+         From: <sip:{phone}@{DEFAULT_DOMAIN}>;tag=f-{phone}-{user}\r\nTo: <sip:{user}@{DEFAULT_DOMAIN}>{to_tag}\r\n\
+         Call-ID: {phone}-{user}\r\nCSeq: {cseq} SUBSCRIBE\r\nContact: <sip:{phone}@{contact};transport=tcp>\r\n\
+         Max-Forwards: 70\r\nEvent: dialog\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// The tag that the server gave in a message of its own.
+pub fn tag(value: &str) -> &str {
+    value.split("tag=").nth(1).unwrap_or("")
+}
