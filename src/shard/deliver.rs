@@ -181,8 +181,11 @@ impl Shard {
         let Some(home) = self.listeners.home(subscription.flow.listener) else {
             return Attempt::TooLarge;
         };
-        let flow = self.listeners.carry(&subscription.flow, home);
-        self.subscriptions[index].flow = flow;
+        let mut flow = subscription.flow;
+        if home != flow.listener {
+            flow = self.listeners.carry(&flow, home);
+            self.subscriptions[index].flow = flow;
+        }
         let check = self.rng.next_u64();
         // What goes by a connection is not sent again, and its slot is free after this turn.
         let kept = flow.connection.is_none().then_some(slot);

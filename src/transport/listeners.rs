@@ -194,8 +194,7 @@ impl Listeners {
 
     /// The listener of that number, or who has taken over from it. None: there never was one.
     pub fn local(&self, id: ListenerId) -> Option<&Local> {
-        let id = self.sender(id)?;
-        Some(&self.held[self.position(id)?].local)
+        Some(&self.held[self.at(id)?].local)
     }
 
     /// What a listener demands of who sends to it.
@@ -205,29 +204,20 @@ impl Listeners {
 
     /// Who sends what was begun on this listener: itself, until it is closed.
     pub fn sender(&self, id: ListenerId) -> Option<ListenerId> {
-        if self.position(id).is_some() {
-            return Some(id);
-        }
-        let at = self.gone.binary_search_by_key(&id, |gone| gone.id).ok()?;
-        Some(self.gone[at].to)
+        Some(self.held[self.at(id)?].local.listener.id)
     }
 
     /// Who has the dialogs whose last request came in on this listener, and begins transactions for them.
     pub fn home(&self, id: ListenerId) -> Option<ListenerId> {
-        let mut id = self.sender(id)?;
-        // Each step leads to a newer generation.
-        while let Stage::Replaced(by) = self.held[self.position(id)?].stage {
-            id = self.sender(by)?;
-        }
-        Some(id)
+        Some(self.held[self.home_at(id)?].local.listener.id)
     }
 
     /// Whose address the Contact names in what is sent to a dialog of this listener.
     pub fn contact(&self, id: ListenerId) -> Option<&Local> {
-        let home = self.home(id)?;
-        match self.held[self.position(home)?].stage {
-            Stage::Leaving(to) => self.local(self.home(to)?),
-            Stage::Active | Stage::Replaced(_) => self.local(home),
+        let home = &self.held[self.home_at(id)?];
+        match home.stage {
+            Stage::Leaving(to) => Some(&self.held[self.home_at(to)?].local),
+            Stage::Active | Stage::Replaced(_) => Some(&home.local),
         }
     }
 
@@ -302,14 +292,14 @@ impl Listeners {
         match lessee {
             Lessee::Dialog => self.held_by_home(id),
             Lessee::Client | Lessee::Server => {
-                let at = self.sender(id).and_then(|id| self.position(id));
+                let at = self.at(id);
                 &mut self.held[at.expect("a lease is of a listener that there was")]
             }
         }
     }
 
     fn held_by_home(&mut self, id: ListenerId) -> &mut Held {
-        let at = self.home(id).and_then(|id| self.position(id));
+        let at = self.home_at(id);
         &mut self.held[at.expect("every dialog has a listener")]
     }
 
@@ -319,6 +309,23 @@ impl Listeners {
         }
         let at = self.gone.binary_search_by_key(&id, |gone| gone.id).ok()?;
         Some(self.gone[at].address)
+    }
+
+    /// Where the listener is, or who has taken over from it.
+    fn at(&self, id: ListenerId) -> Option<usize> {
+        self.position(id).or_else(|| {
+            let at = self.gone.binary_search_by_key(&id, |gone| gone.id).ok()?;
+            self.position(self.gone[at].to)
+        })
+    }
+
+    fn home_at(&self, id: ListenerId) -> Option<usize> {
+        let mut at = self.at(id)?;
+        // Each step leads to a newer generation.
+        while let Stage::Replaced(by) = self.held[at].stage {
+            at = self.at(by)?;
+        }
+        Some(at)
     }
 
     fn position(&self, id: ListenerId) -> Option<usize> {
