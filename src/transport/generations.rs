@@ -282,10 +282,33 @@ impl Generations {
             Origin::Opened | Origin::HandedOver(_) => None,
         });
         replaced.into_iter().find_map(|old| {
-            let older = |each: &&Member| each.row.stage == Stage::Replaced(old) && !each.shared;
-            let older = self.members.iter().find(older)?;
+            let apart = |each: &&Member| self.has_older_sockets(each, old);
+            let older = self.members.iter().find(apart)?;
             self.closing(older, Why::Crowded)
         })
+    }
+
+    /// Whether a listener drains on the address of this one, and has other sockets than it.
+    fn has_older_sockets(&self, member: &Member, newest: ListenerId) -> bool {
+        let (one, other) = (&member.row.listener, &self.member(newest).row.listener);
+        let same = one.endpoint() == other.endpoint();
+        same && one.id != other.id
+            && member.row.stage.is_draining()
+            && !self.shares_sockets(member, newest)
+    }
+
+    /// Whether the sockets of a listener were handed on to this one, in one step or several.
+    fn shares_sockets(&self, member: &Member, with: ListenerId) -> bool {
+        let mut at = member;
+        while let Stage::Replaced(next) = at.row.stage
+            && at.shared
+        {
+            if next == with {
+                return true;
+            }
+            at = self.member(next);
+        }
+        false
     }
 
     /// It is closed: forgotten here, and whoever was to go to it goes to its heir.
@@ -293,10 +316,11 @@ impl Generations {
         self.members
             .retain(|each| each.row.listener.id != closing.id);
         for each in &mut self.members {
-            each.row.stage = match each.row.stage {
-                Stage::Replaced(by) if by == closing.id => Stage::Replaced(closing.to),
-                Stage::Active | Stage::Replaced(_) | Stage::Leaving(_) => each.row.stage,
-            };
+            if each.row.stage == Stage::Replaced(closing.id) {
+                each.row.stage = Stage::Replaced(closing.to);
+                // It had the sockets of the one that goes: they may be its alone now.
+                each.shared &= closing.shared;
+            }
         }
         self.name_heirs();
     }
@@ -323,6 +347,11 @@ impl Generations {
                 && each.row.listener.id > member.row.listener.id
         });
         newer.count() >= limits::DRAINING_PER_ADDRESS
+    }
+
+    fn member(&self, id: ListenerId) -> &Member {
+        let found = self.members.iter().find(|each| each.row.listener.id == id);
+        found.expect("plans and stages name listeners that are open")
     }
 
     fn stage(&self, id: ListenerId) -> Option<Stage> {
@@ -601,5 +630,67 @@ mod tests {
         let standing: Vec<ListenerId> = generations.standing().collect();
         assert_eq!(standing, [ListenerId(1), ListenerId(2)]);
         assert!(!generations.is_active(ListenerId(1)) && generations.is_active(ListenerId(2)));
+    }
+
+    /// The listeners that have to go before A can be replaced once more.
+    fn in_the_way(generations: &mut Generations) -> Vec<(u32, bool)> {
+        let mut gone = Vec::new();
+        let plan = generations.plan(&[wanted(A, true)]);
+        while let Some(closing) = generations.in_the_way(&plan) {
+            gone.push((closing.id.0, closing.shared));
+            generations.closed(closing);
+        }
+        gone
+    }
+
+    #[test]
+    fn old_sockets_are_in_the_way_by_whatever_name_they_are_left_with() {
+        let now = Time::ZERO;
+        // 0 and 1 have one socket; 2 has another.
+        let mut generations = Generations::new();
+        for fresh in [false, false, true] {
+            swap(&mut generations, now, &[wanted(A, fresh)]);
+        }
+        let closing = generations.closable(now, |id| match id.0 {
+            1 => Leases::default(),
+            _ => busy(id),
+        });
+        let closing = closing.expect("1 is idle");
+        assert_eq!((closing.id.0, closing.shared), (1, false));
+        generations.closed(closing);
+        assert_eq!(in_the_way(&mut generations), [(0, false)]);
+    }
+
+    #[test]
+    fn old_sockets_are_in_the_way_also_behind_a_hand_over() {
+        // 0 has a socket; 1 and 2 have another.
+        let mut generations = Generations::new();
+        for fresh in [false, true, false] {
+            swap(&mut generations, Time::ZERO, &[wanted(A, fresh)]);
+        }
+        assert_eq!(in_the_way(&mut generations), [(0, false)]);
+        // 0 and 1 have a socket; 2 and 3 have another.
+        let mut generations = Generations::new();
+        for fresh in [false, false, true, false] {
+            swap(&mut generations, Time::ZERO, &[wanted(A, fresh)]);
+        }
+        assert_eq!(in_the_way(&mut generations), [(0, true), (1, false)]);
+    }
+
+    #[test]
+    fn old_sockets_are_in_the_way_also_of_an_address_that_went_and_came_again() {
+        let now = Time::ZERO;
+        // 0 and 1 have a socket each on A, and A goes away: 1 is closed before 0.
+        let mut generations = Generations::new();
+        for (address, fresh) in [(A, false), (A, true), (B, false)] {
+            swap(&mut generations, now, &[wanted(address, fresh)]);
+        }
+        let closing = generations.closable(now, |id| match id.0 {
+            1 => Leases::default(),
+            _ => busy(id),
+        });
+        generations.closed(closing.expect("1 is idle"));
+        swap(&mut generations, now, &[wanted(A, false)]);
+        assert_eq!(in_the_way(&mut generations), [(0, false)]);
     }
 }
