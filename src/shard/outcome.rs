@@ -64,14 +64,17 @@ impl Shard {
         let Some(index) = self.user(finished.user) else {
             return;
         };
+        if !finished.replaced {
+            self.subscriptions[index].in_flight = None;
+        }
+        // The dialog is gone, whatever is owed in it and whichever NOTIFY has shown it.
+        if status == 481 {
+            return self.end_failed(index, Counter::SubscriptionNotifyFailed, out);
+        }
+        // The newer NOTIFY decides.
         if finished.replaced {
-            // The newer NOTIFY decides, unless the dialog is gone.
-            if status == 481 {
-                self.end_failed(index, Counter::SubscriptionNotifyFailed, out);
-            }
             return;
         }
-        self.subscriptions[index].in_flight = None;
         self.on_outcome(now, index, outcome, out);
     }
 
