@@ -1,8 +1,11 @@
 //! How many of everything there are: what the simulator checks and the admin side shows.
 
+use std::collections::BTreeMap;
+
 use super::Shard;
 use crate::stats::{Gauge, Gauges};
 use crate::time::Time;
+use crate::transport::{Leases, ListenerId};
 
 /// The sizes of every table of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,33 @@ impl Shard {
             connections_used: self.subscriptions.connections(),
             in_line: self.waiting.len(),
         }
+    }
+
+    /// The first listener whose leases are not what they should be, as they are counted and as they should be: one for
+    /// each transaction that was begun on it, and for each dialog whose NOTIFYs would leave from it. Walks over all.
+    pub fn miscounted_leases(&self) -> Option<(ListenerId, Leases, Leases)> {
+        let counted: BTreeMap<ListenerId, Leases> = self.listeners.leases().collect();
+        let mut due: BTreeMap<ListenerId, Leases> = BTreeMap::new();
+        let known = "a lease is of a listener that there was";
+        for listener in self.clients.listeners() {
+            let sender = self.listeners.sender(listener).expect(known);
+            due.entry(sender).or_default().clients += 1;
+        }
+        for listener in self.servers.listeners() {
+            let sender = self.listeners.sender(listener).expect(known);
+            due.entry(sender).or_default().servers += 1;
+        }
+        let mut next = 0;
+        while let Some(index) = self.subscriptions.next_from(next) {
+            let listener = self.subscriptions[index].flow.listener;
+            let home = self.listeners.home(listener).expect(known);
+            due.entry(home).or_default().dialogs += 1;
+            next = index + 1;
+        }
+        counted.into_iter().find_map(|(listener, leases)| {
+            let due = due.get(&listener).copied().unwrap_or_default();
+            (leases != due).then_some((listener, leases, due))
+        })
     }
 
     pub(super) fn gauges(&mut self, now: Time) -> Gauges {

@@ -170,6 +170,11 @@ impl Clients {
         self.clients.iter().filter_map(begun).collect()
     }
 
+    /// The listener of each, in no order that means anything.
+    pub fn listeners(&self) -> impl Iterator<Item = ListenerId> {
+        self.clients.iter().map(|(_, client)| client.flow.listener)
+    }
+
     /// Whose transaction it is.
     pub fn user(&self, index: u32) -> u64 {
         self.clients[index].user

@@ -178,6 +178,11 @@ impl Servers {
         }
     }
 
+    /// The listener of each answer that is remembered, oldest first.
+    pub fn listeners(&self) -> impl Iterator<Item = ListenerId> {
+        self.completed.iter().map(|completed| completed.listener)
+    }
+
     fn find(&self, transaction: u128) -> Option<&Completed> {
         let index = self.by_transaction.find(fold(transaction), |index| {
             self.completed[index].transaction == transaction
@@ -251,6 +256,10 @@ mod chunks {
 
         pub fn first(&self) -> Option<&T> {
             self.chunks.front()?.front()
+        }
+
+        pub fn iter(&self) -> impl Iterator<Item = &T> {
+            self.chunks.iter().flatten()
         }
 
         pub fn push(&mut self, value: T) -> u32 {

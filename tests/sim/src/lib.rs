@@ -13,5 +13,6 @@ pub mod lamp;
 pub mod message;
 mod random;
 pub mod script;
+pub mod sockets;
 pub mod witness;
 pub mod world;

@@ -220,6 +220,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Only the first of the listeners, and no other.
+    pub fn one_listener(&mut self) {
+        self.listeners.truncate(1);
+    }
+
     pub fn listeners(&self) -> Vec<Listener> {
         self.listeners.clone()
     }

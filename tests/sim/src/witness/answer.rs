@@ -70,7 +70,9 @@ impl Witness {
     /// A phone has a new dialog: the equal ones that it had may be ghosts.
     fn superseded(&mut self, now: Time, watch: &Watch) {
         for dialog in self.dialogs.values_mut() {
-            if dialog.watch == *watch && !dialog.ended && dialog.dead.is_none() {
+            // What ends already is told so.
+            let lives = !dialog.ended && dialog.dead.is_none() && dialog.deadline > now;
+            if dialog.watch == *watch && lives {
                 if self.replaces {
                     dialog.dead = Some((now, "its phone has subscribed anew"));
                 } else if self.probes {

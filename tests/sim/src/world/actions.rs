@@ -50,8 +50,9 @@ impl World {
             let resource = self.random.below(resources as u64) as usize;
             let address = SocketAddr::from(([10, 2, 0, number + 1], 5060));
             let name = format!("publisher{number}");
+            let server = self.server();
             self.publishers
-                .push(Publisher::new(name, address, resource));
+                .push(Publisher::new(name, address, resource, server));
         }
         // One who takes everything would leave nothing to the others where there is little.
         if self.random.per_mille(300) && !self.scarce {
@@ -95,7 +96,8 @@ impl World {
         let expires = *self.random.pick(&[60, 90, 120, self.expires_max]);
         let first = self.now + self.random.millis(0, 3_000);
         let name = format!("phone{number}");
-        Phone::new(name, address, contact, edge, &resources, expires, first)
+        let addresses = [address, self.server()];
+        Phone::new(name, addresses, contact, edge, &resources, expires, first)
     }
 
     /// One whole run.
@@ -162,6 +164,9 @@ impl World {
                 let index = self.move_a_phone();
                 self.phones[index].refresh_a_key(self.now);
             }
+            if self.swaps_often && self.random.per_mille(300) {
+                self.swap_something(true);
+            }
             self.change_a_hint();
             let rest = self.random.millis(0, 4_000);
             // A change may take 400 ms to the server where its source is late.
@@ -187,7 +192,8 @@ impl World {
             76..82 => _ = self.move_a_phone(),
             82..90 => self.send_garbage(),
             90..92 => self.spread = self.random.next(),
-            92..96 => self.unsubscribe_a_key(),
+            92..95 => self.unsubscribe_a_key(),
+            95 if self.swaps_often => self.swap_something(false),
             96 if self.naps => self.nap()?,
             _ => {
                 let weather = Weather::stormy(&mut self.random);
@@ -258,7 +264,8 @@ impl World {
     fn move_a_phone(&mut self) -> usize {
         let index = self.some_phone();
         let phone = &mut self.phones[index];
-        if phone.address.port() < 40_000 {
+        // What is sent to the old port is never answered: it would keep what there is too little of.
+        if phone.address.port() < 40_000 || self.scarce {
             return index;
         }
         self.former.insert(phone.address);
@@ -281,7 +288,8 @@ impl World {
             .map(|_| hostile.datagram(&mut self.random))
             .collect();
         for bytes in garbage {
-            self.send(source, bytes, Duration::ZERO);
+            let to = self.server();
+            self.send(source, to, bytes, Duration::ZERO);
         }
     }
 

@@ -20,6 +20,9 @@ use crate::witness::{DialogName, PROBE};
 /// How long the NOTIFY after a 2xx may take: the state is asked of another shard, and asked again after T1.
 const PATIENCE: Duration = Duration::from_millis(1_200);
 
+/// A NOTIFY and its way when it is calm.
+const JUST: Duration = Duration::from_millis(100);
+
 impl World {
     /// Once in a second.
     pub(super) fn check(&mut self) -> Result<(), String> {
@@ -63,6 +66,7 @@ impl World {
                 "{subscriptions} subscriptions, and only {alive} can be alive"
             ));
         }
+        self.leases_are_right()?;
         self.no_bug_was_counted()?;
         match self.random.per_mille(50) {
             true => self.lists_are_whole(),
@@ -150,12 +154,7 @@ impl World {
     }
 
     fn dialog_of(&self, phone: usize, key: usize) -> Option<DialogName> {
-        let dialog = self.phones[phone].keys[key].dialog.as_ref()?;
-        Some(DialogName {
-            call_id: dialog.call_id.clone(),
-            phone_tag: dialog.tag.clone(),
-            server_tag: dialog.server_tag.clone()?,
-        })
+        self.phones[phone].keys[key].dialog.as_ref()?.name()
     }
 
     /// Every subscription that the server has not given up shows what is so.
@@ -173,7 +172,10 @@ impl World {
                     .dialog
                     .as_ref()
                     .is_some_and(|dialog| dialog.known_at != phone.address);
+                // What has just been found at another port is being told now.
+                let just_heard = phone.accepted.is_some_and(|at| self.now < at + JUST);
                 if moved
+                    || just_heard
                     || key.retired
                     || self.is_doubtful(key.resource)
                     || self.witness.gone(self.now, &name)
@@ -285,6 +287,16 @@ impl World {
             if census != Census::default() {
                 return Err(format!("{shard:?} is not empty: {census:?}"));
             }
+            let Answer::Leases(leases) = self.ask_now(shard, Ask::ReadLeases)? else {
+                return Err("no leases".to_string());
+            };
+            if let Some(leased) = leases.iter().find(|(_, leases)| !leases.is_zero()) {
+                return Err(format!("{shard:?} leases for nothing: {leased:?}"));
+            }
+        }
+        let sockets = &self.swaps.sockets;
+        if sockets.generations.is_draining() || sockets.len() != self.swaps.addresses.len() {
+            return Err(format!("old transports are still open: {sockets:?}"));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod hostile;
 mod network;
 mod phone;
 mod publisher;
+mod swaps;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,8 @@ use crate::edge::{Datagram, Edge, Parcel, Turn};
 use crate::message::Message;
 use crate::random::Random;
 use crate::script::settings::Settings;
-use crate::witness::{Said, Witness};
+use crate::sockets::Arrival;
+use crate::witness::{DialogName, Said, Witness};
 
 use feed::Truth;
 use hostile::Hostile;
@@ -34,10 +36,11 @@ use network::Weather;
 use phone::Phone;
 pub use phone::reply;
 use publisher::Publisher;
+use swaps::Swaps;
 use trace::Trace;
 
-/// Datagrams that phones want to send: from where, and what.
-pub type Outbox = Vec<(SocketAddr, Vec<u8>)>;
+/// Datagrams that phones want to send: from where, to where, and what.
+pub type Outbox = Vec<(SocketAddr, SocketAddr, Vec<u8>)>;
 
 /// The longest way of mail between two shards.
 const MAIL_MS: u64 = 20;
@@ -47,7 +50,6 @@ const LATE_MS: u64 = 5;
 const EVENTS_MAX: u32 = 50_000;
 /// A crowd of phones is smaller than this.
 const PHONES_MAX: u64 = 400;
-const LISTENER: ListenerId = ListenerId(0);
 /// What the kernel may say of a send that may be well the next time, and of one that never will.
 const PASSING: [i32; 8] = [1, 9, 11, 12, 101, 105, 111, 113];
 const LASTING: [i32; 3] = [22, 90, 97];
@@ -56,9 +58,33 @@ const TURNS_OVER: [u64; 5] = [1_000_000, 1 << 24, 1 << 30, 1 << 32, 1 << 36];
 
 /// What will happen at some time.
 enum Event {
-    ToServer { source: SocketAddr, bytes: Vec<u8> },
-    ToPeer { peer: SocketAddr, bytes: Vec<u8> },
-    Parcel { shard: ShardId, parcel: Parcel },
+    ToServer {
+        source: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    ToPeer {
+        peer: SocketAddr,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Parcel {
+        shard: ShardId,
+        parcel: Parcel,
+    },
+    /// The ring of a shard receives on new sockets from now on.
+    Receives {
+        shard: ShardId,
+    },
+}
+
+/// From where a phone has heard.
+#[derive(Debug, Default)]
+struct Known {
+    /// The address that its last request in the dialog came to.
+    request: Option<SocketAddr>,
+    /// The listener that the last NOTIFY left by.
+    notify: Option<ListenerId>,
 }
 
 /// Everything.
@@ -85,6 +111,11 @@ pub struct World {
     /// Changes how sources are spread over the shards' sockets.
     spread: u64,
     sbc: SocketAddr,
+    swaps: Swaps,
+    /// Transports are replaced now and then.
+    swaps_often: bool,
+    /// By dialog: what its phone knows of the server.
+    known: BTreeMap<DialogName, Known>,
     /// Addresses that phones had once.
     former: BTreeSet<SocketAddr>,
     /// When the next thing goes wrong; `None` while it is calm.
@@ -117,6 +148,7 @@ impl World {
         let mut settings = Settings::default();
         settings.seed = random.next();
         settings.set("on_timeout", if parks { "park" } else { "remove" })?;
+        settings.one_listener();
         settings.set("nat", "auto")?;
         settings.set("edge", "203.0.113.9/32")?;
         let narrow = random.per_mille(200);
@@ -164,6 +196,9 @@ impl World {
             lost_questions: BTreeSet::new(),
             spread: random.next(),
             sbc: SocketAddr::from(([203, 0, 113, 9], 5060)),
+            swaps: Swaps::new(now, shards, vec![swaps::address(swaps::ADDRESSES[0])]),
+            swaps_often: random.per_mille(500),
+            known: BTreeMap::new(),
             former: BTreeSet::new(),
             next_action: None,
             next_check: now,
@@ -223,14 +258,20 @@ impl World {
             .edge
             .ids()
             .filter_map(|shard| self.edge.next_deadline(shard));
-        [first_event, self.next_action, Some(self.next_check)]
-            .into_iter()
-            .flatten()
-            .chain(phones)
-            .chain(publishers)
-            .chain(shards)
-            .min()
-            .expect("there is always a next check")
+        let control = self.swaps.next();
+        [
+            first_event,
+            self.next_action,
+            Some(self.next_check),
+            control,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(phones)
+        .chain(publishers)
+        .chain(shards)
+        .min()
+        .expect("there is always a next check")
     }
 
     /// Everything that is due now.
@@ -253,6 +294,7 @@ impl World {
             }
         }
         self.wake_all()?;
+        self.tend()?;
         if self.next_action.is_some_and(|when| when <= self.now) {
             self.act()?;
             let wait = self.random.millis(5, 400);
@@ -268,8 +310,9 @@ impl World {
 
     fn take(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::ToServer { source, bytes } => self.reach_server(source, &bytes),
-            Event::ToPeer { peer, bytes } => self.reach_peer(peer, &bytes),
+            Event::ToServer { source, to, bytes } => self.reach_server(source, to, &bytes),
+            Event::ToPeer { peer, from, bytes } => self.reach_peer(peer, from, &bytes),
+            Event::Receives { shard } => self.begin_receiving_on(shard),
             Event::Parcel { shard, parcel } => {
                 // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
                 if matches!(parcel, Parcel::Block { .. }) {
@@ -294,18 +337,24 @@ impl World {
                 publisher.wake(now, &self.resources, &mut self.random, &mut out);
             }
         }
-        for (source, bytes) in out {
-            self.send(source, bytes, Duration::ZERO);
+        for (source, to, bytes) in out {
+            self.send(source, to, bytes, Duration::ZERO);
         }
         Ok(())
     }
 
     /// A datagram leaves a phone.
-    fn send(&mut self, source: SocketAddr, bytes: Vec<u8>, after: Duration) {
+    fn send(&mut self, source: SocketAddr, to: SocketAddr, bytes: Vec<u8>, after: Duration) {
         for way in self.weather.arrivals(&mut self.random) {
             let bytes = bytes.clone();
-            self.schedule(self.now + after + way, Event::ToServer { source, bytes });
+            let event = Event::ToServer { source, to, bytes };
+            self.schedule(self.now + after + way, event);
         }
+    }
+
+    /// One of the addresses that phones are told to subscribe at.
+    fn server(&mut self) -> SocketAddr {
+        *self.random.pick(&self.swaps.addresses)
     }
 
     fn schedule(&mut self, when: Time, event: Event) {
@@ -313,20 +362,46 @@ impl World {
         self.events.insert((when, self.serial), event);
     }
 
-    fn reach_server(&mut self, source: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+    fn reach_server(
+        &mut self,
+        source: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         self.datagrams += 1;
+        let mut mixed = Random::new(self.spread ^ u64::from(source.port()) << 32 ^ hash(source));
+        let shard = ShardId((mixed.next() % u64::from(self.shards)) as u16);
+        // While a socket is replaced, the kernel chooses between two.
+        let choice = mixed.next();
+        let sockets = &mut self.swaps.sockets;
+        match sockets.arrive(to, usize::from(shard.0), choice, (source, bytes)) {
+            Arrival::Taken(listener) => self.read_by_server(shard, listener, source, bytes),
+            Arrival::Unread => Ok(()),
+            Arrival::Nobody => {
+                self.trace.note(self.now, format!("{to} is not there"));
+                Ok(())
+            }
+        }
+    }
+
+    /// A shard takes a datagram from its socket.
+    fn read_by_server(
+        &mut self,
+        shard: ShardId,
+        listener: ListenerId,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         if !self.is_hostile(source) {
             self.witness.heard(self.now, bytes);
         }
         self.trace.message(self.now, ">", source, bytes);
         let flow = Flow {
-            listener: LISTENER,
+            listener,
             local: None,
             peer: source,
             connection: None,
         };
-        let mut mixed = Random::new(self.spread ^ u64::from(source.port()) << 32 ^ hash(source));
-        let shard = ShardId((mixed.next() % u64::from(self.shards)) as u16);
         let cut_at = self.settings.receive_buffer;
         self.edge.receive(shard, self.now, flow, bytes, cut_at);
         self.turn(shard)
@@ -369,17 +444,21 @@ impl World {
                 return Err(format!("{shard:?} reports {shown:?}"));
             }
         }
-        for mail in turn.replies {
-            match mail {
-                Mail::Reply(reply) => self.answers.push(reply.answer),
-                other => return Err(format!("mail to the control thread: {other:?}")),
-            }
-        }
         for (to, parcel) in turn.parcels {
             self.mail(shard, to, parcel);
         }
         for datagram in turn.datagrams {
             self.leave(datagram)?;
+        }
+        // What was sent in a turn has left when the control thread hears of that turn.
+        for mail in turn.replies {
+            match mail {
+                Mail::Reply(reply) if self.swaps.expects(reply.id) => {
+                    self.on_control_answer(reply.id, reply.shard, reply.answer)?;
+                }
+                Mail::Reply(reply) => self.answers.push(reply.answer),
+                other => return Err(format!("mail to the control thread: {other:?}")),
+            }
         }
         Ok(())
     }
@@ -408,11 +487,19 @@ impl World {
     fn leave(&mut self, datagram: Datagram) -> Result<(), String> {
         self.datagrams += 1;
         let peer = datagram.peer;
+        let from = self.swaps.sockets.leave(datagram.listener)?;
         self.trace.message(self.now, "<", peer, &datagram.bytes);
         if !self.is_hostile(peer) {
             let said = self.witness.said(self.now, &datagram.bytes);
-            if matches!(said, Ok(Said::Answer { again: false })) {
-                self.note_accepted(peer, &datagram.bytes);
+            match &said {
+                Ok(Said::Answer { again: false }) => {
+                    self.note_accepted(peer, from, &datagram.bytes);
+                }
+                Ok(Said::Notify { name, again, .. }) => {
+                    let name = name.clone();
+                    self.comes_from_where_it_should(datagram.listener, name, *again)?;
+                }
+                Ok(Said::Answer { again: true } | Said::AnswerToUnread) | Err(_) => {}
             }
             self.judge(said, &datagram)?;
         }
@@ -433,13 +520,13 @@ impl World {
         }
         for way in self.weather.arrivals(&mut self.random) {
             let bytes = datagram.bytes.clone();
-            self.schedule(self.now + way, Event::ToPeer { peer, bytes });
+            self.schedule(self.now + way, Event::ToPeer { peer, from, bytes });
         }
         Ok(())
     }
 
     /// A SUBSCRIBE of a phone was accepted.
-    fn note_accepted(&mut self, peer: SocketAddr, bytes: &[u8]) {
+    fn note_accepted(&mut self, peer: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         let answer = Message::read_loosely(bytes);
         let subscribe = answer
             .header("CSeq")
@@ -447,6 +534,14 @@ impl World {
         let name = answer
             .header("Call-ID")
             .and_then(|call_id| call_id.split('@').nth(1));
+        if answer.status() == Some(200) && subscribe {
+            let name = DialogName {
+                call_id: answer.header("Call-ID").unwrap_or_default().to_string(),
+                phone_tag: answer.tag("From").unwrap_or_default().to_string(),
+                server_tag: answer.tag("To").unwrap_or_default().to_string(),
+            };
+            self.known.entry(name).or_default().request = Some(from);
+        }
         if answer.status() == Some(200)
             && subscribe
             && let Some(phone) = self
@@ -455,10 +550,40 @@ impl World {
                 .find(|phone| Some(phone.name.as_str()) == name)
         {
             phone.accepted = Some(self.now);
-            // All of a phone's keys are where its last request came from.
+            // All of a phone's keys are where its last request came from, if they came by the same address of ours.
             for dialog in phone.keys.iter_mut().filter_map(|key| key.dialog.as_mut()) {
-                dialog.known_at = peer;
+                let name = dialog.name();
+                let known = name.and_then(|name| self.known.get(&name)?.request);
+                if known == Some(from) {
+                    dialog.known_at = peer;
+                }
             }
+        }
+    }
+
+    /// NOTIFYs leave from the address that the phone's last request came to, as long as it is listened on; one that is
+    /// sent again leaves by the listener that it left by before, as long as that is open.
+    fn comes_from_where_it_should(
+        &mut self,
+        listener: ListenerId,
+        name: DialogName,
+        again: bool,
+    ) -> Result<(), String> {
+        let Swaps { sockets, .. } = &self.swaps;
+        let from = sockets.leave(listener)?;
+        let going = self.swaps.going();
+        let known = self.known.entry(name.clone()).or_default();
+        let before = known.notify.replace(listener);
+        let right = match (again, before, known.request) {
+            (true, Some(before), _) => before == listener || sockets.leave(before).is_err(),
+            (false, _, Some(due)) => due == from || Some(due) == going,
+            (true, None, _) | (false, _, None) => true,
+        };
+        match right {
+            true => Ok(()),
+            false => Err(format!(
+                "a NOTIFY leaves from {from} by {listener:?}, again: {again}; before by {before:?}; {known:?}: {name:?}"
+            )),
         }
     }
 
@@ -482,7 +607,12 @@ impl World {
     }
 
     /// A datagram reaches whoever is at that address now.
-    fn reach_peer(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+    fn reach_peer(
+        &mut self,
+        peer: SocketAddr,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         if self.is_hostile(peer) {
             return Ok(());
         }
@@ -518,17 +648,18 @@ impl World {
         let mut out = Vec::new();
         self.phones[index].receive(self.now, &message, &mut self.random, &mut out)?;
         for (after, bytes) in out {
-            self.send(peer, bytes, after);
+            self.send(peer, from, bytes, after);
         }
         Ok(())
     }
 
     /// Control mail to one shard; it arrives in order, or as a feed that numbers its changes pleases.
-    fn ask_later(&mut self, shard: ShardId, ask: Ask, after: Duration) {
+    fn ask_later(&mut self, shard: ShardId, ask: Ask, after: Duration) -> u64 {
         self.serial += 1;
         let id = self.serial;
         let parcel = Parcel::Mail(Mail::Request(Request { id, ask }));
         self.schedule(self.now + after, Event::Parcel { shard, parcel });
+        id
     }
 
     fn home(&self, key: &str) -> ShardId {

@@ -12,6 +12,7 @@ use crate::lamp::{Document, Lamp};
 use crate::message::{Message, address};
 use crate::random::Random;
 use crate::script::digest::{self, Credentials};
+use crate::witness::DialogName;
 
 /// How a phone behaves while it storms.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,10 +67,22 @@ pub struct Dialog {
     answered: BTreeMap<u32, (u16, Option<u64>)>,
 }
 
+impl Dialog {
+    /// Its name, once the phone knows all of it.
+    pub fn name(&self) -> Option<DialogName> {
+        Some(DialogName {
+            call_id: self.call_id.clone(),
+            phone_tag: self.tag.clone(),
+            server_tag: self.server_tag.clone()?,
+        })
+    }
+}
+
 /// A SUBSCRIBE that waits for its answer.
 #[derive(Debug)]
 struct Transaction {
     bytes: Vec<u8>,
+    to: SocketAddr,
     cseq: u32,
     began: Time,
     interval: Duration,
@@ -83,6 +96,8 @@ pub struct Phone {
     pub name: String,
     /// Where its datagrams come from, as the server sees it.
     pub address: SocketAddr,
+    /// The server that new subscriptions go to.
+    pub server: SocketAddr,
     /// What it believes to be its own address.
     contact: String,
     /// Behind an SBC: requests come from the SBC, with its Via and Record-Route.
@@ -106,7 +121,7 @@ const CHALLENGES_MAX: u32 = 20;
 impl Phone {
     pub fn new(
         name: String,
-        address: SocketAddr,
+        [address, server]: [SocketAddr; 2],
         contact: String,
         edge: Option<SocketAddr>,
         resources: &[(usize, (&'static str, &'static str))],
@@ -131,6 +146,7 @@ impl Phone {
             keys: keys.collect(),
             name,
             address,
+            server,
             contact,
             edge,
             mood: Mood::default(),
@@ -190,8 +206,8 @@ impl Phone {
         }
         for index in 0..self.keys.len() {
             let again = self.retransmission(now, index, random);
-            if let Some(bytes) = again {
-                self.send(out, bytes);
+            if let Some((to, bytes)) = again {
+                self.send(out, to, bytes);
             }
             let key = &self.keys[index];
             if key.transaction.is_none() && key.wakes.is_some_and(|when| when <= now) {
@@ -202,7 +218,12 @@ impl Phone {
         }
     }
 
-    fn retransmission(&mut self, now: Time, index: usize, random: &mut Random) -> Option<Vec<u8>> {
+    fn retransmission(
+        &mut self,
+        now: Time,
+        index: usize,
+        random: &mut Random,
+    ) -> Option<(SocketAddr, Vec<u8>)> {
         let key = &mut self.keys[index];
         let transaction = key.transaction.as_mut()?;
         if transaction.next > now {
@@ -218,7 +239,7 @@ impl Phone {
         }
         transaction.interval = (transaction.interval * 2).min(T2);
         transaction.next = now + transaction.interval;
-        Some(transaction.bytes.clone())
+        Some((transaction.to, transaction.bytes.clone()))
     }
 
     fn subscribe(
@@ -255,6 +276,8 @@ impl Phone {
             None => String::new(),
         };
         let target = dialog.target.as_deref().unwrap_or(uri);
+        // In a dialog it goes where the Contact says, and else where the phone was told to subscribe.
+        let to = host_port(target).unwrap_or(self.server);
         let authorization = match &mut self.challenge {
             Some((challenge, used)) => {
                 *used += 1;
@@ -283,17 +306,18 @@ impl Phone {
         .into_bytes();
         key.transaction = Some(Transaction {
             bytes: bytes.clone(),
+            to,
             cseq,
             began: now,
             interval: T1,
             next: now + T1,
             ends,
         });
-        self.send(out, bytes);
+        self.send(out, to, bytes);
     }
 
-    fn send(&self, out: &mut Outbox, bytes: Vec<u8>) {
-        out.push((self.edge.unwrap_or(self.address), bytes));
+    fn send(&self, out: &mut Outbox, to: SocketAddr, bytes: Vec<u8>) {
+        out.push((self.edge.unwrap_or(self.address), to, bytes));
     }
 
     /// A datagram has reached the phone. An `Err` is something that a server must not do.
@@ -438,6 +462,10 @@ impl Phone {
             return Err(format!("{}: version {version} after {before}", self.name));
         }
         dialog.newest = Some((cseq, version));
+        // Where the server goes elsewhere, its Contact says so.
+        if let Some(contact) = message.header("Contact") {
+            dialog.target = Some(address(contact).to_string());
+        }
         key.shown = Some(document.lamp());
         key.document = without_version(&message.text());
         let state = message.header("Subscription-State").unwrap_or_default();
@@ -474,6 +502,11 @@ fn authorization(challenge: &Message, used: u32, name: &str, uri: &str) -> Strin
 /// What the server knows as well.
 pub fn password(name: &str) -> String {
     format!("secret of {name}")
+}
+
+/// The address that a target names: `sip:192.0.2.1:5060`.
+fn host_port(target: &str) -> Option<SocketAddr> {
+    target.strip_prefix("sip:")?.parse().ok()
 }
 
 /// The document without its version, which counts the NOTIFYs of one watcher.

@@ -28,11 +28,14 @@ pub struct Publisher {
     transaction: Option<Transaction>,
     refresh: Option<Time>,
     serial: u32,
+    /// The server that new requests go to.
+    pub server: SocketAddr,
 }
 
 #[derive(Debug)]
 struct Transaction {
     bytes: Vec<u8>,
+    to: SocketAddr,
     call_id: String,
     state: Option<Lamp>,
     began: Time,
@@ -41,8 +44,9 @@ struct Transaction {
 }
 
 impl Publisher {
-    pub fn new(name: String, address: SocketAddr, resource: usize) -> Self {
+    pub fn new(name: String, address: SocketAddr, resource: usize, server: SocketAddr) -> Self {
         Publisher {
+            server,
             name,
             address,
             resource,
@@ -75,7 +79,7 @@ impl Publisher {
             }
             transaction.interval = (transaction.interval * 2).min(T2);
             transaction.next = now + transaction.interval;
-            out.push((self.address, transaction.bytes.clone()));
+            out.push((self.address, transaction.to, transaction.bytes.clone()));
             return;
         }
         let due = self.refresh.is_some_and(|when| when <= now);
@@ -127,13 +131,14 @@ impl Publisher {
         .into_bytes();
         self.transaction = Some(Transaction {
             bytes: bytes.clone(),
+            to: self.server,
             call_id,
             state: self.wants,
             began: now,
             interval: T1,
             next: now + T1,
         });
-        out.push((self.address, bytes));
+        out.push((self.address, self.server, bytes));
     }
 
     fn document(&self, uri: &str, lamp: Lamp) -> String {
