@@ -128,8 +128,8 @@ impl Field {
         self.seen.to_wrong_place += u64::from(!mine);
         // RFC 6665 4.4.1: the Contact of a NOTIFY is the dialog's remote target from now on.
         phone.learn_target(heard);
-        if self.may_end {
-            // It may be one that was begun long ago, before the phone was off the network.
+        if self.may_end || self.plan.lose_permille > 0 {
+            // It may be one that was begun long ago, and did not arrive until now.
             return;
         }
         let target = Heard::target(heard.contact).unwrap_or(b"");

@@ -37,7 +37,7 @@ impl Ledger {
             lost += sent.abs_diff(arrived);
         }
         // What the kernel had no room for is nobody's fault but the machine's, and counted where it is.
-        let dropped = dropped + site.field.drops();
+        let dropped = dropped + site.field.drops() + seen.datagrams_lost_on_purpose;
         if lost > dropped {
             let lines = lines.map(|(what, sent, arrived)| format!("{what}: {arrived} of {sent}"));
             report.problem(format!(

@@ -52,6 +52,8 @@ pub struct Swaps {
     kinds: Vec<Kind>,
     pause: Duration,
     configuration: Configuration,
+    /// The one that holds if the next is refused.
+    before: Configuration,
     generation: u64,
     done: u32,
     under_way: Option<(Kind, JoinHandle<io::Result<Outcome>>)>,
@@ -79,6 +81,7 @@ impl Swaps {
         Ok(Swaps {
             kinds: kinds.to_vec(),
             pause,
+            before: configuration.clone(),
             configuration,
             generation: Transports::read(site.server.admin)?.generation,
             done: 0,
@@ -154,6 +157,7 @@ impl Swaps {
             (Kind::Add, 2) => Kind::Remove,
             (kind, _) => kind,
         };
+        self.before = self.configuration.clone();
         self.rewrite(kind)?;
         site.server.configure(&self.configuration)?;
         site.field.places.begin(&self.configuration);
@@ -222,6 +226,10 @@ impl Swaps {
         let which = format!("swap {} ({kind:?})", self.done);
         if outcome.status != 200 {
             report.problem(format!("{which}: {} {}", outcome.status, outcome.body));
+            // Then it must be as if nobody had asked, and the phones go on to judge by that.
+            self.configuration = self.before.clone();
+            site.field.places.begin(&self.configuration);
+            site.field.places.settle(now);
             return;
         }
         let expected = self.generation + u64::from(kind != Kind::Rules);
