@@ -1,5 +1,6 @@
 //! The server under load: started on free loopback ports, watched through /proc, ended by us and nobody else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -263,19 +264,29 @@ pub fn directory() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Datagrams dropped at the UDP sockets bound to a local port (`/proc/net/udp`, last column).
+/// Datagrams dropped at the UDP sockets bound to a local port (last column).
 pub fn drops(port: u16) -> u64 {
+    rows(port)
+        .filter_map(|row| row.last()?.parse::<u64>().ok())
+        .sum()
+}
+
+/// The names that the kernel gives to the UDP sockets bound to a local port (`inode`).
+pub fn sockets(port: u16) -> BTreeSet<u64> {
+    rows(port)
+        .filter_map(|row| row.get(9)?.parse().ok())
+        .collect()
+}
+
+/// The lines of `/proc/net/udp` for a local port, in columns.
+fn rows(port: u16) -> impl Iterator<Item = Vec<String>> {
     let suffix = format!(":{port:04X}");
     ["/proc/net/udp", "/proc/net/udp6"]
         .iter()
         .flat_map(|file| {
             let text = fs::read_to_string(file).unwrap_or_default();
-            text.lines().map(str::to_owned).collect::<Vec<_>>()
+            let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+            text.lines().map(columns).collect::<Vec<Vec<String>>>()
         })
-        .filter(|line| {
-            let local = line.split_whitespace().nth(1);
-            local.is_some_and(|local| local.ends_with(&suffix))
-        })
-        .filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok())
-        .sum()
+        .filter(move |row| row.get(1).is_some_and(|local| local.ends_with(&suffix)))
 }

@@ -1,6 +1,7 @@
 //! Swaps, one after the other, while somebody else serves the phones: the file is written anew, the server is told,
 //! and what it answers is held against what must come of it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread::{self, JoinHandle};
@@ -14,6 +15,7 @@ use crate::configuration::{Configuration, Listener};
 use crate::field::Field;
 use crate::http::Client;
 use crate::report::{Report, percentile};
+use crate::server;
 use crate::transports::Transports;
 
 /// What is new in a configuration.
@@ -55,6 +57,8 @@ pub struct Swaps {
     /// The one that holds if the next is refused.
     before: Configuration,
     generation: u64,
+    /// The server's UDP sockets before the swap.
+    sockets: BTreeSet<u64>,
     done: u32,
     under_way: Option<(Kind, JoinHandle<io::Result<Outcome>>)>,
     /// When the last one was done.
@@ -84,6 +88,7 @@ impl Swaps {
             before: configuration.clone(),
             configuration,
             generation: Transports::read(site.server.admin)?.generation,
+            sockets: BTreeSet::new(),
             done: 0,
             under_way: None,
             since: site.field.clock(),
@@ -158,6 +163,7 @@ impl Swaps {
             (kind, _) => kind,
         };
         self.before = self.configuration.clone();
+        self.sockets = self.sockets();
         self.rewrite(kind)?;
         site.server.configure(&self.configuration)?;
         site.field.places.begin(&self.configuration);
@@ -178,6 +184,13 @@ impl Swaps {
         });
         self.under_way = Some((kind, post));
         Ok(())
+    }
+
+    /// The UDP sockets on all ports that are listened on.
+    fn sockets(&self) -> BTreeSet<u64> {
+        let ports = self.configuration.listeners.iter();
+        let ports: BTreeSet<u16> = ports.map(|listener| listener.address.port()).collect();
+        ports.into_iter().flat_map(server::sockets).collect()
     }
 
     /// The file of the next swap.
@@ -245,6 +258,16 @@ impl Swaps {
         let served = self.configuration.listeners.len();
         if transports.active != served {
             report.problem(format!("{which}: {served} are served: {}", transports.text));
+        }
+        let new = self.sockets().difference(&self.sockets).count();
+        let expected = match kind {
+            Kind::Sockets => served * site.options.shards,
+            Kind::Rules | Kind::Options | Kind::Remove | Kind::Advertise => 0,
+            // An address that came back may have its old ones.
+            Kind::Add => new.min(site.options.shards),
+        };
+        if new != expected {
+            report.problem(format!("{which}: {new} new sockets, not {expected}"));
         }
         match kind {
             Kind::Add => part_of_the_phones_moves(&mut site.field, &self.configuration),
