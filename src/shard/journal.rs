@@ -28,7 +28,7 @@ use crate::transport::Transport;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// NOTIFYs that a subscription may send before its next reservation: so many, and up to as many again. Drawn for
 /// each, so that 10,000 watchers of one resource do not all need one after the same change.
-const RESERVED: u32 = 64;
+pub(super) const RESERVED: u32 = 64;
 
 /// What was given out, what of it is kept, and who waits for the rest.
 pub(super) struct Journal {
@@ -171,11 +171,11 @@ impl Shard {
             texts: subscription.text.parts(),
             standing,
         };
-        let key = Key::Subscription {
-            partition: subscription.partition,
-            check: subscription.check,
-        };
+        let (partition, check) = (subscription.partition, subscription.check);
+        let key = Key::Subscription { partition, check };
         out.records.put(&key, &Record::Subscription(record));
+        // It says more than any refresh before it.
+        out.records.remove(&Key::Refresh { partition, check });
     }
 
     /// What a request has changed is written; `whole`: more than the way to the phone and the expiry.
@@ -204,7 +204,11 @@ impl Shard {
         }
         subscription.reserved = subscription.cseq;
         self.open_records(out);
-        let standing = self.standing(now, index);
+        let standing = Standing {
+            // As if the next process had written it: then it leaves nothing out.
+            incarnation: self.journal.incarnation() + 1,
+            ..self.standing(now, index)
+        };
         let key = refresh_key(&self.subscriptions[index]);
         out.records.put(&key, &Record::Refresh(standing));
     }

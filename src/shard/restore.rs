@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::control::{Answer, Aside};
 use super::effects::Effects;
+use super::journal::RESERVED;
 use crate::hint::ResourceKey;
 use crate::partition::Partition;
 use crate::state::{EntityTag, KeptHint, KeptPublication};
@@ -27,6 +28,9 @@ use crate::transport::{ConnectionId, Flow, Transport};
 /// NOTIFYs for which no reservation has to be written after a start: each process has so many of its own in every
 /// dialog, so that a million subscriptions that are told of a restart write no record.
 const SHARE: u32 = 64;
+/// So far ahead does each process begin of where the one before may have been by the last record that is left of it.
+/// What it sent after that in its share, and under a last reservation that a power loss took back, lies between.
+const SKIP: u32 = SHARE + 2 * RESERVED;
 /// A dialog that has come so far is over: CSeq ends at 2^31 (RFC 3261 8.1.1.5).
 const CSEQ_MAX: u32 = (1 << 31) - (1 << 24);
 
@@ -234,13 +238,13 @@ impl Shard {
         Ok(Outcome::Kept)
     }
 
-    /// The CSeq that no process before this one has gone beyond: each since the record was written had its share.
+    /// The CSeq that no process before this one has gone beyond.
     fn cseq_after(&self, standing: &Standing) -> u32 {
         let now = self.journal.incarnation();
-        let between = now.saturating_sub(standing.incarnation).saturating_sub(1);
+        let processes = now.saturating_sub(standing.incarnation);
         standing
             .reserved
-            .saturating_add(between.saturating_mul(SHARE))
+            .saturating_add(processes.saturating_mul(SKIP))
     }
 
     /// The listener of that address, or one that reaches the same kind of address.

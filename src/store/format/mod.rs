@@ -141,7 +141,7 @@ pub struct Standing {
     pub remote_cseq: u32,
     /// No NOTIFY of the process that wrote this has a higher CSeq.
     pub reserved: u32,
-    /// Which process that was.
+    /// Which process that was; the one after it where it ended in order, and left nothing open.
     pub incarnation: u32,
 }
 
