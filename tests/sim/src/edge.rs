@@ -13,6 +13,7 @@ use lampfield::shard::effects::{Destination, Effects, Event, SendTag, StreamOrde
 use lampfield::shard::input::Input;
 use lampfield::shard::mail::{Block, Carried, Mail};
 use lampfield::shard::settings::Settings;
+use lampfield::store::records::Records;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{ConnectionId, Flow, ListenerId};
 
@@ -49,6 +50,8 @@ pub struct Turn {
     pub streams: Vec<Streamed>,
     pub parcels: Vec<(ShardId, Parcel)>,
     pub replies: Vec<Mail>,
+    /// What is to outlive the process.
+    pub records: Records,
     pub events: Vec<Event>,
 }
 
@@ -205,6 +208,7 @@ impl Edge {
                 }
             }
         }
+        turn.records = std::mem::take(&mut effects.records);
         turn.events.append(&mut effects.events);
         self.only_forwarded[index] = true;
         Ok(turn)

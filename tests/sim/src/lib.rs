@@ -6,12 +6,14 @@
 //! witness/  what must hold of every datagram, whatever happens
 //! script/   scenario files: a language for conversations, and the stage on which they run
 //! world/    the simulator: phones, publishers, feeds and a bad network, by seed
+//! restart/  the same for a server that is killed again and again, and has a disk
 //! ```
 
 pub mod edge;
 pub mod lamp;
 pub mod message;
 mod random;
+pub mod restart;
 pub mod script;
 pub mod sockets;
 pub mod witness;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use lampfield_sim::restart::Lives;
 use lampfield_sim::world::World;
 
 /// How many seeds a run without arguments tries.
@@ -69,9 +70,18 @@ fn run(seed: u64) -> Result<u64, String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| world.live()));
     let outcome = outcome.unwrap_or_else(|_| Err("a panic, see above".to_string()));
     match outcome {
-        Ok(()) => Ok(world.datagrams),
+        Ok(()) => Ok(world.datagrams + restarts(seed)?),
         Err(error) => Err(format!("{error}\n\n{}", world.trace.show(&error))),
     }
+}
+
+/// The same seed with a server that is killed again and again.
+fn restarts(seed: u64) -> Result<u64, String> {
+    let mut lives = Lives::new(seed)?;
+    let outcome = catch_unwind(AssertUnwindSafe(|| lives.live()));
+    let outcome = outcome.unwrap_or_else(|_| Err("a panic, see above".to_string()));
+    let told = outcome.map_err(|error| format!("over restarts: {error}\n{}", lives.shown()));
+    told.map(|()| lives.datagrams)
 }
 
 fn read_arguments() -> Result<Arguments, String> {

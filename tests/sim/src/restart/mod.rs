@@ -1,0 +1,633 @@
+//! A server that is killed at any moment, again and again, and the phones that must not notice more than a pause. What
+//! it knows goes to a disk and comes back from it; what was on its way to the disk is lost.
+//!
+//! The rules, over all of its lives: no dialog sees a CSeq or a document version at or below one that it saw before; a
+//! subscription that was answered and has not expired is known again and told of the present state (where only the
+//! process crashed, or the answer waited for the disk); no answer leaves before what it promises is kept.
+
+mod disk;
+mod phone;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::hint::{HintState, HintUpdate};
+use lampfield::partition::{Owners, ShardId};
+use lampfield::shard::control::{Answer, Ask, HintChange, Reply, Request};
+use lampfield::shard::mail::Mail;
+use lampfield::store::format::Key;
+use lampfield::store::records::Records;
+use lampfield::time::{Time, WallOffset};
+use lampfield::transport::{Flow, ListenerId};
+
+use crate::edge::{Edge, Parcel, Turn};
+use crate::lamp::{Document, Lamp};
+use crate::message::Message;
+use crate::random::Random;
+use crate::script::settings::Settings;
+
+use disk::Disk;
+use phone::Phone;
+
+const LISTENER: ListenerId = ListenerId(0);
+const RESOURCES: usize = 4;
+/// What the operating system has is on the disk so much later.
+const SYNC_AFTER: Duration = Duration::from_millis(50);
+/// After a restart everybody is told within this.
+const TOLD_WITHIN: Duration = Duration::from_secs(3);
+/// So many lines are shown of what went wrong.
+const TRACED: usize = 80;
+/// Killed so often.
+const LIVES: u64 = 6;
+
+enum Event {
+    ToServer {
+        source: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    ToPeer {
+        peer: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Parcel {
+        shard: ShardId,
+        parcel: Parcel,
+    },
+    /// The writer takes what has been given out.
+    Write,
+    Sync,
+}
+
+/// The newest NOTIFY of a dialog, over all lives of the server.
+struct Told {
+    cseq: u32,
+    version: u32,
+    bytes: Vec<u8>,
+}
+
+/// One server with its disk, and everybody around it.
+pub struct Lives {
+    random: Random,
+    now: Time,
+    settings: Settings,
+    /// None: it is down.
+    edge: Option<Edge>,
+    shards: u16,
+    disk: Disk,
+    /// Each answer waits for the disk.
+    waits_for_disk: bool,
+    /// Records on their way to the writer.
+    given_out: VecDeque<(ShardId, Records)>,
+    /// Acknowledgements that wait for the disk.
+    unsynced: Vec<(ShardId, u64)>,
+    write_is_due: bool,
+    sync_is_due: bool,
+    phones: Vec<Phone>,
+    told: BTreeMap<(String, String), Told>,
+    /// By resource: what it shall be, and whether that was answered.
+    hints: Vec<(HintState, bool)>,
+    request: u64,
+    open: BTreeMap<u64, usize>,
+    events: BTreeMap<(Time, u64), Event>,
+    serial: u64,
+    /// When the last parcel from one shard to another arrives.
+    arrives: BTreeMap<(u16, u16), Time>,
+    next_change: Time,
+    /// Changes come so fast that reservations are used up.
+    busy: bool,
+    /// The last crash took nothing that was answered: only the process has ended, or answers wait for the disk.
+    remembers: bool,
+    /// Since when it has been up.
+    up_since: Time,
+    pub datagrams: u64,
+    /// What happened last.
+    trace: VecDeque<String>,
+}
+
+impl Lives {
+    /// The lives of one seed.
+    pub fn new(seed: u64) -> Result<Self, String> {
+        let mut random = Random::new(seed ^ 0x5eed);
+        let now = Time::from_millis(1_000_000 + random.below(1_000_000));
+        let mut settings = Settings::default();
+        settings.seed = random.next();
+        let waits_for_disk = random.per_mille(400);
+        let phones = random.between(1, 12) as usize;
+        let phones = (0..phones)
+            .map(|number| {
+                let resource = resource(random.below(RESOURCES as u64) as usize);
+                Phone::new(number, resource, now, &mut random)
+            })
+            .collect();
+        let mut lives = Lives {
+            now,
+            settings,
+            edge: None,
+            shards: 1,
+            disk: Disk::default(),
+            waits_for_disk,
+            given_out: VecDeque::new(),
+            unsynced: Vec::new(),
+            write_is_due: false,
+            sync_is_due: false,
+            phones,
+            told: BTreeMap::new(),
+            hints: vec![(HintState::Idle, true); RESOURCES],
+            request: 0,
+            open: BTreeMap::new(),
+            events: BTreeMap::new(),
+            serial: 0,
+            arrives: BTreeMap::new(),
+            next_change: now,
+            busy: false,
+            remembers: true,
+            up_since: now,
+            datagrams: 0,
+            trace: VecDeque::new(),
+            random,
+        };
+        lives.start()?;
+        Ok(lives)
+    }
+
+    /// The last things that happened, one on each line.
+    pub fn shown(&self) -> String {
+        self.trace.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn note(&mut self, what: String) {
+        if self.trace.len() == TRACED {
+            self.trace.pop_front();
+        }
+        let millis = self.now.millis();
+        self.trace.push_back(format!("{millis:>10} {what}"));
+    }
+
+    /// All of them.
+    pub fn live(&mut self) -> Result<(), String> {
+        for _ in 0..LIVES {
+            self.busy = self.random.per_mille(200);
+            let length = match self.random.below(3) {
+                0 => self.random.millis(1, 300),
+                1 => self.random.millis(300, 5_000),
+                _ => self.random.millis(5_000, 60_000),
+            };
+            self.run_until(self.now + length)?;
+            self.crash();
+            let down = self.random.millis(1, 4_000);
+            self.run_until(self.now + down)?;
+            self.start()?;
+        }
+        // Nothing changes any more, and nobody crashes: everybody shows what is so.
+        self.next_change = self.now + Duration::from_secs(100_000);
+        self.run_until(self.now + TOLD_WITHIN + Duration::from_secs(1))?;
+        self.all_show_what_is_so()
+    }
+
+    /// At any moment: in the middle of a turn, with records on their way.
+    fn crash(&mut self) {
+        self.note("it is killed".to_string());
+        self.edge = None;
+        self.given_out.clear();
+        self.unsynced.clear();
+        self.arrives.clear();
+        self.open.clear();
+        self.write_is_due = false;
+        self.sync_is_due = false;
+        self.events
+            .retain(|_, event| matches!(event, Event::ToServer { .. } | Event::ToPeer { .. }));
+        self.remembers = true;
+        if self.random.per_mille(400) {
+            self.note("and the power is lost".to_string());
+            self.disk.lose_power(&mut self.random);
+            self.remembers = self.waits_for_disk;
+        }
+        if !self.remembers {
+            // What was promised just now is promised no more; let nobody hear of it.
+            self.events
+                .retain(|_, event| !matches!(event, Event::ToPeer { .. }));
+            for phone in &mut self.phones {
+                if let Some(dialog) = &mut phone.dialog {
+                    dialog.doubtful = true;
+                }
+            }
+        }
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let incarnation = self.disk.open();
+        self.shards = self.random.between(1, 3) as u16;
+        self.note(format!("life {incarnation} with {} shards", self.shards));
+        self.settings.seed = self.random.next();
+        let mut settings = self.settings.shards(self.shards)?;
+        for one in &mut settings {
+            one.incarnation = Some(incarnation);
+        }
+        let wall = WallOffset(1_790_000_000_000_000_000);
+        self.edge = Some(Edge::new(settings, self.now, wall));
+        self.read_back()?;
+        for shard in (0..self.shards).map(ShardId) {
+            self.ask(shard, Ask::Resume)?;
+        }
+        self.up_since = self.now;
+        // Whoever had no answer says it again; after a loss of power a feed tells everything anew.
+        for index in 0..RESOURCES {
+            if !self.hints[index].1 || !self.remembers {
+                self.say(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As a server does: what others need to know first, in blocks.
+    fn read_back(&mut self) -> Result<(), String> {
+        let owners = Owners::new(self.shards);
+        let kept: Vec<(Vec<u8>, Vec<u8>)> = self
+            .disk
+            .read()
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect();
+        let mut blocks: Vec<Records> = (0..self.shards).map(|_| Records::default()).collect();
+        let mut aside = Vec::new();
+        let mut in_subscriptions = false;
+        for (key, value) in &kept {
+            if key[0] == Key::SUBSCRIPTIONS && !in_subscriptions {
+                in_subscriptions = true;
+                self.hand_in(&mut blocks, &mut aside)?;
+            }
+            let name = Key::read(key).map_err(|fault| fault.to_string())?;
+            let owner = name.partition().map(|partition| owners.of(partition).0);
+            for shard in owner.map_or(0..self.shards, |owner| owner..owner + 1) {
+                blocks[usize::from(shard)].copy(key, value);
+            }
+            if self.random.per_mille(200) {
+                self.hand_in(&mut blocks, &mut aside)?;
+            }
+        }
+        self.hand_in(&mut blocks, &mut aside)?;
+        aside.sort();
+        let mut torn = self.disk.torn.clone();
+        torn.sort();
+        if aside != torn {
+            return Err(format!("set aside: {aside:?}, and torn were {torn:?}"));
+        }
+        for key in &torn {
+            self.disk.set_aside(key);
+        }
+        Ok(())
+    }
+
+    fn hand_in(&mut self, blocks: &mut [Records], aside: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        for (shard, block) in (0..).map(ShardId).zip(blocks) {
+            let block = std::mem::take(block);
+            if block.is_empty() {
+                continue;
+            }
+            let replies = self.ask(shard, Ask::Restore(block))?;
+            for reply in replies {
+                let Answer::Restored { aside: these, .. } = reply.answer else {
+                    return Err(format!("{reply:?} to records"));
+                };
+                aside.extend(these.into_iter().map(|one| one.key.into_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, shard: ShardId, ask: Ask) -> Result<Vec<Reply>, String> {
+        self.request += 1;
+        let request = Mail::Request(Request {
+            id: self.request,
+            ask,
+        });
+        let Some(edge) = &mut self.edge else {
+            return Ok(Vec::new());
+        };
+        edge.deliver(shard, self.now, Parcel::Mail(request));
+        self.flush(shard)
+    }
+
+    /// The source says what a resource shall be; answered or not, it goes on saying so.
+    fn say(&mut self, index: usize) -> Result<(), String> {
+        let name = resource(index);
+        let home = self.settings.home(&name, self.shards);
+        let update = HintUpdate::new(name.as_str().into(), "pbx".into(), self.hints[index].0);
+        self.hints[index].1 = false;
+        self.open.insert(self.request + 1, index);
+        let ask = Ask::ChangeHints(vec![HintChange::Set(update)]);
+        let replies = self.ask(home, ask)?;
+        self.hear(&replies);
+        Ok(())
+    }
+
+    fn hear(&mut self, replies: &[Reply]) {
+        for reply in replies {
+            if let Some(index) = self.open.remove(&reply.id)
+                && !self.open.values().any(|other| *other == index)
+            {
+                self.hints[index].1 = true;
+            }
+        }
+    }
+
+    fn run_until(&mut self, end: Time) -> Result<(), String> {
+        loop {
+            let next = self.next_time();
+            if next > end {
+                self.now = end;
+                return Ok(());
+            }
+            self.now = self.now.max(next);
+            self.happen()?;
+        }
+    }
+
+    fn next_time(&self) -> Time {
+        let event = self.events.keys().next().map(|(when, _)| *when);
+        let phones = self.phones.iter().map(Phone::next_wake);
+        let shards = self
+            .edge
+            .iter()
+            .flat_map(|edge| edge.ids().filter_map(|shard| edge.next_deadline(shard)));
+        let change = self.edge.as_ref().map(|_| self.next_change);
+        let next = phones.chain(event).chain(shards).chain(change).min();
+        next.expect("phones always want something")
+    }
+
+    fn happen(&mut self) -> Result<(), String> {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let event = entry.remove();
+            self.take(event)?;
+        }
+        for number in 0..self.phones.len() {
+            if self.phones[number].next_wake() <= self.now
+                && let Some(bytes) = self.phones[number].wake(self.now, &mut self.random)
+            {
+                let source = self.phones[number].address;
+                self.schedule(1, 20, Event::ToServer { source, bytes });
+            }
+        }
+        for shard in (0..self.shards).map(ShardId) {
+            let Some(edge) = &mut self.edge else {
+                return Ok(());
+            };
+            if edge
+                .next_deadline(shard)
+                .is_some_and(|when| when <= self.now)
+            {
+                edge.tick(shard, self.now);
+                let replies = self.flush(shard)?;
+                self.hear(&replies);
+            }
+        }
+        if self.next_change <= self.now {
+            let most = if self.busy { 30 } else { 3_000 };
+            self.next_change = self.now + self.random.millis(5, most);
+            let index = self.random.below(RESOURCES as u64) as usize;
+            self.hints[index].0 =
+                *self
+                    .random
+                    .pick(&[HintState::Idle, HintState::Ringing, HintState::InUse]);
+            self.say(index)?;
+        }
+        self.everybody_is_told()
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::ToServer { source, bytes } => {
+                self.note(line(&Message::read_loosely(&bytes), ">", source));
+                let Some(edge) = &mut self.edge else {
+                    return Ok(());
+                };
+                self.datagrams += 1;
+                let flow = Flow {
+                    listener: LISTENER,
+                    local: None,
+                    peer: source,
+                    connection: None,
+                };
+                let shard = ShardId(self.random.below(u64::from(self.shards)) as u16);
+                edge.receive(shard, self.now, flow, &bytes, bytes.len());
+                self.flush(shard).map(|replies| self.hear(&replies))
+            }
+            Event::ToPeer { peer, bytes } => self.reach_phone(peer, &bytes),
+            Event::Parcel { shard, parcel } => {
+                let Some(edge) = &mut self.edge else {
+                    return Ok(());
+                };
+                edge.deliver(shard, self.now, parcel);
+                self.flush(shard).map(|replies| self.hear(&replies))
+            }
+            Event::Write => {
+                self.write();
+                Ok(())
+            }
+            Event::Sync => {
+                self.sync_is_due = false;
+                self.disk.sync();
+                for (shard, serial) in std::mem::take(&mut self.unsynced) {
+                    self.acknowledge(shard, serial);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What has come goes to the operating system, and is acknowledged; or the acknowledgement waits for the disk.
+    fn write(&mut self) {
+        self.write_is_due = false;
+        while let Some((shard, records)) = self.given_out.pop_front() {
+            self.disk.write(&records);
+            if self.waits_for_disk {
+                self.unsynced.push((shard, records.serial));
+            } else {
+                self.acknowledge(shard, records.serial);
+            }
+        }
+        if !self.sync_is_due {
+            self.sync_is_due = true;
+            let after = if self.waits_for_disk {
+                self.random.millis(1, 15)
+            } else {
+                SYNC_AFTER
+            };
+            self.schedule_at(self.now + after, Event::Sync);
+        }
+    }
+
+    fn acknowledge(&mut self, shard: ShardId, serial: u64) {
+        let mail = Mail::Written {
+            serial,
+            kept: 0,
+            lost: 0,
+        };
+        let parcel = Parcel::Mail(mail);
+        self.schedule(0, 3, Event::Parcel { shard, parcel });
+    }
+
+    fn schedule(&mut self, least: u64, most: u64, event: Event) {
+        let when = self.now + self.random.millis(least, most);
+        self.schedule_at(when, event);
+    }
+
+    fn schedule_at(&mut self, when: Time, event: Event) {
+        self.serial += 1;
+        self.events.insert((when, self.serial), event);
+    }
+
+    /// Ends a turn of a shard, and says what it answers to the control thread.
+    fn flush(&mut self, shard: ShardId) -> Result<Vec<Reply>, String> {
+        let Some(edge) = &mut self.edge else {
+            return Ok(Vec::new());
+        };
+        let turn: Turn = edge.flush(shard)?;
+        if let Some(event) = turn.events.first() {
+            return Err(format!("{shard:?} reports {event:?}"));
+        }
+        if !turn.records.is_empty() {
+            self.given_out.push_back((shard, turn.records));
+            if !self.write_is_due {
+                self.write_is_due = true;
+                self.schedule(0, 4, Event::Write);
+            }
+        }
+        for (to, parcel) in turn.parcels {
+            let last = self.arrives.get(&(shard.0, to.0)).copied();
+            let when = (self.now + self.random.millis(0, 10)).max(last.unwrap_or(self.now));
+            self.arrives.insert((shard.0, to.0), when);
+            self.schedule_at(when, Event::Parcel { shard: to, parcel });
+        }
+        for datagram in turn.datagrams {
+            self.leave(datagram.peer, datagram.bytes)?;
+        }
+        let reply = |mail| match mail {
+            Mail::Reply(reply) => Ok(reply),
+            other => Err(format!("mail to the control thread: {other:?}")),
+        };
+        turn.replies.into_iter().map(reply).collect()
+    }
+
+    /// A datagram leaves the server: whatever becomes of it, this was said.
+    fn leave(&mut self, peer: SocketAddr, bytes: Vec<u8>) -> Result<(), String> {
+        self.datagrams += 1;
+        let message = Message::read(&bytes)?;
+        self.note(line(&message, "<", peer));
+        if message.method() == Some("NOTIFY") {
+            self.rises(&message)?;
+        }
+        self.schedule(1, 20, Event::ToPeer { peer, bytes });
+        Ok(())
+    }
+
+    /// CSeq and version are above all that this dialog was ever sent, unless it is the last one once more.
+    fn rises(&mut self, message: &Message) -> Result<(), String> {
+        let text = |name: &str| message.header(name).unwrap_or_default().to_string();
+        let name = (
+            text("Call-ID"),
+            message.tag("From").unwrap_or_default().to_string(),
+        );
+        let cseq = message.cseq().ok_or("a NOTIFY without CSeq")?;
+        let Document::Dialog { version, full, .. } = Document::read(message)? else {
+            return Err("a NOTIFY with another document".to_string());
+        };
+        if let Some(told) = self.told.get(&name) {
+            if cseq == told.cseq && message.bytes == told.bytes {
+                return Ok(());
+            }
+            if cseq <= told.cseq || version <= told.version {
+                return Err(format!(
+                    "{name:?} is sent CSeq {cseq} with version {version}, and was sent {} with {}",
+                    told.cseq, told.version
+                ));
+            }
+        }
+        if !full {
+            return Err(format!("a document of {name:?} is not full"));
+        }
+        let bytes = message.bytes.clone();
+        self.told.insert(
+            name,
+            Told {
+                cseq,
+                version,
+                bytes,
+            },
+        );
+        Ok(())
+    }
+
+    fn reach_phone(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+        let message = Message::read(bytes)?;
+        let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == peer) else {
+            return Err(format!("nobody is at {peer}"));
+        };
+        match phone.receive(self.now, &message, &mut self.random) {
+            Ok(None) => Ok(()),
+            Ok(Some(bytes)) => {
+                let source = peer;
+                self.schedule(1, 20, Event::ToServer { source, bytes });
+                Ok(())
+            }
+            Err(forgotten) => Err(forgotten.0),
+        }
+    }
+
+    /// After a restart every subscription that was answered is told of the present state, without a word of its phone.
+    fn everybody_is_told(&self) -> Result<(), String> {
+        let up = self.edge.is_some() && self.now.since(self.up_since) > TOLD_WITHIN;
+        if !up {
+            return Ok(());
+        }
+        let untold = self.phones.iter().find_map(|phone| {
+            let dialog = phone.waits(self.now + Duration::from_secs(1))?;
+            (dialog.told_at < self.up_since).then_some((phone, dialog))
+        });
+        match untold {
+            None => Ok(()),
+            Some((phone, dialog)) => Err(format!(
+                "{} is not told of a restart at {:?}: {dialog:?}, {} are kept",
+                phone.address,
+                self.up_since,
+                self.disk.subscriptions()
+            )),
+        }
+    }
+
+    fn all_show_what_is_so(&self) -> Result<(), String> {
+        for phone in &self.phones {
+            if phone.waits(self.now + Duration::from_secs(1)).is_none() {
+                continue;
+            }
+            let index = (0..RESOURCES).find(|index| resource(*index) == phone.resource);
+            let (state, answered) = self.hints[index.expect("one of them")];
+            let lamp = match state {
+                HintState::Ringing => Lamp::Blinking,
+                HintState::InUse => Lamp::Lit,
+                _ => Lamp::Dark,
+            };
+            if phone.shown != lamp || !answered {
+                return Err(format!(
+                    "{} shows {:?} for {}, which is {state} (answered: {answered})",
+                    phone.address, phone.shown, phone.resource
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One datagram on one line.
+fn line(message: &Message, way: &str, peer: SocketAddr) -> String {
+    let names = ["CSeq", "Call-ID", "Expires", "Subscription-State"];
+    let headers = names.map(|name| message.header(name).unwrap_or("-"));
+    format!("{way} {peer} {} | {}", message.start, headers.join(" | "))
+}
+
+fn resource(index: usize) -> String {
+    format!("{}@example.com", 1001 + index)
+}
