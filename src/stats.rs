@@ -249,6 +249,7 @@ metrics! {
         KernelSendDeferred { event = "send_deferred" }
         KernelAcceptFailed { event = "accept_failed" }
         KernelConnectionFailed { event = "connection_failed" }
+        KernelTlsFailed { event = "tls_failed" }
     }
     "lampfield_turns_total" "Turns of the shard's loop." {
         Turn {}

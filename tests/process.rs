@@ -23,6 +23,8 @@ mod sockets;
 mod streams;
 #[path = "process/swap.rs"]
 mod swap;
+#[path = "process/tls.rs"]
+mod tls;
 
 use client::{get, get_json, send};
 use phone::Phone;

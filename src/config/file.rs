@@ -14,6 +14,7 @@ use crate::config::service::{
     read_subscribe,
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
+use crate::config::tls;
 use crate::config::who;
 use crate::transport::{Endpoint, NatMode};
 
@@ -83,7 +84,7 @@ pub(super) fn address_problem(
 
 fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let notes = root.notes();
-    let in_file = read_listeners(&mut root);
+    let in_file = read_listeners(&mut root, path);
     let listeners = choose_listeners(in_file, flags, notes);
     let shards = root
         .number("shards", 1..=limits::SHARDS_MAX as u64)
@@ -138,6 +139,7 @@ fn listener(endpoint: Endpoint) -> Listener {
         address: endpoint.address,
         optional: false,
         advertise: None,
+        tls: None,
         nat: NatMode::Auto,
         dscp: None,
         receive_buffer: None,
@@ -146,7 +148,7 @@ fn listener(endpoint: Endpoint) -> Listener {
     }
 }
 
-fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
+fn read_listeners(root: &mut Section<'_>, path: &Path) -> Vec<Written> {
     let notes = root.notes();
     let mut listeners = Vec::new();
     for Placed {
@@ -169,6 +171,7 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
         let receive_buffer = section.number("receive_buffer", BUFFER_BYTES);
         let send_buffer = section.number("send_buffer", BUFFER_BYTES);
         let device = section.text("device");
+        let tls = tls::read(&mut section);
         section.finish();
         let Some(address) = address else {
             notes.push(
@@ -198,6 +201,10 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
                 );
             }
         }
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let tls = tls.settle(parsed.transport, directory, &address, |problem| {
+            notes.push(problem)
+        });
         let advertise = advertise.and_then(|text| {
             parse_advertise(text.value)
                 .map_err(|error| notes.push(address_problem(error, Some(text.span))))
@@ -206,6 +213,7 @@ fn read_listeners(root: &mut Section<'_>) -> Vec<Written> {
         listeners.push(Written {
             listener: Listener {
                 advertise,
+                tls,
                 nat: nat.unwrap_or_default(),
                 dscp: dscp.map(|dscp| dscp.value as u8),
                 receive_buffer: receive_buffer.map(|bytes| bytes.value as usize),
@@ -260,6 +268,14 @@ fn refuse_twins(listeners: &[Written], notes: &Notes) {
 /// Those of the command line in place of those of the file; the defaults where neither names one.
 fn choose_listeners(in_file: Vec<Written>, flags: &Flags, notes: &Notes) -> Vec<Written> {
     let flagged = |text: &str, optional: bool| match parse_listen(text) {
+        Ok(endpoint) if endpoint.transport.is_secure() => {
+            let what = format!("{endpoint} needs a certificate, which no option names");
+            notes.push(
+                Problem::nowhere(what)
+                    .help("write a [[listener]] with `certificate` and `key` into the file"),
+            );
+            None
+        }
         Ok(endpoint) => Some(Written {
             listener: Listener {
                 optional,

@@ -19,7 +19,7 @@ fn error(what: String, help: impl Into<String>) -> AddressError {
     }
 }
 
-/// Reads `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`. Port 0 lets the kernel choose one.
+/// Reads `udp:ADDRESS:PORT`, or the same with `tcp` or `tls`. Port 0 lets the kernel choose one.
 pub fn parse_listen(text: &str) -> Result<Endpoint, AddressError> {
     let Some((transport, address)) = text.split_once(':') else {
         return Err(error(
@@ -35,9 +35,10 @@ pub fn parse_listen(text: &str) -> Result<Endpoint, AddressError> {
     match transport {
         "udp" => served(Transport::Udp),
         "tcp" => served(Transport::Tcp),
-        "tls" | "ws" | "wss" => Err(error(
-            format!("`{transport}` is not in this version: SIP is served over UDP and TCP"),
-            format!("write udp:{address} or tcp:{address}"),
+        "tls" => served(Transport::Tls),
+        "ws" | "wss" => Err(error(
+            format!("`{transport}` is not in this version: SIP is served over UDP, TCP and TLS"),
+            format!("write udp:{address}, tcp:{address} or tls:{address}"),
         )),
         _ => Err(match text.parse::<SocketAddr>() {
             Ok(address) => error(
@@ -129,7 +130,12 @@ mod tests {
 
     #[test]
     fn a_listener_is_a_transport_an_address_and_a_port() {
-        for text in ["udp:127.0.0.1:0", "udp:[::1]:5060", "tcp:127.0.0.1:5060"] {
+        for text in [
+            "udp:127.0.0.1:0",
+            "udp:[::1]:5060",
+            "tcp:127.0.0.1:5060",
+            "tls:[::1]:5061",
+        ] {
             let endpoint = parse_listen(text).expect(text);
             assert_eq!(endpoint.to_string(), text);
         }
@@ -139,7 +145,7 @@ mod tests {
     fn a_wrong_listener_is_answered_with_a_right_one() {
         for (text, what, help) in [
             ("tcp:127.0.0.1", "has no port", "write tcp:127.0.0.1:5060"),
-            ("tls:0.0.0.0:5061", "not in this version", "write udp:"),
+            ("wss:0.0.0.0:5061", "not in this version", "write udp:"),
             (
                 "127.0.0.1:5060",
                 "does not name its transport",

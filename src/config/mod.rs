@@ -20,6 +20,8 @@ mod settings;
 #[cfg(all(test, feature = "server"))]
 mod tests;
 #[cfg(feature = "server")]
+mod tls;
+#[cfg(feature = "server")]
 mod who;
 
 #[cfg(feature = "server")]
@@ -27,4 +29,7 @@ pub use file::{LoadError, load, parse};
 #[cfg(feature = "server")]
 pub use problem::{Problem, Problems};
 #[cfg(feature = "server")]
-pub use settings::{Admin, Advertise, Config, DEFAULT_ADMIN, Flags, Listener, Pin};
+pub use settings::{
+    Admin, Advertise, Certificate, ClientCertificates, Config, DEFAULT_ADMIN, Flags, Listener, Pin,
+    Tls,
+};

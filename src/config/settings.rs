@@ -54,6 +54,8 @@ pub struct Listener {
     /// Nobody asked for it: it may be left out where the host has no such address.
     pub optional: bool,
     pub advertise: Option<Advertise>,
+    /// What it shows and demands, if it speaks TLS.
+    pub tls: Option<Tls>,
     pub nat: NatMode,
     /// Differentiated services code point of what is sent, 0 to 63.
     pub dscp: Option<u8>,
@@ -62,6 +64,44 @@ pub struct Listener {
     pub send_buffer: Option<usize>,
     /// The network device that datagrams come in and go out by.
     pub device: Option<Box<str>>,
+}
+
+/// What a TLS listener shows and demands: files as they were read, so that what is new in them is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// At least one; the first is shown to who asks for no name, or for none of theirs.
+    pub certificates: Vec<Certificate>,
+    /// Who issues the certificates of peers.
+    pub client_ca: Option<Certificate>,
+    pub clients: ClientCertificates,
+    /// TLS 1.2 is not spoken.
+    pub only_1_3: bool,
+}
+
+/// A certificate with its chain, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub file: String,
+    pub bytes: Vec<u8>,
+    /// Of our own certificates.
+    pub key: Option<Key>,
+}
+
+/// A private key, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key {
+    pub file: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Whether peers have to show a certificate, where their issuer is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    #[default]
+    Required,
+    /// One that is shown must be good.
+    Optional,
+    Ignored,
 }
 
 impl Listener {

@@ -223,10 +223,28 @@ fn every_mistake_has_its_place_and_a_remedy() {
             "192.0.2.1",
         ),
         (
-            "[[listener]]\naddress = \"tls:127.0.0.1:1\"\n",
+            "[[listener]]\naddress = \"wss:127.0.0.1:1\"\n",
             "2:11",
             "not in this version",
             "udp:",
+        ),
+        (
+            "[[listener]]\naddress = \"tls:127.0.0.1:1\"\n",
+            "2:11",
+            "no certificate",
+            "site.pem",
+        ),
+        (
+            "[[listener]]\naddress = \"tls:127.0.0.1:1\"\ncertificate = \"nowhere.pem\"\nkey = \"nowhere.key\"\n",
+            "3:15",
+            "nowhere.pem",
+            "",
+        ),
+        (
+            "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\ncertificate = \"site.pem\"\n",
+            "3:15",
+            "only tls",
+            "leave it out",
         ),
         (
             "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\ndscp = 24\n",
@@ -342,9 +360,21 @@ fn toml_blocks(markdown: &str) -> Vec<&str> {
 #[test]
 fn the_configuration_in_the_manual_is_one() {
     let blocks = toml_blocks(include_str!("../../docs/operating.md"));
-    assert_eq!(blocks.len(), 1);
-    let shown = blocks[0].replace("write your own here", "0123456789abcdef");
+    let [whole, tls] = blocks[..] else {
+        panic!("{} blocks", blocks.len());
+    };
+    let shown = whole.replace("write your own here", "0123456789abcdef");
     good(&shown, &Flags::default());
+    // Nothing is wrong with the other one but that its files are not here.
+    let shown = wrong(
+        &format!("trusted = [\"192.0.2.0/24\"]\n{tls}"),
+        &Flags::default(),
+    );
+    assert_eq!(shown.matches("lampfield.toml:").count(), 1, "{shown}");
+    assert!(
+        shown.contains("sip.example.com.pem: No such file"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -366,7 +396,7 @@ fn the_manual_names_every_key() {
         ("zzzzzzzz = 1\n", 20),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
-            8,
+            15,
         ),
         ("[transports]\nzzzzzzzz = 1\n", 1),
         ("[admin]\nzzzzzzzz = 1\n", 3),

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
+
+use super::tls::{self, TlsError};
 use crate::config::limits;
 use crate::config::{Config, Listener};
 use crate::partition::ShardId;
@@ -22,6 +25,8 @@ pub struct Open {
     /// By shard; those of a listener that was handed over are its successor's too.
     pub sockets: Vec<AnySocket>,
     pub options: SocketOptions,
+    /// What handshakes are made with, where it speaks TLS.
+    pub tls: Option<Arc<ServerConfig>>,
     /// What it demands, for as long as the configuration does not say it any more.
     pub gate: GateSettings,
 }
@@ -64,6 +69,7 @@ pub struct Opening {
 #[derive(Debug)]
 pub enum OpeningError {
     Socket(OpenError),
+    Tls(TlsError),
     /// More listeners than a shard takes.
     TooMany,
 }
@@ -72,6 +78,7 @@ impl core::fmt::Display for OpeningError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             OpeningError::Socket(error) => error.fmt(f),
+            OpeningError::Tls(error) => error.fmt(f),
             OpeningError::TooMany => write!(
                 f,
                 "a shard takes at most {} listeners, those that drain included",
@@ -86,6 +93,7 @@ struct Wish<'a> {
     listener: &'a Listener,
     gate: &'a GateSettings,
     options: SocketOptions,
+    tls: Option<Arc<ServerConfig>>,
     wanted: Wanted,
 }
 
@@ -109,6 +117,11 @@ impl Sockets {
             set: Vec::new(),
             left_out: Vec::new(),
         };
+        for wish in &mut wishes {
+            if let Some(tls) = &wish.listener.tls {
+                wish.tls = Some(tls::server_config(tls).map_err(OpeningError::Tls)?);
+            }
+        }
         loop {
             opening.plan = self.settle(&mut wishes, &mut opening.set);
             let failed = if self.open.len() + wishes.len() > limits::LISTENERS_MAX {
@@ -150,6 +163,9 @@ impl Sockets {
         let addresses: Vec<SocketAddr> = open.iter().map(|open| open.endpoint().address).collect();
         self.generations.activate(now, &plan, &addresses, stays);
         for (planned, open) in plan.listeners.iter().zip(open) {
+            for socket in &open.sockets {
+                socket.secure(open.tls.clone());
+            }
             self.open.insert(planned.id, open);
         }
         plan
@@ -233,6 +249,7 @@ impl Sockets {
         let open = all.map(|(sockets, wish)| Open {
             sockets,
             options: wish.options.clone(),
+            tls: wish.tls.clone(),
             gate: wish.gate.clone(),
         });
         Ok(open.collect())
@@ -242,8 +259,8 @@ impl Sockets {
         let (address, shards) = (wish.listener.address, self.shards);
         let sockets = match (planned.origin, wish.listener.transport) {
             (Origin::HandedOver(old), _) => return Ok(self.open[&old].sockets.clone()),
-            (Origin::Opened | Origin::Replaces(_), Transport::Tcp) => {
-                let sockets = stream::open(address, shards)?.into_iter();
+            (Origin::Opened | Origin::Replaces(_), Transport::Tcp | Transport::Tls) => {
+                let sockets = stream::open(wish.listener.endpoint(), shards)?.into_iter();
                 return Ok(sockets.map(AnySocket::from).collect());
             }
             (Origin::Replaces(old), Transport::Udp) => {
@@ -287,6 +304,7 @@ fn wishes(config: &Config, fresh: bool) -> Vec<Wish<'_>> {
             listener,
             gate: settings,
             options: options_of(listener),
+            tls: None,
             wanted: Wanted {
                 endpoint: listener.endpoint(),
                 advertise: listener

@@ -14,6 +14,7 @@ mod reload;
 mod run;
 mod secrets;
 mod store;
+mod tls;
 mod transports;
 
 use core::fmt;

@@ -412,6 +412,7 @@ impl Shard {
             over: match listener.map_or(Transport::Udp, |local| local.listener.transport) {
                 Transport::Udp => Over::Udp,
                 Transport::Tcp => Over::Tcp,
+                Transport::Tls => Over::Tls,
             },
             listener: listener.map_or(flow.peer, |local| local.listener.local),
             local: flow.local,

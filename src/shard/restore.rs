@@ -252,7 +252,8 @@ impl Shard {
         let transport = match standing.over {
             Over::Udp => Transport::Udp,
             Over::Tcp => Transport::Tcp,
-            Over::Tls | Over::Ws | Over::Wss => return Err(Fault::Value("transport")),
+            Over::Tls => Transport::Tls,
+            Over::Ws | Over::Wss => return Err(Fault::Value("transport")),
         };
         let addresses = self.listeners.own();
         let same = addresses.iter().find(|listener| {

@@ -155,6 +155,13 @@ impl Own<'_> {
         })
     }
 
+    /// Whether the flow came by a transport that nobody can read along.
+    pub(super) fn is_secure(&self) -> bool {
+        let mut listeners = self.listeners.iter();
+        let own = listeners.find(|listener| listener.id == self.flow.listener);
+        own.is_some_and(|listener| listener.transport.is_secure())
+    }
+
     /// The address family of the listener that the flow belongs to.
     fn is_v4(&self) -> bool {
         self.flow.peer.ip().to_canonical().is_ipv4()

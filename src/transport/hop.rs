@@ -74,6 +74,10 @@ pub fn next_hop(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
 //= RFC 5626 5.3
 fn by_connection(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
     check_sanity(&path.contact, own)?;
+    //= RFC 5630 3.1.3
+    if path.contact.secure && !own.is_secure() {
+        return Err(Undialable::TransportNotServed);
+    }
     Ok(Hop {
         peer: own.flow.peer,
         way: Way::Connection,
@@ -121,12 +125,14 @@ fn check_sanity(contact: &Uri<'_>, own: &Own<'_>) -> Result<(), Undialable> {
 mod tests {
     use super::*;
     use crate::partition::ShardId;
-    use crate::transport::{ConnectionId, Flow, Listener, ListenerId};
+    use crate::transport::{ConnectionId, Flow, Listener, ListenerId, Transport};
 
     //= RFC 5626 5.3 type=test
     #[test]
     fn whoever_has_connected_is_told_by_that_connection_whatever_its_contact_and_route_say() {
-        let listeners = [];
+        let mut secure = Listener::new(ListenerId(7), "192.0.2.1:5061".parse().unwrap(), 0);
+        secure.transport = Transport::Tls;
+        let listeners = [secure];
         let flow = Flow {
             listener: ListenerId(1),
             local: None,
@@ -162,6 +168,22 @@ mod tests {
             };
             assert_eq!(hop, expected.map(|()| connection), "{contact}");
         }
+        let path = Path {
+            route: None,
+            contact: parse("sips:a@198.51.100.7"),
+            vias: 1,
+            nat: NatMode::Auto,
+        };
+        assert_eq!(next_hop(&path, &own), Err(Undialable::TransportNotServed));
+        let flow = Flow {
+            listener: ListenerId(7),
+            ..flow
+        };
+        let own = Own {
+            listeners: &listeners,
+            flow: &flow,
+        };
+        assert!(next_hop(&path, &own).is_ok());
     }
 
     struct Case {

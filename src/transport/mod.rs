@@ -30,6 +30,7 @@ pub enum Transport {
     #[default]
     Udp,
     Tcp,
+    Tls,
 }
 
 impl Transport {
@@ -38,6 +39,7 @@ impl Transport {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
         }
     }
 
@@ -46,6 +48,7 @@ impl Transport {
         match self {
             Transport::Udp => b"UDP",
             Transport::Tcp => b"TCP",
+            Transport::Tls => b"TLS",
         }
     }
 
@@ -53,7 +56,15 @@ impl Transport {
     pub const fn is_stream(self) -> bool {
         match self {
             Transport::Udp => false,
-            Transport::Tcp => true,
+            Transport::Tcp | Transport::Tls => true,
+        }
+    }
+
+    /// Whether nobody on the way can read along.
+    pub const fn is_secure(self) -> bool {
+        match self {
+            Transport::Udp | Transport::Tcp => false,
+            Transport::Tls => true,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::stream::ListeningSocket;
@@ -138,10 +139,7 @@ impl AnySocket {
     /// What it is bound to.
     pub fn endpoint(&self) -> Endpoint {
         match self {
-            AnySocket::Datagrams(socket) => Endpoint {
-                transport: Transport::Udp,
-                address: socket.address(),
-            },
+            AnySocket::Datagrams(socket) => udp(socket.address()),
             AnySocket::Connections(socket) => socket.endpoint(),
         }
     }
@@ -159,6 +157,14 @@ impl AnySocket {
         match self {
             AnySocket::Datagrams(socket) => socket.is_read_empty(),
             AnySocket::Connections(_) => true,
+        }
+    }
+
+    /// What new connections are made with from now on, where they speak TLS.
+    pub fn secure(&self, tls: Option<Arc<ServerConfig>>) {
+        match self {
+            AnySocket::Datagrams(_) => {}
+            AnySocket::Connections(socket) => socket.secure(tls),
         }
     }
 
@@ -230,7 +236,7 @@ pub fn open_beside(
     options: &SocketOptions,
 ) -> Result<Vec<Arc<ListenerSocket>>, OpenError> {
     for socket in standing {
-        let failed = |error| OpenError::new(Transport::Udp, address, Step::Share, error);
+        let failed = |error| OpenError::new(udp(address), Step::Share, error);
         socket.share().map_err(failed)?;
     }
     let sockets = (0..shards).map(|_| open_one(address, Place::Further, options));
@@ -251,7 +257,7 @@ fn open_one(
     place: Place,
     options: &SocketOptions,
 ) -> Result<Arc<ListenerSocket>, OpenError> {
-    let failed = |step| move |error| OpenError::new(Transport::Udp, address, step, error);
+    let failed = |step| move |error| OpenError::new(udp(address), step, error);
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM.cloexec(),
@@ -370,11 +376,17 @@ fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<
     }
 }
 
+fn udp(address: SocketAddr) -> Endpoint {
+    Endpoint {
+        transport: Transport::Udp,
+        address,
+    }
+}
+
 /// Why a listener could not be opened.
 #[derive(Debug)]
 pub struct OpenError {
-    transport: Transport,
-    address: SocketAddr,
+    endpoint: Endpoint,
     step: Step,
     error: io::Error,
 }
@@ -391,15 +403,9 @@ pub(super) enum Step {
 }
 
 impl OpenError {
-    pub(super) fn new(
-        transport: Transport,
-        address: SocketAddr,
-        step: Step,
-        error: io::Error,
-    ) -> OpenError {
+    pub(super) fn new(endpoint: Endpoint, step: Step, error: io::Error) -> OpenError {
         OpenError {
-            transport,
-            address,
+            endpoint,
             step,
             error,
         }
@@ -407,7 +413,7 @@ impl OpenError {
 
     /// The address that was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.endpoint.address
     }
 
     /// What the kernel said.
@@ -424,10 +430,14 @@ impl OpenError {
     }
 
     fn advice(&self) -> Option<String> {
-        let port = self.address.port();
+        let port = self.endpoint.address.port();
         match self.error.raw_os_error()? {
             libc::EADDRINUSE => {
-                let kind = if self.transport.is_stream() { "t" } else { "u" };
+                let kind = if self.endpoint.transport.is_stream() {
+                    "t"
+                } else {
+                    "u"
+                };
                 Some(format!(
                     "another socket has it; `ss -l{kind}np sport = {port}` shows whose"
                 ))
@@ -455,11 +465,8 @@ impl fmt::Display for OpenError {
             Step::Bind => "bind",
             Step::Listen => "listen",
         };
-        let (transport, address, error) = (self.transport.name(), self.address, &self.error);
-        write!(
-            f,
-            "cannot listen on {transport}:{address}: {doing}: {error}"
-        )?;
+        let (endpoint, error) = (self.endpoint, &self.error);
+        write!(f, "cannot listen on {endpoint}: {doing}: {error}")?;
         match self.advice() {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),

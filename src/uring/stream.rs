@@ -6,6 +6,7 @@
 
 mod connection;
 mod listening;
+mod session;
 mod wait;
 
 pub use listening::{ListeningSocket, open};
@@ -16,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use self::connection::{Connection, Taken};
+use self::session::Heard;
 use self::wait::{Inbox, Ready};
 use crate::arena::Arena;
 use crate::config::limits;
@@ -36,6 +38,8 @@ pub struct StreamCounters {
     pub accepts_failed: u64,
     /// Connections that ended with an error of the kernel.
     pub connections_failed: u64,
+    /// Connections that TLS ended: what came was none of it, or not acceptable.
+    pub tls_failed: u64,
 }
 
 /// The connections and listening sockets of one thread.
@@ -48,6 +52,8 @@ pub struct Streams {
     inbox: Rc<Inbox>,
     /// What is read lies here until the shard has seen it.
     buffer: Box<[u8; limits::STREAM_READ_BYTES]>,
+    /// What TLS made of it.
+    plain: Box<[u8; limits::STREAM_READ_BYTES]>,
     /// Connections that got something to write in this turn.
     touched: Vec<ConnectionId>,
     /// What the kernel has taken since the shard was told last.
@@ -93,6 +99,7 @@ impl Streams {
             serial: 0,
             inbox: Rc::new(Inbox::default()),
             buffer: Box::new([0; limits::STREAM_READ_BYTES]),
+            plain: Box::new([0; limits::STREAM_READ_BYTES]),
             touched: Vec::new(),
             written: Vec::new(),
             lingering: 0,
@@ -331,7 +338,7 @@ impl Streams {
                 peer: accepted.peer,
                 connection: Some(id),
             };
-            let connection = Connection::new(listener, accepted.socket);
+            let connection = Connection::new(listener, accepted.socket, accepted.session);
             self.inbox.wait_to_read(id, connection.descriptor());
             self.connections.insert(id, connection);
             step(Input::Opened { flow });
@@ -354,11 +361,7 @@ impl Streams {
                     self.inbox.wait_to_read(id, connection.descriptor());
                 }
                 if !closed {
-                    let bytes = &self.buffer[..length];
-                    step(Input::Stream {
-                        connection: id,
-                        bytes,
-                    });
+                    self.hear(id, length, step);
                 }
             }
             Err(error) => match error.kind() {
@@ -371,6 +374,35 @@ impl Streams {
                 }
             },
         }
+    }
+
+    /// What was read goes to the shard in the clear.
+    fn hear(&mut self, id: ConnectionId, length: usize, step: &mut impl FnMut(Input<'_>)) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let mut came = &self.buffer[..length];
+        if !connection.is_secure() {
+            return step(Input::Stream {
+                connection: id,
+                bytes: came,
+            });
+        }
+        loop {
+            match connection.decipher(&mut came, &mut self.plain[..]) {
+                Heard::Bytes(0) => break,
+                Heard::Bytes(length) => step(Input::Stream {
+                    connection: id,
+                    bytes: &self.plain[..length],
+                }),
+                Heard::End => return self.hear_end(id, step),
+                Heard::Refused => {
+                    self.counters.tls_failed += 1;
+                    return self.hear_end(id, step);
+                }
+            }
+        }
+        self.touched.push(id);
     }
 
     /// Its peer says nothing more. What it has asked is answered, as far as it reads that soon.

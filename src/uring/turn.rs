@@ -262,6 +262,7 @@ impl Turns {
             (Counter::KernelSendDeferred, ring.sends_deferred),
             (Counter::KernelAcceptFailed, streams.accepts_failed),
             (Counter::KernelConnectionFailed, streams.connections_failed),
+            (Counter::KernelTlsFailed, streams.tls_failed),
             (Counter::MailWake, mail.wakes),
             (Counter::MailDeferred, mail.mail_deferred),
             (Counter::MailLost, mail.mail_lost),

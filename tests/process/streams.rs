@@ -10,9 +10,18 @@ use crate::client::{get_json, send};
 use crate::phone::Received;
 use crate::server::{PATIENCE, Scratch, Server};
 
+/// What a phone reads and writes.
+pub trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
+
 /// A phone with one connection.
-struct Phone {
-    stream: TcpStream,
+pub struct Phone {
+    pub stream: Box<dyn Wire>,
+    /// As a Via names it.
+    transport: &'static str,
+    own: SocketAddr,
+    server: SocketAddr,
     name: String,
     /// What has come and was not looked at.
     begun: Vec<u8>,
@@ -20,39 +29,55 @@ struct Phone {
 
 impl Phone {
     fn connect(server: SocketAddr, name: &str) -> Phone {
-        let stream = TcpStream::connect(server).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("an option");
+        Phone::on(dial(server), name)
+    }
+
+    fn on(stream: TcpStream, name: &str) -> Phone {
+        let own = stream.local_addr().expect("an address");
+        let server = stream.peer_addr().expect("connected");
+        Phone::with(Box::new(stream), "TCP", own, server, name)
+    }
+
+    /// By any kind of connection.
+    pub fn with(
+        stream: Box<dyn Wire>,
+        transport: &'static str,
+        own: SocketAddr,
+        server: SocketAddr,
+        name: &str,
+    ) -> Phone {
         Phone {
             stream,
+            transport,
+            own,
+            server,
             name: name.to_owned(),
             begun: Vec::new(),
         }
     }
 
-    fn subscribe_text(&self, user: &str, cseq: u32, to_tag: &str) -> String {
-        let own = self.stream.local_addr().expect("an address");
-        let server = self.stream.peer_addr().expect("connected");
+    pub fn subscribe_text(&self, user: &str, cseq: u32, to_tag: &str) -> String {
+        let (own, server, transport) = (self.own, self.server, self.transport);
         let name = &self.name;
         format!(
-            "SUBSCRIBE sip:{user}@{server} SIP/2.0\r\nVia: SIP/2.0/TCP {own};branch=z9hG4bK-{name}-{user}-{cseq};rport\r\n\
+            "SUBSCRIBE sip:{user}@{server} SIP/2.0\r\nVia: SIP/2.0/{transport} {own};branch=z9hG4bK-{name}-{user}-{cseq};rport\r\n\
              Max-Forwards: 70\r\nFrom: <sip:{name}@{server}>;tag={name}-{user}\r\nTo: <sip:{user}@{server}>{to_tag}\r\n\
              Call-ID: {name}-{user}\r\nCSeq: {cseq} SUBSCRIBE\r\nContact: <sip:{name}@10.9.9.9:5060;transport=tcp>\r\n\
              Event: dialog\r\nExpires: 600\r\nContent-Length: 0\r\n\r\n"
         )
     }
 
-    fn subscribe(&mut self, user: &str, cseq: u32, to_tag: &str) {
+    pub fn subscribe(&mut self, user: &str, cseq: u32, to_tag: &str) {
         let text = self.subscribe_text(user, cseq, to_tag);
         self.send(text.as_bytes());
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("it is sent");
     }
 
     /// The next message, of any kind; `None`: the server has closed.
-    fn receive(&mut self) -> Option<Received> {
+    pub fn receive(&mut self) -> Option<Received> {
         loop {
             if let Some(text) = self.whole() {
                 let received = Received(text);
@@ -65,7 +90,7 @@ impl Phone {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(length) => self.begun.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) if is_end(&error) => return None,
                 Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.begun)),
             }
         }
@@ -94,7 +119,7 @@ impl Phone {
     }
 
     /// The next NOTIFY with this in it.
-    fn notified(&mut self, text: &str) -> Received {
+    pub fn notified(&mut self, text: &str) -> Received {
         loop {
             let received = self.receive().expect("the connection lives");
             if received.0.starts_with("NOTIFY ") && received.has(text) {
@@ -104,7 +129,7 @@ impl Phone {
     }
 
     /// The next answer.
-    fn answered(&mut self) -> Received {
+    pub fn answered(&mut self) -> Received {
         loop {
             let received = self.receive().expect("the connection lives");
             if received.0.starts_with("SIP/2.0 ") {
@@ -114,7 +139,24 @@ impl Phone {
     }
 }
 
-fn set_hint(server: &Server, user: &str, state: &str) {
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        // The last is an alert of TLS.
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+    )
+}
+
+/// A TCP connection to the server.
+pub fn dial(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_nodelay(true).expect("an option");
+    stream
+}
+
+pub fn set_hint(server: &Server, user: &str, state: &str) {
     let path = format!("/v1/hints/{user}");
     let answer = send(server, "PUT", &path, &json!({ "state": state }).to_string());
     assert_eq!(answer.0, 200);
@@ -166,13 +208,13 @@ fn garbage_and_hang_ups_end_their_own_connection_only() {
         let mut reset = Phone::connect(server.sip[0], &format!("r{number}"));
         reset.subscribe("1001", 1, "");
         drop(reset);
-        let mut half = Phone::connect(server.sip[0], &format!("h{number}"));
+        let mut wire = dial(server.sip[0]);
+        let half = wire.try_clone().expect("another handle");
+        let mut half = Phone::on(half, &format!("h{number}"));
         half.subscribe("1001", 1, "");
-        half.stream.shutdown(Shutdown::Write).expect("an end");
+        wire.shutdown(Shutdown::Write).expect("an end");
         // Who has nothing more to say has nothing more to hear: the server closes too.
-        half.stream
-            .read_to_end(&mut Vec::new())
-            .expect("the other end");
+        wire.read_to_end(&mut Vec::new()).expect("the other end");
     }
     set_hint(&server, "1001", "inuse");
     good.notified("confirmed");

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
+use super::session::{Heard, Session};
 use crate::time::Time;
 use crate::transport::ListenerId;
 
@@ -22,9 +23,12 @@ pub(super) struct Connection {
     /// As its listener was called when it came.
     listener: ListenerId,
     socket: Rc<OwnedFd>,
+    session: Option<Box<Session>>,
     /// What is to be written; what was is still at its beginning. Empty, and without memory, when all is.
     out: Vec<u8>,
     written: usize,
+    /// Bytes of the shard's that are in `out`, enciphered or not, and were not said to be written.
+    unsaid: usize,
     /// The kernel took no more, and a poll waits until it does.
     waits: bool,
     /// Nothing more is read or accepted to be written, and until when it may go on.
@@ -36,10 +40,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(listener: ListenerId, socket: OwnedFd) -> Connection {
+    pub(super) fn new(
+        listener: ListenerId,
+        socket: OwnedFd,
+        session: Option<Session>,
+    ) -> Connection {
         Connection {
             listener,
             socket: Rc::new(socket),
+            session: session.map(Box::new),
+            unsaid: 0,
             out: Vec::new(),
             written: 0,
             waits: false,
@@ -67,8 +77,30 @@ impl Connection {
         io::Read::read(&mut &*SockRef::from(&*self.socket), buffer)
     }
 
+    /// What came, in the clear, piece by piece; what TLS has to answer stands in what goes out.
+    pub(super) fn decipher(&mut self, cipher: &mut &[u8], plain: &mut [u8]) -> Heard {
+        let session = self
+            .session
+            .as_mut()
+            .expect("only what is secure is deciphered");
+        let heard = session.decipher(cipher, plain);
+        session.flush(&mut self.out);
+        heard
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.session.is_some()
+    }
+
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        self.unsaid += bytes.len();
+        match &mut self.session {
+            None => self.out.extend_from_slice(bytes),
+            Some(session) => {
+                session.encipher(bytes);
+                session.flush(&mut self.out);
+            }
+        }
     }
 
     /// The poll for writing has completed.
@@ -76,8 +108,19 @@ impl Connection {
         self.waits = false;
     }
 
-    /// Writes what the kernel takes, and says how many bytes that were.
+    /// Writes what the kernel takes, and says how many bytes of the shard's that were.
     pub(super) fn write(&mut self) -> (Taken, usize) {
+        let (taken, bytes) = self.write_out();
+        // Enciphered, a message is longer, and when all is out, all of it is.
+        let said = match self.out.is_empty() {
+            true => self.unsaid,
+            false => bytes.min(self.unsaid.saturating_sub(1)),
+        };
+        self.unsaid -= said;
+        (taken, said)
+    }
+
+    fn write_out(&mut self) -> (Taken, usize) {
         let mut taken = 0;
         while !self.waits && self.written < self.out.len() {
             let rest = &self.out[self.written..];
@@ -113,6 +156,10 @@ impl Connection {
     /// From now on it only writes what is on its way. True: it had not been told before.
     pub(super) fn close(&mut self, until: Time) -> bool {
         let first = self.closing.is_none();
+        if let Some(session) = self.session.as_mut().filter(|_| first) {
+            session.close();
+            session.flush(&mut self.out);
+        }
         self.closing.get_or_insert(until);
         first
     }

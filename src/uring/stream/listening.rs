@@ -5,12 +5,15 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::ServerConfig;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use super::session::Session;
 use crate::config::limits;
-use crate::transport::{Endpoint, Transport};
+use crate::transport::Endpoint;
 use crate::uring::socket::{OpenError, Step};
 
 /// Connections that wait to be accepted; the kernel's own limit, `net.core.somaxconn`, is usually 4,096.
@@ -24,7 +27,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[derive(Debug)]
 pub struct ListeningSocket {
     socket: OwnedFd,
-    address: SocketAddr,
+    endpoint: Endpoint,
+    /// What the handshakes of new connections are made with.
+    tls: RwLock<Option<Arc<ServerConfig>>>,
 }
 
 /// A connection that has come.
@@ -33,15 +38,23 @@ pub(super) struct Accepted {
     pub(super) peer: SocketAddr,
     /// The address that it was opened to, where the listener is bound to all of them.
     pub(super) local: Option<IpAddr>,
+    pub(super) session: Option<Session>,
 }
 
 impl ListeningSocket {
     /// What it is bound to; where port 0 was asked for, with the port that it got.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            transport: Transport::Tcp,
-            address: self.address,
-        }
+        self.endpoint
+    }
+
+    /// New connections are made with this from now on; those that there are stay as they are.
+    pub fn secure(&self, tls: Option<Arc<ServerConfig>>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
+        tls.clone()
     }
 
     /// Stops listening: every poll of it completes.
@@ -52,7 +65,7 @@ impl ListeningSocket {
 
     /// Whether it takes connections to any address of this machine.
     fn is_wildcard(&self) -> bool {
-        self.address.ip().is_unspecified()
+        self.endpoint.address.ip().is_unspecified()
     }
 }
 
@@ -63,25 +76,26 @@ impl AsRawFd for ListeningSocket {
 }
 
 /// Opens one socket for each of `shards`, all bound to `address` and to nobody else's socket.
-pub fn open(address: SocketAddr, shards: u16) -> Result<Vec<Arc<ListeningSocket>>, OpenError> {
+pub fn open(endpoint: Endpoint, shards: u16) -> Result<Vec<Arc<ListeningSocket>>, OpenError> {
     let mut sockets: Vec<ListeningSocket> = Vec::with_capacity(usize::from(shards));
-    let mut address = address;
+    let mut endpoint = endpoint;
     for shard in 0..shards {
-        let socket = open_one(address, shard > 0)?;
-        address = socket.address;
+        let socket = open_one(endpoint, shard > 0)?;
+        endpoint = socket.endpoint;
         sockets.push(socket);
     }
     // Nothing comes before all of the group are bound.
     for socket in &sockets {
         let listens = SockRef::from(&socket.socket).listen(BACKLOG);
-        listens.map_err(|error| OpenError::new(Transport::Tcp, address, Step::Listen, error))?;
+        listens.map_err(|error| OpenError::new(endpoint, Step::Listen, error))?;
     }
     Ok(sockets.into_iter().map(Arc::new).collect())
 }
 
 /// As with datagrams, the first socket of a group is bound alone, and is refused where anybody else has the address.
-fn open_one(address: SocketAddr, further: bool) -> Result<ListeningSocket, OpenError> {
-    let failed = |step| move |error| OpenError::new(Transport::Tcp, address, step, error);
+fn open_one(endpoint: Endpoint, further: bool) -> Result<ListeningSocket, OpenError> {
+    let address = endpoint.address;
+    let failed = |step| move |error| OpenError::new(endpoint, step, error);
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.cloexec().nonblocking(),
@@ -106,8 +120,12 @@ fn open_one(address: SocketAddr, further: bool) -> Result<ListeningSocket, OpenE
     }
     let bound = socket.local_addr().map_err(failed(Step::Bind))?;
     Ok(ListeningSocket {
-        address: bound.as_socket().unwrap_or(address),
+        endpoint: Endpoint {
+            address: bound.as_socket().unwrap_or(address),
+            ..endpoint
+        },
         socket: socket.into(),
+        tls: RwLock::new(None),
     })
 }
 
@@ -121,10 +139,15 @@ pub(super) fn accept(listening: &ListeningSocket) -> io::Result<Accepted> {
         true => Some(socket.local_addr()?.as_socket().ok_or_else(absent)?.ip()),
         false => None,
     };
+    let session = match (listening.endpoint.transport.is_secure(), listening.tls()) {
+        (false, _) => None,
+        (true, tls) => Some(tls.and_then(Session::new).ok_or_else(absent)?),
+    };
     Ok(Accepted {
         socket: socket.into(),
         peer,
         local,
+        session,
     })
 }
 

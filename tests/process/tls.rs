@@ -1,0 +1,214 @@
+//! Phones on TLS: real handshakes with the real program, certificates made for the test.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::client::{get_json, send};
+use crate::server::{Scratch, Server};
+use crate::streams::{Phone, dial, set_hint};
+
+/// Issues certificates.
+struct Authority {
+    pem: String,
+    der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).expect("names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Authority {
+            pem: certificate.pem(),
+            der: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.issuer);
+        (certificate.expect("a certificate"), key)
+    }
+
+    /// Writes a certificate and its key beside the configuration.
+    fn write(&self, scratch: &Scratch, name: &str) {
+        let (certificate, key) = self.issue(name);
+        scratch.file(&format!("{name}.pem"), &certificate.pem());
+        scratch.file(&format!("{name}.key"), &key.serialize_pem());
+    }
+
+    /// What a phone trusts and shows.
+    fn client(&self, shows: Option<&str>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a root");
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        Arc::new(match shows {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let (certificate, key) = self.issue(name);
+                let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+                let chain = vec![certificate.der().clone()];
+                builder.with_client_auth_cert(chain, key).expect("a pair")
+            }
+        })
+    }
+}
+
+type Secured = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+/// A handshake to its end, or why it failed.
+fn handshake(
+    server: SocketAddr,
+    name: &'static str,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<Secured> {
+    let name = ServerName::try_from(name).expect("a name");
+    let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+    let mut secured = StreamOwned::new(session, dial(server));
+    while secured.conn.is_handshaking() {
+        secured.conn.complete_io(&mut secured.sock)?;
+    }
+    Ok(secured)
+}
+
+fn phone(secured: Secured, name: &str) -> Phone {
+    let own = secured.sock.local_addr().expect("an address");
+    let server = secured.sock.peer_addr().expect("connected");
+    Phone::with(Box::new(secured), "TLS", own, server, name)
+}
+
+fn listener(more: &str) -> String {
+    format!(
+        "[[listener]]\naddress = \"tls:127.0.0.1:0\"\ncertificate = \"one.test.pem\"\nkey = \"one.test.key\"\n{more}"
+    )
+}
+
+/// The certificate that the server shows for a name.
+fn shown(secured: &Secured) -> Vec<u8> {
+    let chain = secured.conn.peer_certificates().expect("a certificate");
+    chain[0].to_vec()
+}
+
+#[test]
+fn a_phone_on_tls_is_told_by_its_connection_and_certificates_are_replaced_without_ending_it() {
+    let (scratch, authority) = (Scratch::new("tls"), Authority::new());
+    authority.write(&scratch, "one.test");
+    let file = scratch.file("lampfield.toml", &listener(""));
+    let server = Server::start_with(&["--config", &file]);
+    let config = authority.client(None);
+    let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+    let mut last = shown(&secured);
+    let mut old = phone(secured, "old");
+    let text = old.subscribe_text("1001", 1, "");
+    for piece in text.as_bytes().chunks(100) {
+        old.send(piece);
+    }
+    let answer = old.answered();
+    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+    assert!(
+        answer.header("Contact").ends_with(";transport=tls>"),
+        "{answer:?}"
+    );
+    let first = old.notified("");
+    assert!(first.header("Via").starts_with("SIP/2.0/TLS "), "{first:?}");
+    for round in 0..20 {
+        authority.write(&scratch, "one.test");
+        assert_eq!(send(&server, "POST", "/v1/reload", "").0, 200);
+        let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+        let now = shown(&secured);
+        assert_ne!(now, last, "new handshakes see the new certificate");
+        last = now;
+        let mut fresh = phone(secured, &format!("fresh{round}"));
+        fresh.subscribe("1001", 1, "");
+        fresh.notified("");
+        set_hint(&server, "1001", ["ringing", "inuse"][round % 2]);
+        let word = ["early", "confirmed"][round % 2];
+        fresh.notified(word);
+        old.notified(word);
+    }
+    // What is wrong is refused whole, and nobody notices.
+    scratch.file("one.test.pem", "no certificate");
+    let (status, _) = send(&server, "POST", "/v1/reload", "");
+    assert_ne!(status, 200);
+    let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+    assert_eq!(shown(&secured), last);
+    set_hint(&server, "1001", "idle");
+    old.notified("terminated");
+    assert_eq!(
+        get_json(&server, "/v1/status")["listeners"][0]["transport"],
+        "tls"
+    );
+}
+
+#[test]
+fn the_name_that_a_phone_asks_for_chooses_the_certificate() {
+    let (scratch, authority) = (Scratch::new("sni"), Authority::new());
+    authority.write(&scratch, "one.test");
+    authority.write(&scratch, "two.test");
+    let more = "more_certificates = [\"two.test.pem\"]\nmore_keys = [\"two.test.key\"]\n";
+    let file = scratch.file("lampfield.toml", &listener(more));
+    let server = Server::start_with(&["--config", &file]);
+    let config = authority.client(None);
+    let one = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+    let two = handshake(server.sip[0], "two.test", &config).expect("a handshake");
+    assert_ne!(shown(&one), shown(&two));
+    assert!(handshake(server.sip[0], "three.test", &config).is_err());
+}
+
+#[test]
+fn who_shows_no_certificate_or_a_strange_one_stays_outside_where_one_is_demanded() {
+    let (scratch, authority) = (Scratch::new("mutual"), Authority::new());
+    authority.write(&scratch, "one.test");
+    scratch.file("ca.pem", &authority.pem);
+    for (demand, without) in [("", false), ("client_certificates = \"optional\"\n", true)] {
+        let more = format!("client_ca = \"ca.pem\"\n{demand}");
+        let file = scratch.file("lampfield.toml", &listener(&more));
+        let server = Server::start_with(&["--config", &file]);
+        let lets_in = |config: &Arc<ClientConfig>| {
+            // In TLS 1.3 a refusal comes after the client's handshake.
+            let Ok(secured) = handshake(server.sip[0], "one.test", config) else {
+                return false;
+            };
+            let mut phone = phone(secured, "phone");
+            let text = phone.subscribe_text("1001", 1, "");
+            let sent = phone.stream.write_all(text.as_bytes());
+            sent.is_ok() && phone.receive().is_some()
+        };
+        assert!(lets_in(&authority.client(Some("phone.test"))));
+        assert_eq!(lets_in(&authority.client(None)), without);
+    }
+}
+
+#[test]
+fn what_is_no_tls_ends_its_own_connection_only() {
+    let (scratch, authority) = (Scratch::new("notls"), Authority::new());
+    authority.write(&scratch, "one.test");
+    let file = scratch.file("lampfield.toml", &listener(""));
+    let server = Server::start_with(&["--config", &file]);
+    let config = authority.client(None);
+    let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+    let mut good = phone(secured, "good");
+    good.subscribe("1001", 1, "");
+    good.notified("");
+    for _ in 0..20 {
+        let mut bad = dial(server.sip[0]);
+        bad.write_all(b"SUBSCRIBE sip:1001@x SIP/2.0\r\n\r\n")
+            .expect("sent");
+        std::io::copy(&mut bad, &mut std::io::sink()).ok();
+    }
+    set_hint(&server, "1001", "ringing");
+    good.notified("early");
+}
