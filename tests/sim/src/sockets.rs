@@ -21,7 +21,7 @@ pub type Unread = Vec<(SocketAddr, Vec<u8>)>;
 #[derive(Debug)]
 struct Socket {
     number: u32,
-    address: SocketAddr,
+    endpoint: Endpoint,
     /// The kernel chooses it no more.
     retired: bool,
     shards: Vec<Reader>,
@@ -94,24 +94,24 @@ impl Sockets {
         for planned in &plan.listeners {
             let number = match planned.origin {
                 Origin::HandedOver(old) => self.names[&old],
-                Origin::Opened | Origin::Replaces(_) => self.bind(planned.wanted.endpoint.address),
+                Origin::Opened | Origin::Replaces(_) => self.bind(planned.wanted.endpoint),
             };
             self.names.insert(planned.id, number);
-            let address = planned.wanted.endpoint.address;
-            let same = self.sockets.iter().filter(|one| one.address == address);
+            let endpoint = planned.wanted.endpoint;
+            let same = self.sockets.iter().filter(|one| one.endpoint == endpoint);
             if same.count() > SOCKETS_PER_ADDRESS {
-                return Err(format!("too many generations have sockets on {address}"));
+                return Err(format!("too many generations have sockets on {endpoint}"));
             }
         }
         Ok(())
     }
 
-    fn bind(&mut self, address: SocketAddr) -> u32 {
+    fn bind(&mut self, endpoint: Endpoint) -> u32 {
         let number = self.next;
         self.next += 1;
         self.sockets.push(Socket {
             number,
-            address,
+            endpoint,
             retired: false,
             shards: (0..self.shards).map(|_| Reader::default()).collect(),
         });
@@ -187,7 +187,11 @@ impl Sockets {
         choice: u64,
         datagram: (SocketAddr, &[u8]),
     ) -> Arrival {
-        let living = |one: &&mut Socket| one.address == to && !one.retired;
+        let endpoint = Endpoint {
+            transport: Transport::Udp,
+            address: to,
+        };
+        let living = |one: &&mut Socket| one.endpoint == endpoint && !one.retired;
         let mut living: Vec<&mut Socket> = self.sockets.iter_mut().filter(living).collect();
         if living.is_empty() {
             return Arrival::Nobody;
@@ -211,7 +215,7 @@ impl Sockets {
             .get(&name)
             .ok_or_else(|| format!("sent on {name:?}, which is closed"))?;
         let socket = self.sockets.iter().find(|one| one.number == *number);
-        Ok(socket.expect("a name is of a socket").address)
+        Ok(socket.expect("a name is of a socket").endpoint.address)
     }
 
     /// Whether there is a listener on that address that dialogs may be on.

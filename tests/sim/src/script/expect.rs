@@ -167,11 +167,7 @@ fn check_word(
         ("event", _) => message.header("Event").map(str::to_string),
         ("size", _) => Some(message.bytes.len().to_string()),
         ("uri", _) => message.request_uri().map(str::to_string),
-        ("listener", _) => stage
-            .listeners
-            .iter()
-            .find(|listener| listener.id == arrival.listener)
-            .map(|listener| listener.name.clone()),
+        ("listener", _) => stage.transports.name(arrival.listener).cloned(),
         ("version", _) => match document()? {
             Document::Dialog { version, .. } => Some(version.to_string()),
             _ => None,

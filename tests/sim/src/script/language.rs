@@ -87,6 +87,21 @@ pub enum Action {
         source: String,
         epoch: u64,
     },
+    /// `listen second 192.0.2.2:5060`: with the next swap.
+    Listen {
+        name: String,
+        address: String,
+    },
+    /// `unlisten four`: with the next swap.
+    Unlisten {
+        name: String,
+    },
+    /// `swap`, `swap fresh`, `swap refused`, `swap stays 10s`: a reload of the transports.
+    Swap {
+        words: Vec<String>,
+    },
+    /// `draining 2`: so many listeners drain now.
+    Draining(usize),
     /// `drain 2s`: a planned stop, within that time.
     Drain(Duration),
     /// `hold`: what comes from now on comes in one turn of the shard, until `go`.
@@ -291,6 +306,17 @@ fn action(text: &str) -> Result<Action, String> {
         [phone, "lose", count] => lose(phone, count),
         ["snapshot", "begin", source, epoch] => snapshot(true, source, epoch),
         ["snapshot", "end", source, epoch] => snapshot(false, source, epoch),
+        ["listen", name, address] => Ok(Action::Listen {
+            name: name.to_string(),
+            address: address.to_string(),
+        }),
+        ["unlisten", name] => Ok(Action::Unlisten {
+            name: name.to_string(),
+        }),
+        ["swap", ..] => Ok(Action::Swap {
+            words: parts[1..].iter().map(|word| word.to_string()).collect(),
+        }),
+        ["draining", count] => Ok(Action::Draining(count_of(count)? as usize)),
         ["drain", time] => Ok(Action::Drain(duration(time)?)),
         ["asleep", time] => Ok(Action::Asleep(duration(time)?)),
         ["hold"] => Ok(Action::Hold),

@@ -13,6 +13,7 @@ pub mod language;
 mod send;
 pub mod settings;
 mod stage;
+mod swaps;
 mod variables;
 
 use std::time::Duration;
@@ -86,6 +87,10 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
             source,
             epoch,
         } => hints::snapshot(stage, *begins, source, *epoch),
+        Action::Listen { name, address } => stage.listen(name, address),
+        Action::Unlisten { name } => stage.unlisten(name),
+        Action::Swap { words } => stage.swap(words),
+        Action::Draining(count) => stage.drains(*count),
         Action::Drain(within) => stage.drain(*within),
         Action::Hold => {
             stage.held = true;

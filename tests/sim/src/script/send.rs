@@ -56,6 +56,15 @@ fn transmit(
             .find(|listener| listener.name == wanted)
             .map(|listener| listener.id)
             .ok_or_else(|| format!("no listener {wanted}"))?,
+        // An answer goes to where its request came from.
+        None if words[0].key.chars().all(|c| c.is_ascii_digit()) => {
+            let asked = match Word::value_of(words, "for") {
+                Some(label) => stage.kept.get(label),
+                None => stage.phones[name].asked.as_ref(),
+            };
+            let listener = asked.map_or(stage.phones[name].listener, |asked| asked.listener);
+            stage.transports.living(listener, &stage.listeners)
+        }
         None => stage.phones[name].listener,
     };
     stage.transmit(listener, source, &bytes)

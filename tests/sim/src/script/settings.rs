@@ -11,7 +11,8 @@ use lampfield::policy::{
 };
 use lampfield::shard::settings::{Expiry, Settings as ShardSettings, SubscribeRules};
 use lampfield::subscription::outcome::{OnClose, OnTimeout, Supersede};
-use lampfield::transport::{self, ListenerId, NatMode, Transport};
+use lampfield::transport::generations::Wanted;
+use lampfield::transport::{self, Endpoint, ListenerId, NatMode, Transport};
 
 /// The domain of a resource that a scenario names without one, and of every host where no domains are set.
 pub const DEFAULT_DOMAIN: &str = "example.com";
@@ -29,6 +30,34 @@ pub struct Listener {
     /// The local address of every datagram that comes in on a wildcard listener.
     pub reached_as: Option<IpAddr>,
     advertise: Option<(Box<str>, u16)>,
+}
+
+impl Listener {
+    /// One that takes datagrams, and has no number yet.
+    pub fn new(name: &str, address: SocketAddr) -> Self {
+        Listener {
+            name: name.to_string(),
+            id: ListenerId(u32::MAX),
+            transport: Transport::Udp,
+            address,
+            reached_as: None,
+            advertise: None,
+        }
+    }
+
+    /// What a configuration says of it.
+    pub fn wanted(&self, fresh: bool) -> Wanted {
+        let advertised = |(host, port): (Box<str>, u16)| (host, Some(port));
+        Wanted {
+            endpoint: Endpoint {
+                transport: self.transport,
+                address: self.address,
+            },
+            advertise: self.advertise.clone().map(advertised),
+            gate: 0,
+            fresh,
+        }
+    }
 }
 
 /// The settings of one case.

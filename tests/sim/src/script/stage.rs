@@ -16,6 +16,7 @@ use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
 
 use super::settings::{Listener, Settings};
+use super::swaps::Transports;
 use crate::edge::{Edge, Parcel, Turn};
 use crate::message::Message;
 use crate::witness::Witness;
@@ -71,6 +72,7 @@ pub struct Stage {
     pub edge: Edge,
     pub now: Time,
     pub listeners: Vec<Listener>,
+    pub transports: Transports,
     pub witness: Witness,
     pub phones: BTreeMap<String, Phone>,
     pub conversations: BTreeMap<String, Conversation>,
@@ -95,6 +97,7 @@ impl Stage {
             edge: Edge::new(settings.shards(shards)?, now, wall),
             now,
             listeners: settings.listeners(),
+            transports: Transports::new(now, shards, &settings.listeners()),
             witness: Witness::new(Duration::ZERO),
             phones: BTreeMap::new(),
             conversations: BTreeMap::new(),
@@ -164,6 +167,9 @@ impl Stage {
         source: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), String> {
+        if self.transports.sockets.leave(listener).is_err() {
+            return Err(format!("nobody listens on {listener:?} any more"));
+        }
         self.reach_server(listener, source, bytes);
         match self.held {
             true => Ok(()),
@@ -219,17 +225,24 @@ impl Stage {
     /// Changes one setting, and has every shard adopt what it may while it runs.
     pub fn reload(&mut self, key: &str, value: &str) -> Result<(), String> {
         self.settings.set(key, value)?;
-        for (shard, settings) in self
-            .edge
-            .ids()
-            .zip(self.settings.shards(self.edge.ids().count() as u16)?)
-        {
-            match self.ask(shard, Ask::Adopt(settings.into()))? {
-                Answer::Done => {}
-                other => return Err(format!("a reload was answered with {other:?}")),
-            }
+        let adoption = self.adoption()?;
+        for shard in self.edge.ids() {
+            self.done(shard, Ask::Adopt(adoption.clone()))?;
         }
         Ok(())
+    }
+
+    /// What was set so far.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tells one shard to do something that it can only do.
+    pub fn done(&mut self, shard: ShardId, ask: Ask) -> Result<(), String> {
+        match self.ask(shard, ask)? {
+            Answer::Done => Ok(()),
+            other => Err(format!("a shard answers with {other:?}")),
+        }
     }
 
     /// Asks one shard and waits for its answer.
@@ -254,6 +267,12 @@ impl Stage {
                 .ids()
                 .filter_map(|shard| Some((self.edge.next_deadline(shard)?, shard)))
                 .min();
+            let first = due.map_or(end, |(when, _)| when.min(end));
+            if let Some(when) = self.transports.next_tend().filter(|when| *when <= first) {
+                self.now = self.now.max(when);
+                self.tend()?;
+                continue;
+            }
             let Some((when, shard)) = due.filter(|(when, _)| *when <= end) else {
                 break;
             };
@@ -311,7 +330,7 @@ impl Stage {
                 return Err(format!("{shard:?} is not empty: {census:?}"));
             }
         }
-        Ok(())
+        self.drains(0)
     }
 
     /// Turns, until no shard has anything left to do at this moment.
@@ -367,6 +386,7 @@ impl Stage {
                     .send_failed(datagram.shard, self.now, datagram.tag, EPERM);
                 continue;
             }
+            self.transports.sockets.leave(datagram.listener)?;
             self.arrive(datagram.listener, datagram.peer, &datagram.bytes)?;
         }
         Ok(())
