@@ -10,6 +10,7 @@ pub mod record;
 mod roundtrip;
 pub mod seeds;
 pub mod server;
+mod stream;
 mod values;
 
 pub use dialog::dialog;
@@ -17,13 +18,15 @@ pub use document::document;
 pub use record::record;
 pub use roundtrip::{answer, rewrite, scan};
 pub use server::server;
+pub use stream::stream;
 pub use values::{uri, value};
 
 /// What is done with one input; it panics if a law is broken.
 pub type Body = fn(&[u8]);
 
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, Body); 9] = [
+pub const BODIES: [(&str, Body); 10] = [
+    ("stream", stream),
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
@@ -36,7 +39,7 @@ pub const BODIES: [(&str, Body); 9] = [
 ];
 
 /// Those that look at one message and keep nothing: fast enough for a hundred thousand.
-pub const PARSERS: &[(&str, Body)] = BODIES.split_at(5).0;
+pub const PARSERS: &[(&str, Body)] = BODIES.split_at(6).0;
 
 /// Whether `part` lies inside `whole`: what a zero-copy parser returns always does.
 pub fn is_inside(part: &[u8], whole: &[u8]) -> bool {
