@@ -1,5 +1,12 @@
 //! What outlives the process: kill -9, an orderly stop, and a store that cannot be used.
 
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use lampfield::partition::Partition;
+use lampfield::store::format::{Key, Over, Record, Standing, SubscriptionRecord, UnixMillis};
+use lampfield::store::io;
+use lampfield::store::records::Records;
 use serde_json::json;
 
 use crate::client::{get, send};
@@ -107,6 +114,52 @@ fn kill_9_takes_no_subscription_no_hint_and_no_publication() {
 }
 
 #[test]
+fn killed_under_load_again_and_again_it_tells_every_phone_what_is_and_repeats_no_number() {
+    let scratch = Scratch::new("killed-often");
+    let mut server = start(&scratch, 0);
+    let sip = server.sip[0];
+    let names: Vec<String> = (100..120).map(|number| number.to_string()).collect();
+    let phones: Vec<Phone> = names.iter().map(|name| Phone::new(sip, name)).collect();
+    let mut newest = vec![(0, String::new()); phones.len()];
+    for phone in &phones {
+        phone.subscribe("1001", "dialog", 590);
+        phone.answered();
+    }
+    for round in 0..12_u32 {
+        // Twenty phones have answers, changes and retransmissions on their way when it is killed.
+        for change in 0..=round {
+            let state = if change % 2 == 0 { "inuse" } else { "idle" };
+            let body = format!(r#"{{"state":"{state}"}}"#);
+            let (status, _) = send(&server, "PUT", "/v1/hints/1001", &body);
+            assert_eq!(status, 200);
+        }
+        server.signal("KILL");
+        server.ended();
+        server = start(&scratch, sip.port());
+        // What was answered last is what everybody shows, whatever they saw before.
+        let is_lit = round % 2 == 0;
+        let mark = format!(
+            "{{\"state\":\"{}\"}}",
+            if is_lit { "ringing" } else { "hold" }
+        );
+        let shown = if is_lit { "early" } else { "confirmed" };
+        let (status, _) = send(&server, "PUT", "/v1/hints/1001", &mark);
+        assert_eq!(status, 200);
+        for (phone, newest) in phones.iter().zip(&mut newest) {
+            let newest = std::cell::RefCell::new(newest);
+            phone.notified(|notify| {
+                let mut newest = newest.borrow_mut();
+                let number = cseq(notify);
+                let again = number == newest.0 && notify.0 == newest.1;
+                assert!(number > newest.0 || again, "{} then {notify:?}", newest.0);
+                **newest = (number, notify.0.clone());
+                notify.has(shown) && (is_lit || notify.has("+sip.rendering"))
+            });
+        }
+    }
+}
+
+#[test]
 fn an_orderly_stop_keeps_what_is_kept_in_silence() {
     let scratch = Scratch::new("orderly");
     let server = start(&scratch, 0);
@@ -173,4 +226,93 @@ fn a_store_that_cannot_be_used_does_not_keep_anybody_from_being_served() {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
     assert!(lost >= 2, "{metrics}");
+}
+
+/// `cargo test --test process million -- --ignored --nocapture` says how long a start takes with a million
+/// subscriptions (or as many as `LAMPFIELD_SUBSCRIPTIONS` says) to 100,000 resources.
+#[test]
+#[ignore = "a measurement of half a minute and more"]
+fn a_million_subscriptions_come_back() {
+    let count = std::env::var("LAMPFIELD_SUBSCRIPTIONS").map_or(1_000_000, |text| {
+        text.parse().expect("LAMPFIELD_SUBSCRIPTIONS is a number")
+    });
+    let scratch = Scratch::new("million");
+    let data_dir = scratch.0.join("data");
+    std::fs::create_dir_all(&data_dir).expect("a directory");
+    // Nobody listens there, and nobody says so.
+    let phones = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let peer = phones.local_addr().expect("an address");
+    let began = Instant::now();
+    fill(&data_dir, count, peer);
+    println!("{count} records written in {:?}", began.elapsed());
+
+    let began = Instant::now();
+    let server = start(&scratch, 0);
+    println!("served {:?} after the start", began.elapsed());
+    let read = server.logged("the store has been read");
+    println!("{read}");
+    assert!(read.contains(&format!("kept={count} ")), "{read}");
+    let phone = Phone::new(server.sip[0], "100");
+    let began = Instant::now();
+    phone.subscribe("1001", "dialog", 590);
+    let answer = phone.answered();
+    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+    println!("a new phone is answered after {:?}", began.elapsed());
+    phone.notified(|_| true);
+    println!("and told after {:?}", began.elapsed());
+}
+
+/// Subscriptions of as many phones, which an earlier process has left.
+fn fill(data_dir: &std::path::Path, count: u32, peer: SocketAddr) {
+    let opened = io::open(data_dir).expect("nobody has it");
+    let disk = opened.disk.expect("a disk");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let millis = now.expect("after 1970").as_millis() as u64;
+    let mut block = Records::default();
+    for number in 0..count {
+        let resource = format!("{}@{}", 1000 + number % 100_000, peer.ip());
+        let call_id = format!("{number}-0123456789abcdef@phone.example.com");
+        let remote = format!("\"Phone {number}\" <sip:{number}@example.com>;tag={number}");
+        let local = format!("<sip:{resource}>");
+        let target = format!("sip:{number}@{peer}");
+        let record = SubscriptionRecord {
+            identity: u64::from(number / 10),
+            device: u64::from(number / 10),
+            by_instance: false,
+            slot: number,
+            first_cseq: 1,
+            resource: &resource,
+            package: "dialog",
+            content_type: "application/dialog-info+xml",
+            texts: [
+                call_id.as_bytes(),
+                remote.as_bytes(),
+                local.as_bytes(),
+                &local.as_bytes()[1..local.len() - 1],
+                b"",
+                target.as_bytes(),
+                b"",
+            ],
+            standing: Standing {
+                expires: UnixMillis(millis + 3_600_000),
+                spared_seconds: 0,
+                over: Over::Udp,
+                listener: SocketAddr::new(peer.ip(), 5060),
+                local: None,
+                peer,
+                remote_cseq: 1,
+                reserved: 64,
+                incarnation: opened.incarnation,
+            },
+        };
+        let partition = Partition::new((number % 4096) as u16).expect("below the last");
+        let check = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let key = Key::Subscription { partition, check };
+        block.put(&key, &Record::Subscription(record));
+        if block.size() > 256 * 1024 || number == count - 1 {
+            disk.write(core::iter::once(&block)).expect("written");
+            block.clear();
+        }
+    }
+    disk.sync().expect("synced");
 }
