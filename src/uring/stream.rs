@@ -211,6 +211,11 @@ impl Streams {
         Rc::clone(&self.inbox)
     }
 
+    /// Whether a socket is ready.
+    pub fn is_ready(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Takes in what one socket that is ready has. False: none is ready.
     pub fn take_one(&mut self, now: Time, mut step: impl FnMut(Input<'_>)) -> bool {
         self.now = now;

@@ -93,13 +93,15 @@ impl Turns {
         self.now = clock::now();
         self.ring.poll()?;
         self.take_completions()?;
-        let ready = self.take_streams()?;
+        self.take_streams()?;
         self.take_mail()?;
         self.tick();
         self.hand_over()?;
         let due = self.set_alarm()?;
         self.submit()?;
         self.hand_out_disarmed();
+        // What waits for room on its way to another shard is tried again when the mailbox tries.
+        let ready = !self.mailbox.is_waiting() && self.streams.is_ready();
         Ok(due || ready || self.ring.is_pending())
     }
 
@@ -148,15 +150,14 @@ impl Turns {
     }
 
     /// Takes in what connections have brought, as long as what other shards own of it has room on its way to them: what
-    /// comes by a connection must not be lost. True: there is more that can be taken now.
-    fn take_streams(&mut self) -> io::Result<bool> {
+    /// comes by a connection must not be lost.
+    fn take_streams(&mut self) -> io::Result<()> {
         for _ in 0..SOCKETS_PER_TURN {
             self.mailbox
                 .send_crowded_blocks(&mut self.effects, STREAM_ROOM_MIN);
             let room = |block: &Block| block.room() >= STREAM_ROOM_MIN;
             if !self.effects.forwards.iter().all(room) {
-                // The mailbox tries again soon, and so does this.
-                return Ok(false);
+                return Ok(());
             }
             let Turns {
                 shard,
@@ -166,13 +167,13 @@ impl Turns {
                 ..
             } = self;
             if !streams.take_one(*now, |input| shard.step(*now, input, effects)) {
-                return Ok(false);
+                return Ok(());
             }
             if is_crowded(&self.effects) {
                 self.flush()?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn take_mail(&mut self) -> io::Result<()> {
