@@ -75,6 +75,9 @@ impl Shard {
         if finished.replaced {
             return;
         }
+        if outcome == Outcome::Delivered {
+            self.proved(index, finished.started);
+        }
         self.on_outcome(now, index, outcome, out);
     }
 
@@ -91,17 +94,7 @@ impl Shard {
             Outcome::Provisional => {}
             // It has asked since that NOTIFY was sent, and what it asked for is owed at once.
             Outcome::Retry(_) if subscription.owed == Owed::Prompt => {}
-            Outcome::Delivered => {
-                // It knows the dialog: no ghost. What was sent before it was asked proves nothing.
-                if subscription.owed == Owed::Nothing
-                    && matches!(subscription.phase, Phase::Probed { .. })
-                {
-                    subscription.phase = Phase::Active;
-                    let when = subscription.next_deadline();
-                    self.set_deadline(index, when);
-                }
-                self.queue_again(index, Urgency::FanOut);
-            }
+            Outcome::Delivered => self.queue_again(index, Urgency::FanOut),
             Outcome::Retry(pause) => {
                 let until = now + pause;
                 subscription.phase = Phase::Silent { until };
@@ -251,6 +244,11 @@ impl Shard {
                 Phase::Silent { until } if until <= now => {
                     subscription.phase = Phase::Active;
                     self.enqueue(index, Owed::Change);
+                }
+                // Nothing has been sent that it could have answered.
+                Phase::Probed { until } if until <= now && subscription.is_waiting() => {
+                    subscription.phase = Phase::Active;
+                    return self.probe(now, index);
                 }
                 Phase::Probed { until } if until <= now => {
                     return self.end_failed(index, Counter::SubscriptionNotifyTimeout, out);

@@ -200,9 +200,20 @@ impl Shard {
             && differs(Part::CallId)
     }
 
+    /// A NOTIFY that was first sent at `started` was answered: it knows the dialog, and is no ghost. What was sent before
+    /// it was asked proves nothing.
+    pub(super) fn proved(&mut self, index: u32, started: Time) {
+        let subscription = &mut self.subscriptions[index];
+        if matches!(subscription.phase, Phase::Probed { until } if started + PROBE >= until) {
+            subscription.phase = Phase::Active;
+            let when = subscription.next_deadline();
+            self.set_deadline(index, when);
+        }
+    }
+
     /// One NOTIFY with the full state shows whether the phone still knows the dialog. It goes with the changes, so that
     /// what phones are waiting for does not wait for ghosts.
-    fn probe(&mut self, now: Time, index: u32) {
+    pub(super) fn probe(&mut self, now: Time, index: u32) {
         self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
         match subscription.phase {

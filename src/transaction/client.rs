@@ -78,6 +78,8 @@ pub struct Finished {
     pub retransmitted: bool,
     /// The one that it was begun on.
     pub listener: ListenerId,
+    /// When its request was first sent.
+    pub started: Time,
     /// It went by a connection, and says nothing of how datagrams fare.
     pub by_connection: bool,
 }
@@ -231,6 +233,7 @@ impl Clients {
             replaced: client.state == State::Replaced,
             retransmitted: client.interval > T1,
             listener: client.flow.listener,
+            started: client.started,
             by_connection: client.flow.connection.is_some(),
         }
     }
