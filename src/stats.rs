@@ -143,6 +143,7 @@ metrics! {
         NotifySendFailed { event = "send_failed" }
         NotifyPostponed { event = "postponed" }
         NotifyReserved { event = "reserved" }
+        NotifyPaced { event = "paced" }
     }
     "lampfield_answers_unmatched_total" "Answers that belong to no open transaction." {
         AnswerLate { reason = "late" }

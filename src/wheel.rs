@@ -39,6 +39,8 @@ pub enum Owner {
     /// A copy of a hint that waits for its home shard.
     Copy,
     Connection,
+    /// A phone some of whose subscriptions wait for their turn to be told a change.
+    Phone,
     Shard,
 }
 

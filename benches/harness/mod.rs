@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lampfield::hint::{HintState, HintUpdate};
 use lampfield::partition::{Secrets, ShardId};
@@ -142,7 +143,9 @@ impl Bench {
             .to_owned()
     }
 
+    /// Changes a state, a while after the one before: phones are told no faster than they take it.
     pub fn set(&mut self, resource: usize, state: HintState) {
+        self.now = self.now + Duration::from_millis(100);
         let update = HintUpdate::new(
             format!("{resource}@{}", self.domain).into(),
             "bench".into(),

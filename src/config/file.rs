@@ -98,7 +98,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let subscribe_expiry = read_packages(&mut root);
     let publish_expiry = read_publish(&mut root);
     let subscribe = read_subscribe(&mut root);
-    let (on_timeout, on_close, render) = read_notify(&mut root);
+    let notify = read_notify(&mut root);
     let compose = read_hints(&mut root);
     let drain_max = read_drain_max(&mut root, &subscribe_expiry);
     let policy = who::read(&mut root, path, &listeners, flags);
@@ -115,9 +115,10 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         subscribe_expiry,
         publish_expiry,
         subscribe,
-        on_timeout,
-        on_close,
-        render,
+        on_timeout: notify.on_timeout,
+        on_close: notify.on_close,
+        pace: notify.pace,
+        render: notify.render,
         compose,
         policy,
         drain_max,

@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
-use crate::shard::settings::{Expiry, SubscribeRules};
+use crate::rate::Rate;
+use crate::shard::settings::{Expiry, PACE_BURST, PACE_PER_SECOND, SubscribeRules};
 use crate::state::{self, DndShows};
 use crate::store::Durability;
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
@@ -118,11 +119,24 @@ pub(super) fn read_store(root: &mut Section<'_>) -> Durability {
     durability.unwrap_or_default()
 }
 
+/// What `[notify]` says.
+pub(super) struct Notify {
+    pub on_timeout: OnTimeout,
+    pub on_close: OnClose,
+    pub pace: Option<Rate>,
+    pub render: RenderOptions,
+}
+
 /// `[notify]`.
-pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, OnClose, RenderOptions) {
-    let mut render = RenderOptions::default();
+pub(super) fn read_notify(root: &mut Section<'_>) -> Notify {
+    let mut notify = Notify {
+        on_timeout: OnTimeout::default(),
+        on_close: OnClose::default(),
+        pace: Some(Rate::new(PACE_PER_SECOND, PACE_BURST)),
+        render: RenderOptions::default(),
+    };
     let Some(mut section) = root.section("notify") else {
-        return (OnTimeout::default(), OnClose::default(), render);
+        return notify;
     };
     let on_timeout = section.word(
         "on_timeout",
@@ -132,6 +146,14 @@ pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, OnClose, Render
         "on_close",
         &[("keep", OnClose::Keep), ("end", OnClose::End)],
     );
+    notify.on_close = on_close.unwrap_or_default();
+    notify.on_timeout = on_timeout.unwrap_or_default();
+    let number =
+        |number: Option<Placed<u64>>, otherwise| number.map_or(otherwise, |n| n.value as u32);
+    let per_second = number(section.number("rate", 0..=1_000), PACE_PER_SECOND);
+    let burst = number(section.number("burst", 1..=10_000), PACE_BURST);
+    notify.pace = (per_second > 0).then(|| Rate::new(per_second, burst));
+    let render = &mut notify.render;
     if let Some(shown) = section.flag("call_details") {
         render.withhold_details = !shown;
     }
@@ -142,11 +164,7 @@ pub(super) fn read_notify(root: &mut Section<'_>) -> (OnTimeout, OnClose, Render
         render.message_counts = counts;
     }
     section.finish();
-    (
-        on_timeout.unwrap_or_default(),
-        on_close.unwrap_or_default(),
-        render,
-    )
+    notify
 }
 
 /// `[transports]`: how long a listener is kept whose address goes away. Without a word it is as long as a subscription

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use crate::policy::PolicySettings;
+use crate::rate::Rate;
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state;
 use crate::store::Durability;
@@ -37,6 +38,8 @@ pub struct Config {
     pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
     pub on_close: OnClose,
+    /// How many changes a phone takes; None: as many as come.
+    pub pace: Option<Rate>,
     pub render: RenderOptions,
     pub compose: state::Settings,
     /// A listener whose address goes away is closed after this, whatever still hangs on it.

@@ -404,7 +404,7 @@ fn the_manual_names_every_key() {
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
-        ("[notify]\nzzzzzzzz = 1\n", 5),
+        ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[store]\nzzzzzzzz = 1\n", 1),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

@@ -31,6 +31,7 @@ impl Changes {
             subscribe,
             on_timeout,
             on_close,
+            pace,
             render,
             compose,
             log,
@@ -52,8 +53,10 @@ impl Changes {
             ("hints", old.compose != *compose),
         ];
         let other_listeners = !same_sockets(&old.listeners, listeners);
-        let notify =
-            old.on_timeout != *on_timeout || old.on_close != *on_close || old.render != *render;
+        let notify = old.on_timeout != *on_timeout
+            || old.on_close != *on_close
+            || old.pace != *pace
+            || old.render != *render;
         let live = [
             ("transports", old.drain_max != *drain_max),
             ("admin.token", old.admin.token != admin.token),
@@ -149,7 +152,7 @@ mod tests {
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
         [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n\
         [subscribe]\njitter = true\nsupersede = \"probe\"\n\
-        [notify]\non_timeout = \"remove\"\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
+        [notify]\non_timeout = \"remove\"\nrate = 10\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
 
     #[test]
     fn each_key_is_told_by_the_name_that_it_has_in_the_file() {
@@ -172,6 +175,7 @@ mod tests {
             ("jitter = true", "jitter = false", "subscribe", ""),
             ("\"probe\"", "\"replace\"", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),
+            ("rate = 10", "rate = 11", "notify", ""),
             ("all_dialogs = false", "all_dialogs = true", "notify", ""),
             ("127.0.0.1:5060", "127.0.0.1:5062", "listener", ""),
             ("b.example:1", "b.example:2", "listener", ""),

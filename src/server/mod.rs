@@ -279,6 +279,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         subscribe: config.subscribe,
         on_timeout: config.on_timeout,
         on_close: config.on_close,
+        pace: config.pace,
         render: config.render,
     }
 }

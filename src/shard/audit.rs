@@ -171,7 +171,7 @@ impl Shard {
             return Some(Broken::InFlight);
         }
         let queued = subscription.queued;
-        if queued.is_some_and(|place| !self.ready.holds(place, index)) {
+        if queued.is_some_and(|place| !self.is_queued(place, index)) {
             return Some(Broken::Queue);
         }
         let has_line = |connection| self.waiting.has_line(connection);

@@ -63,7 +63,7 @@ impl Shard {
         if subscription.may_notify() && !waits {
             let urgency = match subscription.owed {
                 Owed::Nothing => return,
-                Owed::Change => Urgency::FanOut,
+                Owed::Change | Owed::Due => Urgency::FanOut,
                 Owed::Prompt => Urgency::Prompt,
             };
             subscription.queued = Some(self.ready.push(urgency, index));
@@ -109,9 +109,15 @@ impl Shard {
         let subscription = &mut self.subscriptions[index];
         if let Some(transaction) = subscription.in_flight {
             let young = now.since(self.clients.started(transaction)) < T1;
-            if young && subscription.owed == Owed::Change {
+            if young && subscription.owed < Owed::Prompt {
                 return;
             }
+        }
+        if subscription.owed == Owed::Change && !self.may_tell_change(now, index) {
+            return;
+        }
+        let subscription = &mut self.subscriptions[index];
+        if let Some(transaction) = subscription.in_flight {
             subscription.in_flight = None;
             let slot = self.clients.replace(transaction, &mut self.wheel);
             out.released.extend(slot);

@@ -165,7 +165,7 @@ impl Shard {
                 continue;
             }
             let urgency = match subscription.owed {
-                Owed::Nothing | Owed::Change => Urgency::FanOut,
+                Owed::Nothing | Owed::Change | Owed::Due => Urgency::FanOut,
                 Owed::Prompt => Urgency::Prompt,
             };
             subscription.owed = subscription.owed.max(Owed::Change);

@@ -4,7 +4,7 @@ use super::answer::Refused;
 use super::settings::Settings;
 use crate::partition::{Mark, Partition};
 use crate::policy::{Asked, Identity, Key};
-use crate::sip::{Contact, Method, Request};
+use crate::sip::{Contact, Method, NameAddr, Request};
 use crate::subscription::phones::PhoneName;
 use crate::transport::Flow;
 
@@ -81,7 +81,17 @@ impl Settings {
             identity: identity.number() as u64,
             device,
             by_instance,
+            is_shared: self.is_shared(request.from.raw),
         }
+    }
+
+    /// Whether the address in a From stands for many phones.
+    pub(super) fn is_shared(&self, from: &[u8]) -> bool {
+        let policy = &self.rules.policy;
+        let watcher = NameAddr::parse(from)
+            .ok()
+            .and_then(|from| policy.sender(&from).ok());
+        watcher.is_some_and(|watcher| policy.is_shared(&watcher))
     }
 
     /// The resource that a Request-URI names.

@@ -23,6 +23,7 @@ mod journal;
 pub mod mail;
 mod notice;
 mod outcome;
+mod pace;
 mod phone;
 mod publish;
 mod ready;
@@ -249,6 +250,7 @@ impl Shard {
             }
             Owner::Copy => self.on_copy_timer(now, token.index, out),
             Owner::Connection => self.on_connection_timer(now, token.index, out),
+            Owner::Phone => self.on_phone_timer(now, token.index),
             Owner::Shard => self.stalled = false,
         }
     }

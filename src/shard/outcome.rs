@@ -183,7 +183,7 @@ impl Shard {
         // end: then its silence proves nothing. A newer state that waits is none the phone has ever seen.
         let proves_nothing = match subscription.owed {
             Owed::Nothing => false,
-            Owed::Change => stood_back,
+            Owed::Change | Owed::Due => stood_back,
             Owed::Prompt => true,
         };
         if proves_nothing {
@@ -323,10 +323,10 @@ impl Shard {
 
     /// Removes a subscription and everything that belongs to it.
     pub(super) fn end(&mut self, index: u32, out: &mut Effects) {
-        let gone = self.subscriptions.remove(index);
+        let (gone, phone_timer) = self.subscriptions.remove(index);
         self.listeners.give(gone.flow.listener, Lessee::Dialog);
         self.forget(&gone, out);
-        if let Some(timer) = gone.deadline {
+        for timer in [gone.deadline, phone_timer].into_iter().flatten() {
             self.wheel.cancel(timer);
         }
         if let Some(transaction) = gone.in_flight

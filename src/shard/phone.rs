@@ -6,11 +6,12 @@ use core::time::Duration;
 
 use super::Shard;
 use super::effects::Effects;
+use super::ready::Urgency;
 use super::settings::Settings;
 use crate::stats::Counter;
 use crate::subscription::outcome::Supersede;
 use crate::subscription::phones::PhoneName;
-use crate::subscription::record::{Owed, Phase};
+use crate::subscription::record::{Owed, Phase, Queue};
 use crate::subscription::text::{Part, Text};
 use crate::time::{T1, T64, Time};
 use crate::transport::Flow;
@@ -82,11 +83,23 @@ impl Shard {
             }
             let name = name.filter(|_| moved);
             if let Some(name) = name {
-                self.subscriptions.rename(index, name);
+                self.rename(index, name);
             }
             if moved && index != refreshed {
                 self.keep_change(now, index, new_target || name.is_some(), out);
             }
+        }
+    }
+
+    fn rename(&mut self, index: u32, name: PhoneName) {
+        if let Some(timer) = self.subscriptions.rename(index, name) {
+            self.wheel.cancel(timer);
+        }
+        let queued = &mut self.subscriptions[index].queued;
+        // It leaves the former phone's line.
+        if queued.is_some_and(|place| place.queue == Queue::Line) {
+            *queued = None;
+            self.queue_again(index, Urgency::FanOut);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::subscription::record::Queued;
+use crate::subscription::record::{self, Queued};
 
 /// Which queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +31,31 @@ struct Queue {
 impl Ready {
     /// Appends a subscription, and says where it stands now.
     pub fn push(&mut self, urgency: Urgency, subscription: u32) -> Queued {
-        let prompt = urgency == Urgency::Prompt;
-        let number = self.queue_mut(prompt).push(subscription);
-        Queued { prompt, number }
+        let (waiting, queue) = match urgency {
+            Urgency::Prompt => (&mut self.prompt, record::Queue::Prompt),
+            Urgency::FanOut => (&mut self.fan_out, record::Queue::FanOut),
+        };
+        let number = waiting.push(subscription);
+        Queued { queue, number }
     }
 
     /// Takes the next one, with the place that it stood in.
     pub fn pop(&mut self) -> Option<(u32, Queued)> {
-        [true, false].into_iter().find_map(|prompt| {
-            let (subscription, number) = self.queue_mut(prompt).pop()?;
-            Some((subscription, Queued { prompt, number }))
-        })
+        if let Some((subscription, number)) = self.prompt.pop() {
+            let queue = record::Queue::Prompt;
+            return Some((subscription, Queued { queue, number }));
+        }
+        let (subscription, number) = self.fan_out.pop()?;
+        let queue = record::Queue::FanOut;
+        Some((subscription, Queued { queue, number }))
     }
 
     /// Whether the subscription stands in that place.
     pub fn holds(&self, place: Queued, subscription: u32) -> bool {
-        let queue = match place.prompt {
-            true => &self.prompt,
-            false => &self.fan_out,
+        let queue = match place.queue {
+            record::Queue::Prompt => &self.prompt,
+            record::Queue::FanOut => &self.fan_out,
+            record::Queue::Line => return false,
         };
         let position = place.number.wrapping_sub(queue.taken) as usize;
         queue.waiting.get(position) == Some(&subscription)
@@ -68,13 +75,6 @@ impl Ready {
     pub fn shrink(&mut self) {
         self.prompt.shrink();
         self.fan_out.shrink();
-    }
-
-    fn queue_mut(&mut self, prompt: bool) -> &mut Queue {
-        match prompt {
-            true => &mut self.prompt,
-            false => &mut self.fan_out,
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::subscription::connections::Carried;
 use crate::subscription::package::{self, ContentTypeId, Package};
 use crate::subscription::phones::{Link, PhoneName};
 use crate::subscription::record::{Owed, Phase, Reason, Subscription};
-use crate::subscription::text::Text;
+use crate::subscription::text::{Part, Text};
 use crate::time::{T64, Time};
 use crate::transport::{ConnectionId, Flow, Transport};
 
@@ -197,6 +197,7 @@ impl Shard {
             identity: record.identity,
             device: record.device,
             by_instance: record.by_instance,
+            is_shared: self.settings.is_shared(text.part(Part::Remote)),
         };
         let copy = self.copy_of(now, record.resource, out).ok_or(FULL)?;
         let subscription = Subscription {

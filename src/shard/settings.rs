@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::limits;
 use crate::partition::{Secrets, ShardId};
 use crate::policy::Policy;
+use crate::rate::Rate;
 use crate::state;
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, Package, RenderOptions};
@@ -32,6 +33,11 @@ pub struct Settings {
     pub client_transactions_max: usize,
 }
 
+/// Changes that a phone takes in a second: the least that a known model does.
+pub const PACE_PER_SECOND: u32 = 10;
+/// Changes that it takes at once: half of what that model's queue holds, and every key of most phones.
+pub const PACE_BURST: u32 = 50;
+
 /// What may be replaced while the shard runs: it holds for every request, NOTIFY and timeout from then on, and
 /// takes nothing back that was granted before.
 #[derive(Clone)]
@@ -43,6 +49,8 @@ pub struct Rules {
     pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
     pub on_close: OnClose,
+    /// How many changes a phone takes; None: as many as come.
+    pub pace: Option<Rate>,
     pub render: RenderOptions,
 }
 
@@ -73,6 +81,7 @@ impl Rules {
             subscribe: SubscribeRules::default(),
             on_timeout: OnTimeout::default(),
             on_close: OnClose::default(),
+            pace: Some(Rate::new(PACE_PER_SECOND, PACE_BURST)),
             render: RenderOptions::default(),
         }
     }

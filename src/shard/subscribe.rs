@@ -58,7 +58,7 @@ impl Shard {
             return Err(self.busy(request, flow));
         }
         let phone = self.settings.phone_name(&identity, request);
-        if self.has_too_many(request, phone) {
+        if self.has_too_many(phone) {
             self.stats.record(Counter::LimitSubscriptionsPerPhone);
             return Err(self.busy(request, flow));
         }
@@ -102,13 +102,9 @@ impl Shard {
     }
 
     /// Whether one phone takes more than a phone needs. Shared watchers (operator panels, edges) are many phones.
-    fn has_too_many(&self, request: &Request<'_>, phone: PhoneName) -> bool {
+    fn has_too_many(&self, phone: PhoneName) -> bool {
         let count = self.subscriptions.phones().subscriptions(phone);
-        let is_shared = || {
-            let watcher = self.settings.watcher_of(request);
-            watcher.is_some_and(|watcher| self.settings.rules.policy.is_shared(&watcher))
-        };
-        count >= limits::SUBSCRIPTIONS_PER_PHONE && !is_shared()
+        count >= limits::SUBSCRIPTIONS_PER_PHONE && !phone.is_shared
     }
 
     fn insert(

@@ -165,6 +165,7 @@ impl Compositor {
             | Owner::Subscription
             | Owner::Copy
             | Owner::Connection
+            | Owner::Phone
             | Owner::Shard => {
                 unreachable!("the shard hands each timer to its owner")
             }

@@ -9,3 +9,4 @@ pub mod phones;
 pub mod read;
 pub mod record;
 pub mod text;
+pub mod turns;

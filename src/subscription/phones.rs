@@ -1,7 +1,9 @@
 //! The phones of a shard: who has which subscriptions. A phone is known as long as it has one.
 
 use crate::slab::Slab;
+use crate::subscription::turns::Turns;
 use crate::table::Table;
+use crate::wheel::TimerId;
 
 /// Stands for no subscription.
 const NONE: u32 = u32::MAX;
@@ -15,6 +17,14 @@ pub struct PhoneName {
     pub device: u64,
     /// Its instance tells: it is the same one wherever it is.
     pub by_instance: bool,
+    /// It stands for many, as an operator panel or an edge does: no single phone's appetite is its own.
+    pub is_shared: bool,
+}
+
+impl PhoneName {
+    fn is_of(&self, other: &PhoneName) -> bool {
+        self.identity == other.identity && self.device == other.device
+    }
 }
 
 /// One phone, and the head of the list of its subscriptions.
@@ -25,6 +35,7 @@ struct Phone {
     parked: u32,
     /// A NOTIFY to it had to be sent again since it was last heard.
     is_doubtful: bool,
+    turns: Turns,
 }
 
 /// The place of a subscription in its phone's list.
@@ -94,8 +105,10 @@ impl Phones {
         }
     }
 
-    /// Takes a subscription out of its phone's list; the last one takes the phone with it.
-    pub fn leave(&mut self, link: Link, links: &mut impl Links) {
+    /// Takes a subscription out of its phone's list; the last one takes the phone with it, and what is returned is the
+    /// timer that ran for that one.
+    #[must_use]
+    pub fn leave(&mut self, link: Link, links: &mut impl Links) -> Option<TimerId> {
         if link.next != NONE {
             links.link(link.next).previous = link.previous;
         }
@@ -105,11 +118,31 @@ impl Phones {
             previous => links.link(previous).next = link.next,
         }
         record.subscriptions -= 1;
-        if record.subscriptions == 0 {
-            let gone = self.phones.remove(link.phone);
-            self.by_device
-                .remove(gone.name.device, |phone| phone == link.phone);
+        if record.subscriptions > 0 {
+            return None;
         }
+        let mut gone = self.phones.remove(link.phone);
+        self.by_device
+            .remove(gone.name.device, |phone| phone == link.phone);
+        gone.turns.take_timer()
+    }
+
+    /// The turns of a phone by its number.
+    pub fn turns(&mut self, phone: u32) -> &mut Turns {
+        &mut self.phones[phone].turns
+    }
+
+    /// The turns of the phone of this link.
+    pub fn turns_beside(&self, link: Link) -> &Turns {
+        &self.phones[link.phone].turns
+    }
+
+    /// The number of the phone of this link, and its turns; None: it need not wait for any.
+    #[inline]
+    pub fn turns_of(&mut self, link: Link) -> (u32, Option<&mut Turns>) {
+        let phone = &mut self.phones[link.phone];
+        let turns = (!phone.name.is_shared).then_some(&mut phone.turns);
+        (link.phone, turns)
     }
 
     /// Who the phone of this link is.
@@ -148,7 +181,7 @@ impl Phones {
 
     fn find(&self, name: PhoneName) -> Option<u32> {
         self.by_device
-            .find(name.device, |phone| self.phones[phone].name == name)
+            .find(name.device, |phone| self.phones[phone].name.is_of(&name))
     }
 
     fn add(&mut self, name: PhoneName) -> u32 {
@@ -158,6 +191,7 @@ impl Phones {
             subscriptions: 0,
             parked: 0,
             is_doubtful: false,
+            turns: Turns::default(),
         };
         let Ok(index) = self.phones.insert(phone) else {
             unreachable!("there is room for a phone for each subscription")
@@ -197,6 +231,7 @@ mod tests {
             identity,
             device: identity << 8,
             by_instance: false,
+            is_shared: false,
         }
     }
 
@@ -230,7 +265,7 @@ mod tests {
             (3, 1, 2)
         );
         for (gone, left) in [(1, vec![3, 0]), (3, vec![0]), (0, vec![])] {
-            phones.leave(links[gone], &mut links);
+            assert!(phones.leave(links[gone], &mut links).is_none());
             assert_eq!(listed(&phones, &links, 7), left);
         }
         assert_eq!((phones.subscriptions(named(7)), phones.len()), (0, 1));

@@ -6,6 +6,7 @@ use crate::subscription::connections::{Carried, Connections, Places};
 use crate::subscription::package::{ContentTypeId, PackageId};
 use crate::subscription::phones::{Link, Links, PhoneName, Phones};
 use crate::subscription::text::{Part, Text};
+use crate::subscription::turns::Turns;
 use crate::table::Table;
 use crate::time::Time;
 use crate::transport::{ConnectionId, Flow};
@@ -52,18 +53,30 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owed {
     Nothing,
-    /// The state has changed: a NOTIFY younger than T1 is waited for.
+    /// The state has changed: a NOTIFY younger than T1 is waited for, and the phone's turn.
     Change,
+    /// The same, and its turn has come.
+    Due,
     /// A subscribe, refresh or end: it replaces what is on its way at once.
     Prompt,
 }
 
-/// Its place in one of the two queues of those to be told.
+/// Its place among those to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queued {
-    /// In the queue of what a phone waits for, and not of what fans out.
-    pub prompt: bool,
+    pub queue: Queue,
     pub number: u32,
+}
+
+/// Where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// With what phones wait for.
+    Prompt,
+    /// With what fans out.
+    FanOut,
+    /// In the line of its phone, which takes no more changes now.
+    Line,
 }
 
 /// One subscription.
@@ -274,16 +287,32 @@ impl Subscriptions {
         }
     }
 
-    /// Removes one.
-    pub fn remove(&mut self, index: u32) -> Subscription {
+    /// Removes one, and returns with it the timer of its phone if that goes too.
+    pub fn remove(&mut self, index: u32) -> (Subscription, Option<TimerId>) {
         self.unpark(index);
         self.cut(index);
         let gone = self.records.remove(index);
         if gone.slot != index {
             self.moved.remove(gone.check, |moved| moved == index);
         }
-        self.phones.leave(gone.link, &mut self.records);
-        gone
+        let timer = self.phones.leave(gone.link, &mut self.records);
+        (gone, timer)
+    }
+
+    /// The turns of a phone by its number.
+    pub fn turns(&mut self, phone: u32) -> &mut Turns {
+        self.phones.turns(phone)
+    }
+
+    /// The turns of the phone that has this one.
+    pub fn turns_beside(&self, index: u32) -> &Turns {
+        self.phones.turns_beside(self.records[index].link)
+    }
+
+    /// The number of the phone that has this one, and its turns; None: it need not wait for any.
+    #[inline]
+    pub fn turns_of(&mut self, index: u32) -> (u32, Option<&mut Turns>) {
+        self.phones.turns_of(self.records[index].link)
     }
 
     /// Whose it is.
@@ -333,15 +362,18 @@ impl Subscriptions {
         self.phones.hear(self.records[index].link)
     }
 
-    /// The phone of this one bears another name from now on, as far as this one is concerned.
-    pub fn rename(&mut self, index: u32, name: PhoneName) {
+    /// The phone of this one bears another name from now on, as far as this one is concerned. Returns the timer of the
+    /// former one if that is gone.
+    #[must_use]
+    pub fn rename(&mut self, index: u32, name: PhoneName) -> Option<TimerId> {
         let parked = self.unpark(index);
-        self.phones
-            .leave(self.records[index].link, &mut self.records);
+        let link = self.records[index].link;
+        let timer = self.phones.leave(link, &mut self.records);
         self.records[index].link = self.phones.enter(name, index, &mut self.records);
         if parked {
             self.park(index);
         }
+        timer
     }
 
     /// The one of that number, if it lives.

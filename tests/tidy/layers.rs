@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "wheel",
         "time",
+        "rate",
         "rng",
         "slab",
         "table",
@@ -36,7 +37,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Leaves that stand on other leaves.
-const LEAVES: &[(&str, &str)] = &[("wheel", "time"), ("slab", "bits"), ("arena", "bits")];
+const LEAVES: &[(&str, &str)] = &[
+    ("wheel", "time"),
+    ("rate", "time"),
+    ("slab", "bits"),
+    ("arena", "bits"),
+];
 
 /// Finds each `crate::` path that leads to a layer which the file may not name.
 pub fn layers(path: &str, source: &str) -> Vec<Finding> {

@@ -12,7 +12,7 @@ use crate::shard::input::Input;
 use crate::shard::mail::Mail;
 use crate::shard::settings::Settings;
 use crate::stats::Gauge;
-use crate::subscription::record::{Queued, Reason};
+use crate::subscription::record::{Queue, Queued, Reason};
 use crate::time::WallOffset;
 use crate::transport::{Flow, Listener, ListenerId};
 
@@ -235,7 +235,7 @@ fn who_ends_and_waits_for_a_foreign_notify_is_gone() {
 fn who_believes_to_stand_in_a_queue_and_does_not_can_be_queued_again() {
     let mut site = Site::new();
     site.subscription().queued = Some(Queued {
-        prompt: false,
+        queue: Queue::FanOut,
         number: 7,
     });
     let before = site.notifies();

@@ -9,7 +9,10 @@ use lampfield::policy::{
     AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, GateSettings,
     Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
-use lampfield::shard::settings::{Expiry, Settings as ShardSettings, SubscribeRules};
+use lampfield::rate::Rate;
+use lampfield::shard::settings::{
+    Expiry, PACE_BURST, PACE_PER_SECOND, Settings as ShardSettings, SubscribeRules,
+};
 use lampfield::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use lampfield::transport::generations::Wanted;
 use lampfield::transport::{self, Endpoint, ListenerId, NatMode, Transport};
@@ -70,6 +73,7 @@ pub struct Settings {
     subscribe_expiry: Vec<Expiry>,
     publish_expiry: Expiry,
     pub subscribe: SubscribeRules,
+    pace: Option<Rate>,
     policy: PolicySettings,
     all_dialogs: bool,
     subscriptions_max: Option<usize>,
@@ -108,6 +112,7 @@ impl Default for Settings {
                 jitter: false,
                 ..SubscribeRules::default()
             },
+            pace: Some(Rate::new(PACE_PER_SECOND, PACE_BURST)),
             policy: PolicySettings {
                 domains: DomainsSettings {
                     default: DEFAULT_DOMAIN.to_string(),
@@ -140,6 +145,8 @@ impl Settings {
             ("receive_buffer", [bytes]) => self.receive_buffer = number(bytes)? as usize,
             ("on_timeout", ["park"]) => self.on_timeout = OnTimeout::Park,
             ("on_timeout", ["remove"]) => self.on_timeout = OnTimeout::Remove,
+            ("pace", ["none"]) => self.pace = None,
+            ("pace", [rate, burst]) => self.pace = Some(Rate::new(number(rate)?, number(burst)?)),
             ("jitter", ["on"]) => self.subscribe.jitter = true,
             ("supersede", [word]) => {
                 self.subscribe.supersede = match *word {
@@ -278,6 +285,7 @@ impl Settings {
                 settings.rules.subscribe = self.subscribe;
                 settings.rules.on_timeout = self.on_timeout;
                 settings.rules.on_close = self.on_close;
+                settings.rules.pace = self.pace;
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {
                     settings.in_flight_max = count;

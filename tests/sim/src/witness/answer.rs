@@ -52,7 +52,7 @@ impl Witness {
             }
             None => {
                 if fresh.deadline > now {
-                    self.superseded(now, &fresh.watch);
+                    self.superseded(now, &name.call_id, &fresh.watch);
                 }
                 self.dialogs.insert(name, fresh);
             }
@@ -68,14 +68,17 @@ impl Witness {
     }
 
     /// A phone has a new dialog: the equal ones that it had may be ghosts.
-    fn superseded(&mut self, now: Time, watch: &Watch) {
-        for dialog in self.dialogs.values_mut() {
+    fn superseded(&mut self, now: Time, call_id: &str, watch: &Watch) {
+        for (name, dialog) in &mut self.dialogs {
             // What ends already is told so.
             let lives = !dialog.ended && dialog.dead.is_none() && dialog.deadline > now;
-            if dialog.watch == *watch && lives {
+            if name.call_id != call_id && dialog.watch == *watch && lives {
                 if self.replaces {
                     dialog.dead = Some((now, "its phone has subscribed anew"));
-                } else if self.probes {
+                } else if self.probes
+                    && dialog.known.is_none_or(|when| now.since(when) > self.slack)
+                {
+                    // What was said at the same time may have come before it inside.
                     dialog.probed.get_or_insert(now);
                 }
             }
@@ -197,6 +200,7 @@ fn subscribed(
     let dialog = Dialog {
         watch,
         probed: None,
+        known: None,
         target: uri_of(request, "Contact"),
         routes: request.list("Record-Route"),
         package: package.to_string(),

@@ -49,6 +49,8 @@ pub struct Dialog {
     watch: Watch,
     /// Since when there is an equal newer dialog, and this one's phone has not yet shown that it knows it still.
     pub probed: Option<Time>,
+    /// When it last did.
+    known: Option<Time>,
     /// Why nothing new may be sent, and since when.
     pub dead: Option<(Time, &'static str)>,
 }
@@ -190,10 +192,12 @@ impl Witness {
         if message.cseq() != Some(last.cseq) || now.since(last.first_sent) > T64 {
             return;
         }
-        if (200..300).contains(&status)
-            && dialog.probed.is_some_and(|since| since <= last.first_sent)
-        {
+        let asked = dialog.probed.is_some_and(|since| since <= last.first_sent);
+        let later = message.header("Retry-After").is_some() && status != 481;
+        // A pause that it asks for is an answer as well, whichever NOTIFY it was for.
+        if asked && (200..300).contains(&status) || later {
             dialog.probed = None;
+            dialog.known = Some(now);
         }
         if status < 200 {
             last.provisional = true;

@@ -166,6 +166,9 @@ impl World {
         if long {
             settings.set("jitter", "on")?;
         }
+        if random.per_mille(300) {
+            settings.set("pace", "10 1")?;
+        }
         let supersede = *random.pick(&["probe", "probe", "probe", "probe", "replace", "off"]);
         settings.set("supersede", supersede)?;
         // Publishers are trusted; who phones are must be proved.
