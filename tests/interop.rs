@@ -4,11 +4,11 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Program, Scratch, Server, await_that, free_udp, need};
+use support::{Program, Scratch, Server, await_that, free, free_udp, need};
 
 /// A file of this repository.
 fn ours(path: &str) -> PathBuf {
@@ -145,7 +145,14 @@ fn baresip_shows_what_is_published() {
     need("baresip", "baresip-core");
     let server = Server::start();
     let scratch = Scratch::new("baresip");
-    let [here, publisher] = [(); 2].map(|()| free_udp("127.0.0.1:0"));
+    let publisher = free_udp("127.0.0.1:0");
+    // It wants its port for TCP as well, and the next one for TLS, or it ends at once.
+    let here = loop {
+        let here = free("127.0.0.1:0");
+        if TcpListener::bind((here.ip(), here.port().wrapping_add(1))).is_ok() {
+            break here;
+        }
+    };
     let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"]
         .into_iter()
         .find(|directory| Path::new(directory).join("presence.so").is_file())
@@ -178,7 +185,10 @@ fn baresip_shows_what_is_published() {
         .current_dir(scratch.path())
         .stdin(Stdio::null());
     let mut baresip = Program::start(&mut command, scratch.path().join("output"));
-    server.await_metric("lampfield_subscriptions", &["active"], 1);
+    await_that("baresip subscribes", || {
+        baresip.assert_running();
+        server.metric("lampfield_subscriptions", &["active"]) == 1
+    });
     let mut publishing = sipp(
         &scratch,
         "loadtest/publish-presence.xml",

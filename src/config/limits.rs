@@ -69,7 +69,7 @@ pub const PRESENCE_PARTS_PER_RESOURCE: usize = 64;
 pub const NUMBERED_SOURCES: usize = 256;
 /// Outcome: 507 in HTTP. All text that one source says of one resource.
 pub const HINT_BYTES: usize = 16_384;
-/// Outcome: 503. Subscriptions of one phone (From address-of-record and source): a large operator panel has 1,000.
+/// Outcome: 503. Subscriptions of all phones of one identity: a large operator panel has 1,000.
 pub const SUBSCRIPTIONS_PER_PHONE: usize = 5_000;
 
 // One message.

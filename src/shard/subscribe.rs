@@ -103,7 +103,8 @@ impl Shard {
 
     /// Whether one phone takes more than a phone needs. Shared watchers (operator panels, edges) are many phones.
     fn has_too_many(&self, phone: PhoneName) -> bool {
-        let count = self.subscriptions.phones().subscriptions(phone);
+        let phones = self.subscriptions.phones();
+        let count = phones.subscriptions_of(phone.identity);
         count >= limits::SUBSCRIPTIONS_PER_PHONE && !phone.is_shared
     }
 

@@ -27,9 +27,17 @@ impl PhoneName {
     }
 }
 
+/// Who uses phones, and how many subscriptions all of them have: another Contact is another phone, but no other user.
+struct Identity {
+    name: u64,
+    subscriptions: u32,
+}
+
 /// One phone, and the head of the list of its subscriptions.
 struct Phone {
     name: PhoneName,
+    /// Its place among the identities.
+    identity: u32,
     first: u32,
     subscriptions: u32,
     parked: u32,
@@ -50,6 +58,8 @@ pub struct Link {
 pub struct Phones {
     phones: Slab<Phone>,
     by_device: Table,
+    identities: Slab<Identity>,
+    by_identity: Table,
     parked: usize,
 }
 
@@ -64,6 +74,8 @@ impl Phones {
         Phones {
             phones: Slab::with_limit(limit),
             by_device: Table::new(),
+            identities: Slab::with_limit(limit),
+            by_identity: Table::new(),
             parked: 0,
         }
     }
@@ -83,10 +95,10 @@ impl Phones {
         self.parked
     }
 
-    /// How many subscriptions this phone has.
-    pub fn subscriptions(&self, name: PhoneName) -> usize {
-        self.find(name)
-            .map_or(0, |phone| self.phones[phone].subscriptions as usize)
+    /// How many subscriptions all phones of this identity have.
+    pub fn subscriptions_of(&self, identity: u64) -> usize {
+        self.find_identity(identity)
+            .map_or(0, |at| self.identities[at].subscriptions as usize)
     }
 
     /// Puts a new subscription at the head of its phone's list and returns its link.
@@ -95,6 +107,7 @@ impl Phones {
         let record = &mut self.phones[phone];
         let next = core::mem::replace(&mut record.first, subscription);
         record.subscriptions += 1;
+        self.identities[record.identity].subscriptions += 1;
         if next != NONE {
             links.link(next).previous = subscription;
         }
@@ -118,7 +131,9 @@ impl Phones {
             previous => links.link(previous).next = link.next,
         }
         record.subscriptions -= 1;
-        if record.subscriptions > 0 {
+        let (left, identity) = (record.subscriptions, record.identity);
+        self.leave_identity(identity);
+        if left > 0 {
             return None;
         }
         let mut gone = self.phones.remove(link.phone);
@@ -184,9 +199,38 @@ impl Phones {
             .find(name.device, |phone| self.phones[phone].name.is_of(&name))
     }
 
+    fn find_identity(&self, identity: u64) -> Option<u32> {
+        let is_it = |at: u32| self.identities[at].name == identity;
+        self.by_identity.find(identity, is_it)
+    }
+
+    fn add_identity(&mut self, name: u64) -> u32 {
+        let identity = Identity {
+            name,
+            subscriptions: 0,
+        };
+        let Ok(index) = self.identities.insert(identity) else {
+            unreachable!("there is room for an identity for each subscription")
+        };
+        self.by_identity.insert(name, index);
+        index
+    }
+
+    fn leave_identity(&mut self, index: u32) {
+        let identity = &mut self.identities[index];
+        identity.subscriptions -= 1;
+        if identity.subscriptions == 0 {
+            let gone = self.identities.remove(index);
+            self.by_identity.remove(gone.name, |at| at == index);
+        }
+    }
+
     fn add(&mut self, name: PhoneName) -> u32 {
+        let identity = self.find_identity(name.identity);
+        let identity = identity.unwrap_or_else(|| self.add_identity(name.identity));
         let phone = Phone {
             name,
+            identity,
             first: NONE,
             subscriptions: 0,
             parked: 0,
@@ -258,8 +302,8 @@ mod tests {
         assert_eq!(listed(&phones, &links, 7), [3, 1, 0]);
         assert_eq!(
             (
-                phones.subscriptions(named(7)),
-                phones.subscriptions(named(8)),
+                phones.subscriptions_of(named(7).identity),
+                phones.subscriptions_of(named(8).identity),
                 phones.len()
             ),
             (3, 1, 2)
@@ -268,8 +312,26 @@ mod tests {
             assert!(phones.leave(links[gone], &mut links).is_none());
             assert_eq!(listed(&phones, &links, 7), left);
         }
-        assert_eq!((phones.subscriptions(named(7)), phones.len()), (0, 1));
+        let left = phones.subscriptions_of(named(7).identity);
+        assert_eq!((left, phones.len()), (0, 1));
         assert_eq!(phones.name(links[2]), named(8));
+    }
+
+    #[test]
+    fn another_contact_is_another_phone_and_no_other_user() {
+        let mut phones = Phones::new(10);
+        let mut links = vec![Link::NOWHERE; 3];
+        let at = |device| PhoneName { device, ..named(7) };
+        for (index, device) in [(0, 1), (1, 2), (2, 2)] {
+            links[index] = phones.enter(at(device), index as u32, &mut links);
+        }
+        let of_user = |phones: &Phones| phones.subscriptions_of(named(7).identity);
+        assert_eq!((of_user(&phones), phones.len()), (3, 2));
+        for (gone, left) in [(1, 2), (0, 1), (2, 0)] {
+            let _ = phones.leave(links[gone], &mut links);
+            assert_eq!(of_user(&phones), left);
+        }
+        assert_eq!((phones.identities.len(), phones.len()), (0, 0));
     }
 
     #[test]
