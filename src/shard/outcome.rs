@@ -245,11 +245,6 @@ impl Shard {
                     subscription.phase = Phase::Active;
                     self.enqueue(index, Owed::Change);
                 }
-                // Nothing has been sent that it could have answered.
-                Phase::Probed { until } if until <= now && subscription.is_waiting() => {
-                    subscription.phase = Phase::Active;
-                    return self.probe(now, index);
-                }
                 Phase::Probed { until } if until <= now => {
                     return self.end_failed(index, Counter::SubscriptionNotifyTimeout, out);
                 }

@@ -226,7 +226,7 @@ impl Shard {
 
     /// One NOTIFY with the full state shows whether the phone still knows the dialog. It goes with the changes, so that
     /// what phones are waiting for does not wait for ghosts.
-    pub(super) fn probe(&mut self, now: Time, index: u32) {
+    fn probe(&mut self, now: Time, index: u32) {
         self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
         match subscription.phase {

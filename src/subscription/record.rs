@@ -166,11 +166,6 @@ impl Subscription {
         matches!(self.phase, Phase::Terminating(_))
     }
 
-    /// Whether it is owed something, and nothing is on its way.
-    pub fn is_waiting(&self) -> bool {
-        self.owed != Owed::Nothing && self.in_flight.is_none()
-    }
-
     /// Whether a NOTIFY may go out now.
     pub fn may_notify(&self) -> bool {
         match self.phase {
