@@ -1,18 +1,18 @@
 //! Ten thousand phones reboot: what they had before is gone within the time of one transaction and a little more, and
 //! nothing else is. No kernel, no clock.
 
+#[path = "support/site.rs"]
+mod site;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use lampfield::partition::{Secrets, ShardId};
-use lampfield::policy::{GateSettings, Policy, PolicySettings};
-use lampfield::shard::Shard;
-use lampfield::shard::effects::Effects;
-use lampfield::shard::input::Input;
-use lampfield::shard::settings::Settings;
-use lampfield::time::{T64, Time, WallOffset};
-use lampfield::transport::{Flow, Listener, ListenerId};
+use lampfield::time::T64;
+use lampfield_sim::message::Message;
+use lampfield_sim::script::settings::{DEFAULT_DOMAIN, Settings};
+use lampfield_sim::world::phone::reply;
+use site::Site;
 
 const PHONES: usize = 10_000;
 
@@ -23,10 +23,8 @@ enum Forgotten {
     SaysNothing,
 }
 
-struct Site {
-    shard: Shard,
-    out: Effects,
-    now: Time,
+/// The phones' side.
+struct Phones {
     /// The life that each phone is in: the dialogs of an earlier one are forgotten.
     lives: Vec<u32>,
     forgotten: Forgotten,
@@ -34,154 +32,100 @@ struct Site {
     probes: BTreeMap<String, u32>,
 }
 
-impl Site {
+impl Phones {
+    fn hear(&mut self, message: &Message) -> Option<Vec<u8>> {
+        message.method()?;
+        let call_id = message.header("Call-ID").expect("a Call-ID");
+        let mut words = call_id.split('.');
+        let mut number = || words.next().and_then(|word| word.parse::<u32>().ok());
+        let (phone, life) = (number().expect("a phone"), number().expect("a life"));
+        if life == self.lives[phone as usize] {
+            return Some(reply(message, 200, None));
+        }
+        *self.probes.entry(call_id.to_owned()).or_default() += 1;
+        match self.forgotten {
+            Forgotten::Says481 => Some(reply(message, 481, None)),
+            Forgotten::SaysNothing => None,
+        }
+    }
+}
+
+struct Town {
+    site: Site,
+    phones: Phones,
+}
+
+impl Town {
     fn new(forgotten: Forgotten) -> Self {
-        let secrets = Secrets::new([1; 32]);
-        let policy = PolicySettings {
-            gates: vec![GateSettings::default()],
-            ..PolicySettings::default()
-        };
-        let policy = Policy::new(&policy, &secrets, None).expect("the defaults are sound");
-        let listeners = vec![Listener::new(
-            ListenerId(0),
-            "127.0.0.1:5060".parse().unwrap(),
-            0,
-        )];
-        let settings = Settings::new(ShardId(0), 1, secrets, [2; 16], listeners, Arc::new(policy));
-        let now = Time::from_millis(1_000);
-        Site {
-            shard: Shard::new(settings, now),
-            out: Effects::new(1),
-            now,
-            lives: vec![0; PHONES],
-            forgotten,
-            probes: BTreeMap::new(),
+        Town {
+            site: Site::new(&Settings::default()),
+            phones: Phones {
+                lives: vec![0; PHONES],
+                forgotten,
+                probes: BTreeMap::new(),
+            },
         }
-    }
-
-    fn receive(&mut self, text: &str) {
-        let flow = Flow {
-            listener: ListenerId(0),
-            local: None,
-            peer: "127.0.0.1:7000".parse().unwrap(),
-            connection: None,
-        };
-        let datagram = Input::Datagram {
-            flow,
-            bytes: text.as_bytes(),
-            truncated: false,
-            forwarded: false,
-        };
-        self.shard.step(self.now, datagram, &mut self.out);
-    }
-
-    /// What was sent is answered, and that is taken in, until nothing more is said.
-    fn settle(&mut self) {
-        loop {
-            let wall = WallOffset(0);
-            self.shard
-                .step(self.now, Input::Tick { wall }, &mut self.out);
-            let mut notifies = Vec::new();
-            for send in self.out.sends.drain(..) {
-                let bytes = self.shard.arena().bytes(send.slot);
-                if bytes.starts_with(b"NOTIFY") {
-                    notifies.push(String::from_utf8_lossy(bytes).into_owned());
-                }
-            }
-            for slot in self.out.released.drain(..) {
-                self.shard.arena().release(slot);
-            }
-            if notifies.is_empty() {
-                break;
-            }
-            for notify in notifies {
-                self.answer(&notify);
-            }
-        }
-    }
-
-    fn answer(&mut self, notify: &str) {
-        let header = |name: &str| {
-            let line = notify.lines().find(|line| line.starts_with(name));
-            line.expect("a NOTIFY has it").to_owned()
-        };
-        let call_id = header("Call-ID: ");
-        let words = call_id.trim_start_matches("Call-ID: ").split_once('.');
-        let (phone, life) = words.expect("a phone and a life");
-        let known = life.starts_with(&format!("{}.", self.lives[phone.parse::<usize>().unwrap()]));
-        if !known {
-            *self.probes.entry(call_id.clone()).or_default() += 1;
-            if self.forgotten == Forgotten::SaysNothing {
-                return;
-            }
-        }
-        let status = if known { "200 OK" } else { "481 Gone" };
-        let copied = ["Via: ", "From: ", "To: ", "CSeq: "]
-            .map(header)
-            .join("\r\n");
-        self.receive(&format!(
-            "SIP/2.0 {status}\r\n{copied}\r\n{call_id}\r\nContent-Length: 0\r\n\r\n"
-        ));
     }
 
     /// Each phone subscribes, with two keys for one resource and one for another.
     fn subscribe_all(&mut self) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 7000));
         for phone in 0..PHONES {
-            let life = self.lives[phone];
+            let life = self.phones.lives[phone];
             for (key, resource) in [(0, 1001 + phone % 100), (1, 1001 + phone % 100), (2, 900)] {
-                self.receive(&format!(
-                    "SUBSCRIBE sip:{resource}@localhost SIP/2.0\r\n\
-                     Via: SIP/2.0/UDP 127.0.0.1:7000;branch=z9hG4bK{phone}.{life}.{key};rport\r\n\
-                     From: <sip:{phone}@localhost>;tag=f{phone}.{key}\r\nTo: <sip:{resource}@localhost>\r\n\
+                let text = format!(
+                    "SUBSCRIBE sip:{resource}@{DEFAULT_DOMAIN} SIP/2.0\r\n\
+                     Via: SIP/2.0/UDP {address};branch=z9hG4bK{phone}.{life}.{key};rport\r\n\
+                     From: <sip:{phone}@{DEFAULT_DOMAIN}>;tag=f{phone}.{key}\r\n\
+                     To: <sip:{resource}@{DEFAULT_DOMAIN}>\r\nContact: <sip:{phone}@{address}>\r\n\
                      Call-ID: {phone}.{life}.{key}\r\nCSeq: 1 SUBSCRIBE\r\nMax-Forwards: 70\r\nEvent: dialog\r\n\
-                     Contact: <sip:{phone}@127.0.0.1:7000>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
-                ));
-                self.settle();
+                     Expires: 3600\r\nContent-Length: 0\r\n\r\n"
+                );
+                let sent = self.site.receive(address, text.as_bytes());
+                self.site
+                    .converse(sent, |_, message| self.phones.hear(message));
+                self.pass(Duration::ZERO);
             }
         }
     }
 
     /// Lets time pass, from timer to timer.
     fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(next) = self.shard.next_deadline().filter(|next| *next <= end) {
-            self.now = self.now.max(next);
-            self.settle();
-        }
-        self.now = end;
-        self.settle();
+        self.site
+            .pass_conversing(time, |_, message| self.phones.hear(message));
+        assert_eq!(self.site.complaint(), None);
     }
 
-    fn subscriptions(&self) -> usize {
-        self.shard.census().subscriptions
+    fn subscriptions(&mut self) -> usize {
+        self.site.census().subscriptions
     }
 }
 
 fn reboot(forgotten: Forgotten) {
-    let mut site = Site::new(forgotten);
-    site.subscribe_all();
-    site.pass(T64 + Duration::from_secs(5));
+    let mut town = Town::new(forgotten);
+    town.subscribe_all();
+    town.pass(T64 + Duration::from_secs(5));
     assert_eq!(
-        site.subscriptions(),
+        town.subscriptions(),
         3 * PHONES,
         "two keys for one resource are two"
     );
-    assert!(site.probes.is_empty());
-    for life in &mut site.lives {
+    assert!(town.phones.probes.is_empty());
+    for life in &mut town.phones.lives {
         *life += 1;
     }
-    site.subscribe_all();
-    site.pass(T64 + Duration::from_secs(5));
-    assert_eq!(site.subscriptions(), 3 * PHONES, "as many as before");
+    town.subscribe_all();
+    town.pass(T64 + Duration::from_secs(5));
+    assert_eq!(town.subscriptions(), 3 * PHONES, "as many as before");
     let times = if forgotten == Forgotten::Says481 {
         1
     } else {
         11
     };
-    assert_eq!(site.probes.len(), 3 * PHONES);
-    assert!(site.probes.values().all(|count| *count <= times));
-    site.pass(T64);
-    assert_eq!(site.subscriptions(), 3 * PHONES);
+    assert_eq!(town.phones.probes.len(), 3 * PHONES);
+    assert!(town.phones.probes.values().all(|count| *count <= times));
+    town.pass(T64);
+    assert_eq!(town.subscriptions(), 3 * PHONES);
 }
 
 #[test]

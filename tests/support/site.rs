@@ -6,6 +6,7 @@
     reason = "each test program includes this file and asks for its own part of it"
 )]
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use lampfield::shard::mail::Mail;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
 use lampfield_sim::edge::{Datagram, Edge, Parcel};
+use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::{DEFAULT_DOMAIN, Settings};
 use lampfield_sim::witness::Witness;
 
@@ -100,6 +102,40 @@ impl Site {
         }
         self.now = end;
         sent
+    }
+
+    /// A conversation until nobody says more at this moment: what is sent is heard, and what that makes somebody answer
+    /// is received.
+    pub fn converse(
+        &mut self,
+        sent: Vec<Datagram>,
+        mut hear: impl FnMut(Time, &Message) -> Option<Vec<u8>>,
+    ) {
+        let mut sent = VecDeque::from(sent);
+        while let Some(datagram) = sent.pop_front() {
+            let message = Message::read(&datagram.bytes).expect("a message");
+            if let Some(answer) = hear(self.now, &message) {
+                sent.extend(self.receive(datagram.peer, &answer));
+            }
+            if sent.is_empty() && self.next_deadline().is_some_and(|when| when <= self.now) {
+                sent.extend(self.tick());
+            }
+        }
+    }
+
+    /// Lets time pass with all that is said meanwhile.
+    pub fn pass_conversing(
+        &mut self,
+        time: Duration,
+        mut hear: impl FnMut(Time, &Message) -> Option<Vec<u8>>,
+    ) {
+        let end = self.now + time;
+        while let Some(when) = self.next_deadline().filter(|when| *when <= end) {
+            self.now = self.now.max(when);
+            let sent = self.tick();
+            self.converse(sent, &mut hear);
+        }
+        self.now = end;
     }
 
     /// A source says what is so of a resource, or that it no longer knows.

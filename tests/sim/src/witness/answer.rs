@@ -45,7 +45,7 @@ impl Witness {
                 // Whoever refreshes a dialog knows it.
                 dialog.probed = None;
                 dialog.owed_since = Some(now);
-                if !fresh.target.is_empty() {
+                if !fresh.target.is_empty() && fresh.target != former {
                     let from = dialog.watch.from.clone();
                     self.moved(&from, &former, &fresh.target);
                 }
@@ -54,6 +54,8 @@ impl Witness {
                 if fresh.deadline > now {
                     self.superseded(now, &name.call_id, &fresh.watch);
                 }
+                let equals = self.watches.entry(fresh.watch.clone()).or_default();
+                equals.push(name.clone());
                 self.dialogs.insert(name, fresh);
             }
         }
@@ -69,10 +71,13 @@ impl Witness {
 
     /// A phone has a new dialog: the equal ones that it had may be ghosts.
     fn superseded(&mut self, now: Time, call_id: &str, watch: &Watch) {
-        for (name, dialog) in &mut self.dialogs {
+        for name in self.watches.get(watch).into_iter().flatten() {
+            let Some(dialog) = self.dialogs.get_mut(name) else {
+                continue;
+            };
             // What ends already is told so.
             let lives = !dialog.ended && dialog.dead.is_none() && dialog.deadline > now;
-            if name.call_id != call_id && dialog.watch == *watch && lives {
+            if name.call_id != call_id && lives {
                 if self.replaces {
                     dialog.dead = Some((now, "its phone has subscribed anew"));
                 } else if self.probes

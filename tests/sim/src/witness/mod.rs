@@ -56,7 +56,7 @@ pub struct Dialog {
 }
 
 /// Who watches what: From, Contact, Request-URI, and Event with its id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Watch {
     from: String,
     device: String,
@@ -115,6 +115,8 @@ pub struct Witness {
     /// By Call-ID, CSeq and branch.
     heard: BTreeMap<(String, String, String), Heard>,
     pub dialogs: BTreeMap<DialogName, Dialog>,
+    /// The dialogs of one phone that show the same.
+    watches: BTreeMap<Watch, Vec<DialogName>>,
     /// How long news may take inside the server, from socket to owner.
     slack: Duration,
     /// A phone that asks for long may be told less, and is still given what it asked for.
@@ -135,6 +137,7 @@ impl Witness {
         Witness {
             heard: BTreeMap::new(),
             dialogs: BTreeMap::new(),
+            watches: BTreeMap::new(),
             slack,
             jitters: false,
             replaces: false,

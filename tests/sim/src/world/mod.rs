@@ -7,7 +7,7 @@ mod check;
 mod feed;
 mod hostile;
 mod network;
-mod phone;
+pub mod phone;
 mod publisher;
 mod swaps;
 mod trace;
