@@ -78,6 +78,7 @@ fn shard(in_flight: u64, count: u64) -> (Duration, u64) {
         mailbox: mailboxes.pop().unwrap(),
         listeners: vec![(LISTENER, socket.into())],
         ring: RingOptions::default(),
+        doors: Arc::default(),
         cpu: Some(0),
     };
     let settings = settings(address);

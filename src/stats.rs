@@ -75,6 +75,11 @@ metrics! {
         ConnectionIdle { event = "closed_idle" }
         ConnectionFlooded { event = "closed_flooded" }
     }
+    "lampfield_connections_refused_total" "Connections that were refused because their source had as many as it may, by limit." {
+        RefusedConnections { limit = "connections_per_source" }
+        RefusedHandshakes { limit = "handshakes_per_source" }
+        RefusedEdge { limit = "connections_per_edge" }
+    }
     "lampfield_requests_total" "Requests by method, retransmissions not counted." {
         RequestSubscribe { method = "SUBSCRIBE" }
         RequestPublish { method = "PUBLISH" }

@@ -10,7 +10,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
 use crate::config::service::{
-    read_drain_max, read_hints, read_notify, read_packages, read_publish, read_store,
+    read_drain_max, read_hints, read_limits, read_notify, read_packages, read_publish, read_store,
     read_subscribe,
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
@@ -97,6 +97,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let (admin, admin_span) = read_admin(&mut root, path, flags);
     let subscribe_expiry = read_packages(&mut root);
     let publish_expiry = read_publish(&mut root);
+    let sources = read_limits(&mut root);
     let subscribe = read_subscribe(&mut root);
     let notify = read_notify(&mut root);
     let compose = read_hints(&mut root);
@@ -114,6 +115,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         admin,
         subscribe_expiry,
         publish_expiry,
+        sources,
         subscribe,
         on_timeout: notify.on_timeout,
         on_close: notify.on_close,

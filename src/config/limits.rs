@@ -31,6 +31,16 @@ pub const TIMERS_PER_SHARD: usize = 1 << 24;
 /// Outcome: a connection is closed as soon as it has been accepted. As many as a shard serves phones that each have one.
 pub const CONNECTIONS_PER_SHARD: usize = 65_536;
 
+/// Outcome: closed as soon as it has been accepted. Connections of one source address (IPv6: of one /64) of the whole
+/// process: a site whose phones share one address, each with a connection.
+pub const CONNECTIONS_PER_SOURCE: u32 = 4_096;
+/// Outcome: the same. Those by which no message has come yet, TLS handshakes included: a site of that size that comes back
+/// after a power cut, each phone being at it for a tenth of a second.
+pub const HANDSHAKES_PER_SOURCE: u32 = 512;
+/// Outcome: the same. Connections of one address that speaks for many, an edge or this host itself: as many as one
+/// address has ports.
+pub const CONNECTIONS_PER_EDGE: u32 = 65_536;
+
 // What one connection may do.
 
 /// Outcome: NOTIFYs wait, with the newest state of each subscription, until the peer has taken half of it. What is

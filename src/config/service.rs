@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
+use crate::policy::SourceLimits;
 use crate::rate::Rate;
 use crate::shard::settings::{Expiry, PACE_BURST, PACE_PER_SECOND, SubscribeRules};
 use crate::state::{self, DndShows};
@@ -66,6 +67,29 @@ pub(super) fn read_publish(root: &mut Section<'_>) -> Expiry {
     section.map_or(standard, |section| {
         read_expiry("publications", section, standard)
     })
+}
+
+/// What one source may have.
+const PER_SOURCE: core::ops::RangeInclusive<u64> = 1..=1 << 20;
+
+/// `[limits]`.
+pub(super) fn read_limits(root: &mut Section<'_>) -> SourceLimits {
+    let mut sources = SourceLimits::default();
+    let Some(mut section) = root.section("limits") else {
+        return sources;
+    };
+    let keys = [
+        ("connections_per_source", &mut sources.connections),
+        ("handshakes_per_source", &mut sources.handshakes),
+        ("connections_per_edge", &mut sources.connections_per_edge),
+    ];
+    for (key, limit) in keys {
+        if let Some(number) = section.number(key, PER_SOURCE) {
+            *limit = number.value as u32;
+        }
+    }
+    section.finish();
+    sources
 }
 
 fn read_expiry(what: &str, mut section: Section<'_>, standard: Expiry) -> Expiry {

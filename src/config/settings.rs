@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
 
-use crate::policy::PolicySettings;
+use crate::policy::{PolicySettings, SourceLimits};
 use crate::rate::Rate;
 use crate::shard::settings::{Expiry, SubscribeRules};
 use crate::state;
@@ -35,6 +35,8 @@ pub struct Config {
     /// Of subscriptions, by the number of the package.
     pub subscribe_expiry: Vec<Expiry>,
     pub publish_expiry: Expiry,
+    /// What one source may have.
+    pub sources: SourceLimits,
     pub subscribe: SubscribeRules,
     pub on_timeout: OnTimeout,
     pub on_close: OnClose,

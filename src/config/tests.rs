@@ -2,7 +2,7 @@
 
 use super::file::parse;
 use super::settings::{Config, Flags, Pin};
-use crate::policy::{Algorithm, Otherwise};
+use crate::policy::{Algorithm, Otherwise, SourceLimits};
 use crate::state::DndShows;
 use crate::subscription::outcome::OnTimeout;
 use crate::transport::NatMode;
@@ -75,6 +75,11 @@ expires_min = 30
 expires_default = 600
 expires_max = 900
 
+[limits]
+connections_per_source = 100
+handshakes_per_source = 10
+connections_per_edge = 5000
+
 [notify]
 on_timeout = "park"
 call_details = false
@@ -123,6 +128,12 @@ fn every_key_is_read() {
     assert_eq!((dialog.min_seconds, dialog.max_seconds), (30, 900));
     assert_eq!(config.subscribe_expiry[1].max_seconds, 3600);
     assert_eq!(config.publish_expiry.max_seconds, 1800);
+    let sources = SourceLimits {
+        connections: 100,
+        handshakes: 10,
+        connections_per_edge: 5000,
+    };
+    assert_eq!(config.sources, sources);
     assert_eq!(config.on_timeout, OnTimeout::Park);
     assert!(config.render.withhold_details);
     assert_eq!(config.compose.dnd_shows, DndShows::Terminated);
@@ -393,7 +404,7 @@ fn every_tuning_profile_is_a_configuration() {
 fn the_manual_names_every_key() {
     let manual = include_str!("../../docs/operating.md");
     for (text, count) in [
-        ("zzzzzzzz = 1\n", 20),
+        ("zzzzzzzz = 1\n", 21),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
             15,
@@ -404,6 +415,7 @@ fn the_manual_names_every_key() {
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
+        ("[limits]\nzzzzzzzz = 1\n", 3),
         ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[store]\nzzzzzzzz = 1\n", 1),
         ("[hints]\nzzzzzzzz = 1\n", 2),

@@ -10,6 +10,7 @@ mod identity;
 mod key;
 mod networks;
 mod nonce;
+mod sources;
 mod users;
 mod window;
 
@@ -26,6 +27,7 @@ pub use gate::GateSettings;
 pub use identity::Identity;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use networks::Networks;
+pub use sources::{Crowded, SourceLimits, Sources};
 pub use users::{Password, UserSettings};
 pub use window::NonceWindows;
 

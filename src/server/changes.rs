@@ -28,6 +28,7 @@ impl Changes {
             policy,
             subscribe_expiry,
             publish_expiry,
+            sources,
             subscribe,
             on_timeout,
             on_close,
@@ -62,6 +63,7 @@ impl Changes {
             ("admin.token", old.admin.token != admin.token),
             ("packages", old.subscribe_expiry != *subscribe_expiry),
             ("publish", old.publish_expiry != *publish_expiry),
+            ("limits", old.sources != *sources),
             ("subscribe", old.subscribe != *subscribe),
             ("notify", notify),
             ("log", old.log != *log),
@@ -150,7 +152,7 @@ mod tests {
         [admin]\naddress = \"127.0.0.1:8060\"\ntoken = \"0123456789abcdef\"\n\
         [domains]\n\"a.example\" = [\"b.example\"]\n\
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
-        [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n\
+        [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n[limits]\nconnections_per_source = 9\n\
         [subscribe]\njitter = true\nsupersede = \"probe\"\n\
         [notify]\non_timeout = \"remove\"\nrate = 10\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
 
@@ -172,6 +174,7 @@ mod tests {
             ("\"own\"", "\"allow\"", "access", ""),
             ("7200", "7201", "packages", ""),
             ("expires_min = 9", "expires_min = 8", "publish", ""),
+            ("per_source = 9", "per_source = 8", "limits", ""),
             ("jitter = true", "jitter = false", "subscribe", ""),
             ("\"probe\"", "\"replace\"", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),

@@ -42,6 +42,7 @@ use crate::uring::pin::PinError;
 use crate::uring::post::Control;
 use crate::uring::probe::Missing;
 use crate::uring::ring::RingOptions;
+use crate::uring::stream::Doors;
 use crate::uring::{clock, drive, pin, post, probe};
 
 use listen::{OpeningError, Sockets};
@@ -91,6 +92,7 @@ pub struct Server {
     threads: Vec<ShardThread>,
     control: Control,
     sockets: Sockets,
+    doors: Arc<Doors>,
     writer: Option<Writer>,
     secrets: Secrets,
     policy: Arc<Policy>,
@@ -183,7 +185,9 @@ impl Server {
             settings.incarnation = incarnation;
             Ok(settings)
         };
-        let (threads, mut control) = start_shards(make_settings, &cpus)?;
+        let doors = Arc::new(Doors::default());
+        doors.adopt(config.sources, Arc::clone(&policy));
+        let (threads, mut control) = start_shards(make_settings, &cpus, &doors)?;
         let served = runtime.block_on(store::bring_back(store.as_ref(), &mut control, &sockets));
         let (writer, restored) = match served {
             Ok(served) => served,
@@ -199,6 +203,7 @@ impl Server {
             threads,
             control,
             sockets,
+            doors,
             writer,
             secrets,
             policy,
@@ -248,6 +253,7 @@ fn open_admin(address: SocketAddr) -> Result<std::net::TcpListener, StartError> 
 fn start_shards(
     make_settings: impl Fn(ShardId) -> Result<Settings, StartError>,
     cpus: &[Option<usize>],
+    doors: &Arc<Doors>,
 ) -> Result<(Vec<ShardThread>, Control), StartError> {
     let (mailboxes, control) = post::office(cpus.len() as u16).map_err(StartError::Thread)?;
     let mut threads: Vec<ShardThread> = Vec::with_capacity(cpus.len());
@@ -257,6 +263,7 @@ fn start_shards(
             mailbox,
             listeners: Vec::new(),
             ring: RingOptions::default(),
+            doors: Arc::clone(doors),
             cpu: *cpu,
         };
         match drive::start(plan, move || Shard::new(settings, clock::now())) {

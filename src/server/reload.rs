@@ -15,6 +15,7 @@ use crate::admin::{Admin, Changeable, NotReloaded, Reloaded, Wish};
 use crate::config::{self, Config, Flags};
 use crate::partition::Secrets;
 use crate::policy::Policy;
+use crate::uring::stream::Doors;
 
 /// How often what drains is looked after.
 const TEND: Duration = Duration::from_millis(200);
@@ -38,6 +39,7 @@ pub struct Reloader {
     /// What shards have: kept here until all have let it go, so that none of them spends its time on freeing it.
     pub policy: Arc<Policy>,
     pub transports: Transports,
+    pub doors: Arc<Doors>,
     pub admin: Admin,
     /// A shard may not have what the others have: the next reload tells all of them again, whatever it brings.
     pub incomplete: bool,
@@ -123,6 +125,7 @@ impl Reloader {
                 return Err(NotReloaded::Incomplete(error));
             }
         }
+        self.doors.adopt(config.sources, Arc::clone(&policy));
         self.admin.change(Changeable {
             domains: policy.domains().clone(),
             token: config.admin.token.clone(),

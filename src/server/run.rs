@@ -41,6 +41,7 @@ pub fn run(server: Server) -> How {
         threads,
         control,
         sockets,
+        doors,
         writer,
         secrets,
         policy,
@@ -76,6 +77,7 @@ pub fn run(server: Server) -> How {
         config,
         policy,
         transports,
+        doors,
         admin: admin.clone(),
         incomplete: false,
     };

@@ -48,6 +48,8 @@ pub struct StreamSend {
 pub enum StreamOrder {
     /// Append the bytes of the arena's slot to what is on its way: `Input::Written` tells how far that is.
     Write(SlotId),
+    /// Its first message has come: it is no longer one that might never say anything.
+    Heard,
     /// Read no more, write what is on its way as far as the peer takes it soon, and close.
     /// The shard has forgotten the connection.
     Close,

@@ -221,7 +221,12 @@ impl Shard {
         if partial && (whole || !connection.framer.is_partial()) {
             connection.begun = now;
         }
-        connection.spoke |= whole;
+        if whole && !core::mem::replace(&mut connection.spoke, true) {
+            out.streams.push(StreamSend {
+                connection: id,
+                order: StreamOrder::Heard,
+            });
+        }
         connection.framer = framer;
         if partial {
             self.watch_connection(index);

@@ -2,7 +2,7 @@
 //! The ring writes to it when something completes, other threads when they leave mail for a sleeper.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use tokio::io::Interest;
@@ -12,7 +12,7 @@ use super::pin;
 use super::post::{MailCounters, Mailbox};
 use super::ring::{Ring, RingCounters, RingOptions};
 use super::socket::AnySocket;
-use super::stream::Streams;
+use super::stream::{Doors, Streams};
 use super::turn::Turns;
 use crate::partition::ShardId;
 use crate::shard::Shard;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub mailbox: Mailbox,
     pub listeners: Vec<(ListenerId, AnySocket)>,
     pub ring: RingOptions,
+    /// Those of the process.
+    pub doors: Arc<Doors>,
     /// The CPU to stay on.
     pub cpu: Option<usize>,
 }
@@ -114,7 +116,7 @@ fn begin(plan: Plan, make: impl FnOnce() -> Shard) -> io::Result<Turns> {
         pin::pin_this_thread(cpu)?;
     }
     let mut ring = Ring::new(&plan.ring, plan.mailbox.eventfd())?;
-    let mut streams = Streams::new(plan.mailbox.shard());
+    let mut streams = Streams::new(plan.mailbox.shard(), plan.doors);
     for (listener, socket) in plan.listeners {
         match socket {
             AnySocket::Datagrams(socket) => {

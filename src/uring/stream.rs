@@ -5,10 +5,12 @@
 //! the turn that follows reads or writes without waiting, so a poll that is given up loses nothing.
 
 mod connection;
+mod doors;
 mod listening;
 mod session;
 mod wait;
 
+pub use doors::Doors;
 pub use listening::{ListeningSocket, open};
 
 use std::collections::HashMap;
@@ -38,6 +40,8 @@ pub struct StreamCounters {
     pub accepts_failed: u64,
     /// Connections that ended with an error of the kernel.
     pub connections_failed: u64,
+    /// Connections that were refused since their source had enough of them, by the order of `Crowded`.
+    pub refused: [u64; 3],
     /// Connections that TLS ended: what came was none of it, or not acceptable.
     pub tls_failed: u64,
 }
@@ -45,6 +49,7 @@ pub struct StreamCounters {
 /// The connections and listening sockets of one thread.
 pub struct Streams {
     shard: ShardId,
+    doors: Arc<Doors>,
     listening: Vec<Listening>,
     connections: HashMap<ConnectionId, Connection>,
     /// The last number that a connection got.
@@ -91,9 +96,11 @@ impl Listening {
 }
 
 impl Streams {
-    pub fn new(shard: ShardId) -> Streams {
+    /// None yet. `doors`: those of the process, which each connection goes through.
+    pub fn new(shard: ShardId, doors: Arc<Doors>) -> Streams {
         Streams {
             shard,
+            doors,
             listening: Vec::new(),
             connections: HashMap::new(),
             serial: 0,
@@ -248,6 +255,10 @@ impl Streams {
             };
             match order {
                 StreamOrder::Write(slot) => connection.append(arena.bytes(slot)),
+                StreamOrder::Heard => {
+                    connection.heard();
+                    continue;
+                }
                 StreamOrder::Close => {
                     self.lingering += usize::from(connection.close(now + LINGER));
                 }
@@ -335,6 +346,14 @@ impl Streams {
                     }
                 },
             };
+            let place = match self.doors.enter(accepted.peer.ip()) {
+                Ok(place) => place,
+                Err(crowded) => {
+                    self.counters.refused[crowded as usize] += 1;
+                    listening::refuse(&accepted);
+                    continue;
+                }
+            };
             self.serial += 1;
             let id = ConnectionId::new(self.shard, self.serial);
             let flow = Flow {
@@ -343,7 +362,7 @@ impl Streams {
                 peer: accepted.peer,
                 connection: Some(id),
             };
-            let connection = Connection::new(listener, accepted.socket, accepted.session);
+            let connection = Connection::new(listener, accepted.socket, accepted.session, place);
             self.inbox.wait_to_read(id, connection.descriptor());
             self.connections.insert(id, connection);
             step(Input::Opened { flow });

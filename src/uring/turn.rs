@@ -250,6 +250,7 @@ impl Turns {
         self.ring.look_for_drops();
         let (ring, mail) = (self.ring.counters(), self.mailbox.counters());
         let streams = self.streams.counters();
+        let [refused_connections, refused_handshakes, refused_edge] = streams.refused;
         let stats = self.shard.stats();
         let counts = [
             (Counter::KernelEnter, ring.enters),
@@ -264,6 +265,9 @@ impl Turns {
             (Counter::KernelAcceptFailed, streams.accepts_failed),
             (Counter::KernelConnectionFailed, streams.connections_failed),
             (Counter::KernelTlsFailed, streams.tls_failed),
+            (Counter::RefusedConnections, refused_connections),
+            (Counter::RefusedHandshakes, refused_handshakes),
+            (Counter::RefusedEdge, refused_edge),
             (Counter::MailWake, mail.wakes),
             (Counter::MailDeferred, mail.mail_deferred),
             (Counter::MailLost, mail.mail_lost),

@@ -44,6 +44,7 @@ impl House {
                     mailbox,
                     listeners: vec![(LISTENER, socket.into())],
                     ring: RingOptions::default(),
+                    doors: Arc::default(),
                     cpu: None,
                 };
                 start(plan, move || Shard::new(settings, clock::now())).unwrap()

@@ -5,8 +5,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
-use crate::client::{get_json, send};
+use crate::client::{get, get_json, send};
 use crate::phone::Received;
 use crate::server::{PATIENCE, Scratch, Server};
 
@@ -290,4 +291,97 @@ fn connections_live_on_over_reloads_and_a_removed_listener_ends_its_own() {
 fn free_tcp() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address")
+}
+
+/// A connection that comes from this address.
+fn dial_from(source: &str, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source = SocketAddr::new(source.parse().expect("an address"), 0);
+    socket
+        .bind(&source.into())
+        .expect("an address of this host");
+    socket.connect(&server.into()).expect("it listens");
+    let stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// Whether it is refused, as far as the peer can tell: what is let in answers a ping.
+fn is_refused(stream: &mut TcpStream) -> bool {
+    let mut pong = [0; 2];
+    let asked = stream.write_all(b"\r\n\r\n");
+    asked.and_then(|()| stream.read_exact(&mut pong)).is_err()
+}
+
+#[test]
+fn a_source_has_so_many_connections_over_all_shards_and_another_one_is_not_concerned() {
+    let scratch = Scratch::new("sources");
+    let listener = free_tcp();
+    let config = |limits: &str| {
+        let limits = format!("[limits]\n{limits}\n");
+        format!("{limits}[[listener]]\naddress = \"tcp:{listener}\"\n")
+    };
+    let file = scratch.file(
+        "lampfield.toml",
+        &config("handshakes_per_source = 3\nconnections_per_source = 4\nconnections_per_edge = 6"),
+    );
+    let server = Server::start_with(&["--config", &file]);
+    // Those who have said nothing but a ping: however they were spread over the shards.
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| dial_from("127.0.0.2", listener)).collect();
+    assert!(!silent.iter_mut().any(is_refused));
+    assert!(is_refused(&mut dial_from("127.0.0.2", listener)));
+    let told = server.logged("a connection is refused");
+    assert!(
+        told.contains("127.0.0.2") && told.contains("handshakes_per_source"),
+        "{told}"
+    );
+    // Who has subscribed is one of its connections, and no handshake any more.
+    let mut phone = Phone::on(silent.pop().expect("three"), "phone");
+    phone.subscribe("1001", 1, "");
+    phone.notified("");
+    silent.push(dial_from("127.0.0.2", listener));
+    assert!(!is_refused(&mut silent[2]));
+    assert!(is_refused(&mut dial_from("127.0.0.2", listener)));
+    let told = server.logged("connections_per_source");
+    assert!(told.contains("127.0.0.2"), "{told}");
+    // This host itself speaks for many, and an address besides has its own count.
+    assert!(!is_refused(&mut dial_from("127.0.0.3", listener)));
+    let mut own: Vec<TcpStream> = (0..6).map(|_| dial_from("127.0.0.1", listener)).collect();
+    assert!(!own.iter_mut().any(is_refused));
+    assert!(is_refused(&mut dial_from("127.0.0.1", listener)));
+    // A reload makes room, and takes nobody's connection.
+    scratch.file("lampfield.toml", &config("connections_per_source = 9"));
+    assert_eq!(send(&server, "POST", "/v1/reload", "").0, 200);
+    assert!(!is_refused(&mut dial_from("127.0.0.2", listener)));
+    set_hint(&server, "1001", "ringing");
+    phone.notified("early");
+    for limit in [
+        "handshakes_per_source",
+        "connections_per_source",
+        "connections_per_edge",
+    ] {
+        wait_until(&server, limit, 1);
+    }
+}
+
+/// Counters of the edge are shown once a second.
+fn wait_until(server: &Server, limit: &str, wanted: u64) {
+    const NAME: &str = "lampfield_connections_refused_total{";
+    let label = format!("limit=\"{limit}\"");
+    let begun = std::time::Instant::now();
+    loop {
+        let metrics = get(server, "/metrics")
+            .into_body()
+            .read_to_string()
+            .expect("text");
+        let is_it = |line: &&str| line.starts_with(NAME) && line.contains(&label);
+        let lines = metrics.lines().filter(is_it);
+        let counts = lines.map(|line| line.rsplit(' ').next().expect("a number").parse::<u64>());
+        let count: u64 = counts.map(|count| count.expect("a number")).sum();
+        if count == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{limit} {count}:\n{metrics}");
+        thread::sleep(std::time::Duration::from_millis(50));
+    }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
+use super::doors::Place;
 use super::session::{Heard, Session};
 use crate::time::Time;
 use crate::transport::ListenerId;
@@ -24,6 +25,8 @@ pub(super) struct Connection {
     listener: ListenerId,
     socket: Rc<OwnedFd>,
     session: Option<Box<Session>>,
+    /// Among the connections of its source.
+    place: Place,
     /// What is to be written; what was is still at its beginning. Empty, and without memory, when all is.
     out: Vec<u8>,
     written: usize,
@@ -44,11 +47,13 @@ impl Connection {
         listener: ListenerId,
         socket: OwnedFd,
         session: Option<Session>,
+        place: Place,
     ) -> Connection {
         Connection {
             listener,
             socket: Rc::new(socket),
             session: session.map(Box::new),
+            place,
             unsaid: 0,
             out: Vec::new(),
             written: 0,
@@ -61,6 +66,11 @@ impl Connection {
 
     pub(super) fn listener(&self) -> ListenerId {
         self.listener
+    }
+
+    /// Its first message has come.
+    pub(super) fn heard(&mut self) {
+        self.place.heard();
     }
 
     pub(super) fn descriptor(&self) -> &Rc<OwnedFd> {

@@ -151,6 +151,12 @@ pub(super) fn accept(listening: &ListeningSocket) -> io::Result<Accepted> {
     })
 }
 
+/// Whoever it was learns at once that it may not: nothing of the connection stays behind.
+pub(super) fn refuse(accepted: &Accepted) {
+    // It fails where the peer has gone already.
+    let _ = SockRef::from(&accepted.socket).set_linger(Some(Duration::ZERO));
+}
+
 fn set_up(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;

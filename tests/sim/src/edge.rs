@@ -180,6 +180,8 @@ impl Edge {
                 bytes: match send.order {
                     StreamOrder::Write(slot) => Some(arena.bytes(slot).to_vec()),
                     StreamOrder::Close => None,
+                    // Sources are counted at the true edge only.
+                    StreamOrder::Heard => continue,
                 },
             });
         }
