@@ -228,6 +228,56 @@ fn a_phone_whose_connection_has_gone_is_told_everything_when_it_comes_back_with_
 }
 
 #[test]
+fn who_says_nothing_more_is_answered_and_closed_and_told_the_rest_when_it_comes_back() {
+    for shards in SHARDS {
+        for on_close in ["keep", "end"] {
+            let mut settings = Settings::default();
+            settings.set("on_close", on_close).unwrap();
+            let mut house = House::new(&settings, shards);
+            let first = house.connect(0, PHONE);
+            let tags = subscribe_all(&mut house, first, "phone", &["1001"]);
+            let last: Vec<String> = (2..=5)
+                .map(|key| subscribe("phone", &format!("100{key}"), PHONE, 1, "", 600))
+                .collect();
+            house.send_last(first, last.concat().as_bytes());
+            let inbox = house.inbox(first);
+            let answered = |text: &&String| text.starts_with("SIP/2.0 200 ");
+            assert_eq!(inbox.iter().filter(answered).count(), 4, "{inbox:?}");
+            // On one shard they are told before the end is seen.
+            assert!(house.is_closed(first));
+            assert_eq!(house.count(Counter::ConnectionClosedByPeer), 1);
+            house.set("1001", Some(HintState::Ringing));
+            house.set("1003", Some(HintState::Ringing));
+            assert!(house.inbox(first).is_empty());
+            let again = house.connect(shards - 1, "192.168.7.20:50000");
+            let text = subscribe("phone", "1001", "192.168.7.20:50000", 2, &tags[0], 600);
+            house.send(again, text.as_bytes());
+            let inbox = house.inbox(again);
+            match on_close {
+                "keep" => assert_eq!(notifies(&inbox).len(), 5, "{inbox:?}"),
+                _ => assert!(inbox[0].starts_with("SIP/2.0 481 "), "{inbox:?}"),
+            }
+            assert_ends_empty(house, &[again], &["1001", "1003"]);
+        }
+    }
+}
+
+#[test]
+fn who_says_nothing_more_after_half_a_request_or_one_that_nobody_answers_is_closed() {
+    let mut house = House::new(&Settings::default(), 1);
+    let half = house.connect(0, PHONE);
+    let acknowledged = house.connect(0, PHONE);
+    let text = subscribe("phone", "1001", PHONE, 1, "", 600);
+    house.send_last(half, &text.as_bytes()[..100]);
+    assert!(house.is_closed(half));
+    house.send_last(acknowledged, text.replace("SUBSCRIBE", "ACK").as_bytes());
+    assert!(!house.is_closed(acknowledged));
+    house.pass(Duration::from_secs(limits::STREAM_LAST_ANSWERS_SECONDS));
+    assert!(house.is_closed(acknowledged));
+    assert_ends_empty(house, &[], &[]);
+}
+
+#[test]
 fn a_phone_that_does_not_come_back_is_forgotten_when_it_expires() {
     let mut house = House::new(&Settings::default(), 2);
     let phone = house.connect(0, PHONE);

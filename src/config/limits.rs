@@ -55,6 +55,8 @@ pub const STREAM_STALL_SECONDS: u64 = 30;
 pub const STREAM_FIRST_MESSAGE_SECONDS: u64 = 30;
 /// Outcome: closed. A message that has begun has not ended.
 pub const STREAM_MESSAGE_SECONDS: u64 = 30;
+/// Outcome: closed. Its peer says nothing more, and another shard has still not answered what it asked.
+pub const STREAM_LAST_ANSWERS_SECONDS: u64 = 5;
 /// Outcome: closed. Nothing has come, and nobody is told anything by it.
 pub const STREAM_IDLE_SECONDS: u64 = 900;
 

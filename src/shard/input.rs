@@ -30,6 +30,8 @@ pub enum Input<'a> {
         connection: ConnectionId,
         bytes: usize,
     },
+    /// The peer of a connection says nothing more, and may still read.
+    Ended { connection: ConnectionId },
     /// A connection has ended: by its peer, or because of an error. Not told of those that the shard has closed.
     Closed { connection: ConnectionId },
     /// Another shard wants this written to a connection of this shard.

@@ -22,7 +22,12 @@ use crate::wheel::{Owner, TimerId, Token};
 const FIRST_MESSAGE: Duration = Duration::from_secs(limits::STREAM_FIRST_MESSAGE_SECONDS);
 const MESSAGE: Duration = Duration::from_secs(limits::STREAM_MESSAGE_SECONDS);
 const STALL: Duration = Duration::from_secs(limits::STREAM_STALL_SECONDS);
+const LAST_ANSWERS: Duration = Duration::from_secs(limits::STREAM_LAST_ANSWERS_SECONDS);
 const IDLE: Duration = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
+
+/// How an answer begins.
+const RESPONSE: &[u8] = b"SIP/2.0 ";
+const PONG: &[u8] = b"\r\n";
 
 /// One connection.
 struct Connection {
@@ -36,6 +41,10 @@ struct Connection {
     begun: Time,
     /// A whole message has come.
     spoke: bool,
+    /// Requests that have come and were not answered yet.
+    unanswered: u32,
+    /// When its peer said that it would say nothing more.
+    ended: Option<Time>,
     /// Bytes to be written that the kernel has not taken.
     queued: usize,
     /// The kernel has taken some, or began to have some to take.
@@ -138,7 +147,8 @@ impl Connection {
         let silent = (!self.spoke).then(|| (self.opened + FIRST_MESSAGE, Ending::Silent));
         // Who is told something needs not speak, however long it takes; the kernel asks whether it is still there.
         let idle = (!used).then(|| (self.heard + IDLE, Ending::Idle));
-        let all = [stalled, unfinished, silent, idle];
+        let ended = self.ended.map(|when| (when + LAST_ANSWERS, Ending::ByPeer));
+        let all = [stalled, unfinished, silent, idle, ended];
         all.into_iter().flatten().min_by_key(|(when, _)| *when)
     }
 }
@@ -156,6 +166,8 @@ impl Shard {
             heard: now,
             begun: now,
             spoke: false,
+            unanswered: 0,
+            ended: None,
             queued: 0,
             moved: now,
             timer: None,
@@ -199,6 +211,9 @@ impl Shard {
             match found {
                 Found::Message(bytes) => {
                     whole = true;
+                    if !bytes.starts_with(RESPONSE) {
+                        self.streams.connections[index].unanswered += 1;
+                    }
                     self.on_message(now, flow, bytes, false, out);
                 }
                 Found::Ping => self.pong(now, id, out),
@@ -256,8 +271,8 @@ impl Shard {
         let Some(slot) = self.arena.take(SlotSize::Small) else {
             return self.stats.record(Counter::ResponseNoSlot);
         };
-        self.arena.buffer(slot)[..2].copy_from_slice(b"\r\n");
-        self.arena.set_len(slot, 2);
+        self.arena.buffer(slot)[..PONG.len()].copy_from_slice(PONG);
+        self.arena.set_len(slot, PONG.len());
         out.released.push(slot);
         self.put(now, id, slot, SendTag::NONE, out);
     }
@@ -281,10 +296,19 @@ impl Shard {
             return Put::Gone;
         };
         let connection = &mut self.streams.connections[index];
+        let is_notify = tag != SendTag::NONE;
+        if is_notify && connection.ended.is_some() {
+            return Put::Gone;
+        }
         if connection.queued == 0 {
             connection.moved = now;
         }
-        connection.queued += self.arena.bytes(slot).len();
+        let bytes = self.arena.bytes(slot);
+        connection.queued += bytes.len();
+        if !is_notify && bytes != PONG {
+            connection.unanswered = connection.unanswered.saturating_sub(1);
+        }
+        let all_said = connection.ended.is_some() && connection.unanswered == 0;
         let flooded = connection.queued > limits::STREAM_QUEUE_BYTES_MAX;
         out.streams.push(StreamSend {
             connection: id,
@@ -294,6 +318,10 @@ impl Shard {
             // It asks, and does not read what it is answered.
             self.close(now, id, Ending::Flooded, out);
             return Put::Gone;
+        }
+        if all_said {
+            self.close(now, id, Ending::ByPeer, out);
+            return Put::Done;
         }
         self.watch_connection(index);
         Put::Done
@@ -313,8 +341,11 @@ impl Shard {
             return self.tell_shard(sender, id, ConnectionNews::Gone, out);
         };
         let connection = &mut self.streams.connections[index];
-        connection.users.insert(sender.0);
         let is_notify = tag != SendTag::NONE;
+        if is_notify && connection.ended.is_some() {
+            return self.tell_shard(sender, id, ConnectionNews::Gone, out);
+        }
+        connection.users.insert(sender.0);
         if is_notify && connection.queued >= limits::STREAM_QUEUE_BYTES {
             connection.waiting.insert(sender.0);
             return self.tell_shard(sender, id, ConnectionNews::Full(tag), out);
@@ -355,6 +386,26 @@ impl Shard {
             self.tell_shard(ShardId(shard), id, ConnectionNews::Free, out);
         }
         self.on_room(id);
+    }
+
+    /// The peer says nothing more. What it has asked is answered still; but a NOTIFY could not be answered, and most
+    /// who end one direction have ended both: whoever was told by this connection waits until its phone comes back.
+    pub(super) fn on_ended(&mut self, now: Time, id: ConnectionId, out: &mut Effects) {
+        let Some(&index) = self.streams.by_id.get(&id) else {
+            return;
+        };
+        let connection = &mut self.streams.connections[index];
+        if connection.unanswered == 0 {
+            return self.close(now, id, Ending::ByPeer, out);
+        }
+        connection.ended = Some(now);
+        connection.framer = Framer::default();
+        connection.waiting = ShardSet::EMPTY;
+        for shard in core::mem::take(&mut connection.users).iter() {
+            self.tell_shard(ShardId(shard), id, ConnectionNews::Gone, out);
+        }
+        self.on_gone(now, id, out);
+        self.watch_connection(index);
     }
 
     /// A connection has ended without us.

@@ -422,15 +422,27 @@ impl Streams {
                 Heard::End => return self.hear_end(id, step),
                 Heard::Refused => {
                     self.counters.tls_failed += 1;
-                    return self.hear_end(id, step);
+                    return self.give_up(id, step);
                 }
             }
         }
         self.touched.push(id);
     }
 
-    /// Its peer says nothing more. What it has asked is answered, as far as it reads that soon.
+    /// Its peer says nothing more; the shard closes it when what was asked is answered.
     fn hear_end(&mut self, id: ConnectionId, step: &mut impl FnMut(Input<'_>)) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.hear_end();
+        if connection.lingers_until().is_none() {
+            step(Input::Ended { connection: id });
+        }
+        self.touched.push(id);
+    }
+
+    /// What its peer says cannot be read any more. It gets what is on its way.
+    fn give_up(&mut self, id: ConnectionId, step: &mut impl FnMut(Input<'_>)) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };

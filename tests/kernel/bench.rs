@@ -168,6 +168,7 @@ fn tell(input: &Input<'_>) -> Told {
         Input::Opened { .. }
         | Input::Stream { .. }
         | Input::Written { .. }
+        | Input::Ended { .. }
         | Input::Closed { .. }
         | Input::ToSend { .. }
         | Input::Mail(_)

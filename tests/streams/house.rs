@@ -102,6 +102,18 @@ impl House {
         self.settle();
     }
 
+    /// Bytes come by a connection, and behind them the end of what the peer has to say; it still reads.
+    pub fn send_last(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let input = Input::Stream {
+            connection: id,
+            bytes,
+        };
+        self.edge.connection(id.shard(), self.now, input);
+        let input = Input::Ended { connection: id };
+        self.edge.connection(id.shard(), self.now, input);
+        self.settle();
+    }
+
     /// The peer closes.
     pub fn close(&mut self, id: ConnectionId) {
         self.edge

@@ -10,6 +10,7 @@ use super::doors::Place;
 use super::session::{Heard, Session};
 use crate::time::Time;
 use crate::transport::ListenerId;
+use crate::transport::stream::Outgoing;
 
 /// How far writing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +28,9 @@ pub(super) struct Connection {
     session: Option<Box<Session>>,
     /// Among the connections of its source.
     place: Place,
-    /// What is to be written; what was is still at its beginning. Empty, and without memory, when all is.
-    out: Vec<u8>,
-    written: usize,
-    /// Bytes of the shard's that are in `out`, enciphered or not, and were not said to be written.
-    unsaid: usize,
+    out: Outgoing,
     /// The kernel took no more, and a poll waits until it does.
     waits: bool,
-    /// Nothing more is read or accepted to be written, and until when it may go on.
-    closing: Option<Time>,
-    /// The sending side has been closed.
-    shut: bool,
-    /// The peer says nothing more.
-    ended: bool,
 }
 
 impl Connection {
@@ -54,13 +45,8 @@ impl Connection {
             socket: Rc::new(socket),
             session: session.map(Box::new),
             place,
-            unsaid: 0,
-            out: Vec::new(),
-            written: 0,
+            out: Outgoing::default(),
             waits: false,
-            closing: None,
-            shut: false,
-            ended: false,
         }
     }
 
@@ -79,7 +65,7 @@ impl Connection {
 
     /// Until when it lasts at most, if it was closed.
     pub(super) fn lingers_until(&self) -> Option<Time> {
-        self.closing
+        self.out.lingers_until()
     }
 
     /// Reads without waiting; 0 is the end.
@@ -94,7 +80,7 @@ impl Connection {
             .as_mut()
             .expect("only what is secure is deciphered");
         let heard = session.decipher(cipher, plain);
-        session.flush(&mut self.out);
+        session.flush(self.out.append_as(0));
         heard
     }
 
@@ -103,12 +89,11 @@ impl Connection {
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.unsaid += bytes.len();
         match &mut self.session {
-            None => self.out.extend_from_slice(bytes),
+            None => self.out.append(bytes),
             Some(session) => {
                 session.encipher(bytes);
-                session.flush(&mut self.out);
+                session.flush(self.out.append_as(bytes.len()));
             }
         }
     }
@@ -121,43 +106,31 @@ impl Connection {
     /// Writes what the kernel takes, and says how many bytes of the shard's that were.
     pub(super) fn write(&mut self) -> (Taken, usize) {
         let (taken, bytes) = self.write_out();
-        // Enciphered, a message is longer, and when all is out, all of it is.
-        let said = match self.out.is_empty() {
-            true => self.unsaid,
-            false => bytes.min(self.unsaid.saturating_sub(1)),
-        };
-        self.unsaid -= said;
+        let said = self.out.settle(bytes);
+        if self.out.ends() {
+            // The peer reads what is on its way, and then the end; what it says meanwhile is read and
+            // thrown away, since closing over it would take that from it again.
+            let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Write);
+        }
         (taken, said)
     }
 
     fn write_out(&mut self) -> (Taken, usize) {
         let mut taken = 0;
-        while !self.waits && self.written < self.out.len() {
-            let rest = &self.out[self.written..];
-            match SockRef::from(&*self.socket).send_with_flags(rest, SEND_FLAGS) {
+        while !self.waits && !self.out.rest().is_empty() {
+            match SockRef::from(&*self.socket).send_with_flags(self.out.rest(), SEND_FLAGS) {
                 Ok(bytes) => {
-                    self.written += bytes;
+                    self.out.take(bytes);
                     taken += bytes;
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock => {
                         self.waits = true;
-                        self.forget_written();
                         return (Taken::Some, taken);
                     }
                     _ => return (Taken::Failed, taken),
                 },
-            }
-        }
-        if self.written == self.out.len() {
-            self.out = Vec::new();
-            self.written = 0;
-            if self.closing.is_some() && !self.shut {
-                self.shut = true;
-                // The peer reads what is on its way, and then the end; what it says meanwhile is read and
-                // thrown away, since closing over it would take that from it again.
-                let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Write);
             }
         }
         (Taken::All, taken)
@@ -165,34 +138,28 @@ impl Connection {
 
     /// From now on it only writes what is on its way. True: it had not been told before.
     pub(super) fn close(&mut self, until: Time) -> bool {
-        let first = self.closing.is_none();
+        let first = self.out.close(until);
         if let Some(session) = self.session.as_mut().filter(|_| first) {
             session.close();
-            session.flush(&mut self.out);
+            session.flush(self.out.append_as(0));
         }
-        self.closing.get_or_insert(until);
         first
     }
 
     /// The peer says nothing more; it may still read.
     pub(super) fn hear_end(&mut self) {
-        self.ended = true;
+        self.out.hear_end();
     }
 
     /// Whether neither side has anything more to say.
     pub(super) fn is_over(&self) -> bool {
-        self.ended && self.shut
+        self.out.is_over()
     }
 
     /// Ends both directions at once: every poll completes.
     pub(super) fn shut(&mut self) {
         // It fails where the peer has done so already.
         let _ = SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Both);
-    }
-
-    fn forget_written(&mut self) {
-        self.out.drain(..self.written);
-        self.written = 0;
     }
 }
 
