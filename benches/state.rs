@@ -101,7 +101,11 @@ fn document(criterion: &mut Criterion) {
         .head(ContentTypeId(0), 0, entity, &mut body)
         .expect("room for the head");
     body.truncate(length);
-    body.extend_from_slice(&dialog.tail(ContentTypeId(0), "1001@example.com", &snapshot, &options));
+    body.extend_from_slice(
+        &dialog
+            .tail(ContentTypeId(0), "1001@example.com", &snapshot, &options)
+            .bytes,
+    );
     group.bench_function("dialog read", |bencher| {
         bencher.iter(|| dialog.parse(0, black_box(&body)));
     });

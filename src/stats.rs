@@ -150,6 +150,13 @@ metrics! {
         NotifyReserved { event = "reserved" }
         NotifyPaced { event = "paced" }
     }
+    "lampfield_notifies_oversize_total" "NOTIFYs over UDP that would be longer than 1,300 bytes, by what was done about it." {
+        OversizeByConnection { outcome = "by_connection" }
+        OversizeDetails { outcome = "without_details" }
+        OversizeOthers { outcome = "without_others" }
+        OversizeSent { outcome = "sent_all_the_same" }
+        OversizeHeaders { outcome = "headers_alone" }
+    }
     "lampfield_answers_unmatched_total" "Answers that belong to no open transaction." {
         AnswerLate { reason = "late" }
         AnswerStray { reason = "stray" }

@@ -67,8 +67,12 @@ pub const STREAM_LINGER_SECONDS: u64 = 5;
 
 // What one resource, dialog or phone may have.
 
-/// Outcome: the document says less. A NOTIFY up to here crosses every network in one piece; longer ones were lost.
+/// Outcome: it goes by a connection that its phone has open, or the document says less. A NOTIFY up to here crosses every
+/// network in one piece; longer ones were lost.
 pub const NOTIFY_BYTES: usize = 1_300;
+/// Outcome: the document says less. Subscriptions of a phone that are looked at for one with a connection, when a NOTIFY
+/// does not fit into a datagram.
+pub const DETOUR_LOOKS: usize = 64;
 /// Outcome: 503 for the next watcher. One hot resource may take a quarter of a shard.
 pub const WATCHERS_PER_RESOURCE: usize = 500_000;
 /// Outcome: 503, and 507 in HTTP. Publishers and hint sources of one resource: its devices, and what watches it.

@@ -1,8 +1,6 @@
 //! Rendered tails: what all watchers of one state share is formatted once. A small cache, looked up
 //! by position and overwritten on collision: a miss costs one rendering.
 
-use bytes::Bytes;
-
 /// What a tail is the tail of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailKey {
@@ -17,11 +15,11 @@ pub struct TailKey {
 }
 
 /// The tails that were rendered lately.
-pub struct Tails {
-    entries: Vec<Option<(TailKey, Bytes)>>,
+pub struct Tails<T> {
+    entries: Vec<Option<(TailKey, T)>>,
 }
 
-impl Tails {
+impl<T: Clone> Tails<T> {
     /// Room for `size` tails, a power of two.
     pub fn new(size: usize) -> Self {
         assert!(size.is_power_of_two());
@@ -36,7 +34,7 @@ impl Tails {
     }
 
     /// The tail of `key`, rendered if it is not there.
-    pub fn tail(&mut self, key: TailKey, render: impl FnOnce() -> Bytes) -> &Bytes {
+    pub fn tail(&mut self, key: TailKey, render: impl FnOnce() -> T) -> &T {
         let spread = key.identity.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let kind =
             u64::from(key.package) * 7 + u64::from(key.content_type) * 3 + u64::from(key.profile);
@@ -52,6 +50,7 @@ impl Tails {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     const KEY: TailKey = TailKey {
         identity: 1,

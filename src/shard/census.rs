@@ -27,6 +27,8 @@ pub struct Census {
     pub connections_used: usize,
     /// Subscriptions that wait until their connection takes more.
     pub in_line: usize,
+    /// Connections that carry what does not fit into a datagram.
+    pub detours: usize,
 }
 
 impl Shard {
@@ -48,6 +50,7 @@ impl Shard {
             connections: self.streams.len(),
             connections_used: self.subscriptions.connections(),
             in_line: self.waiting.len(),
+            detours: self.detours.len(),
         }
     }
 

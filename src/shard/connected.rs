@@ -163,6 +163,7 @@ impl Shard {
     /// A connection has gone, and with it the way to those that were told by it.
     pub(super) fn on_gone(&mut self, now: Time, connection: ConnectionId, out: &mut Effects) {
         self.waiting.full.remove(&connection);
+        self.end_detours(connection, out);
         while let Some(index) = self.subscriptions.first_of_connection(connection) {
             self.subscriptions.cut(index);
             self.on_cut(now, index, out);

@@ -1,18 +1,20 @@
 //! Telling watchers: from the queue of those that are owed something to NOTIFYs in send slots.
 
 use super::Shard;
+use super::detour::Route;
 use super::effects::{Effects, Send, SendTag};
-use super::notice::{self, Notice};
+use super::notice::{self, Notice, Written};
 use super::ready::Urgency;
 use super::streams::Put;
 use crate::arena::{SlotId, SlotSize};
+use crate::config::limits;
 use crate::notify::tails::TailKey;
 use crate::partition::Mark;
 use crate::stats::Counter;
-use crate::subscription::package::Package;
+use crate::subscription::package::{LeftOut, Package};
 use crate::subscription::record::{Owed, Phase, Queued, Subscription};
 use crate::time::{T1, Time};
-use crate::transport::{ConnectionId, Lessee};
+use crate::transport::{ConnectionId, Flow, Lessee};
 use crate::wheel::{Owner, Token};
 
 /// How long to wait where no send slot or transaction is free.
@@ -27,6 +29,8 @@ enum Attempt {
     TooLarge,
     /// Its connection is no more.
     Gone(ConnectionId),
+    /// It is too large for a datagram, and its phone has this connection.
+    Detour(Flow),
 }
 
 impl Shard {
@@ -132,7 +136,7 @@ impl Shard {
                 self.stall(now);
             }
             Attempt::Gone(connection) => self.on_gone(now, connection, out),
-            Attempt::TooLarge => {
+            Attempt::TooLarge | Attempt::Detour(_) => {
                 self.stats.record(Counter::NotifySendFailed);
                 self.stats.record(Counter::SubscriptionNotifyFailed);
                 self.end(index, out);
@@ -154,17 +158,38 @@ impl Shard {
         }
     }
 
+    //= RFC 3261 18.1.1
     fn send_notify(&mut self, now: Time, index: u32, out: &mut Effects) -> Attempt {
+        let usual = self.send_notify_by(now, index, Route::Usual, out);
+        let Attempt::Detour(flow) = usual else {
+            return usual;
+        };
+        match self.send_notify_by(now, index, Route::By(flow), out) {
+            Attempt::Sent => Attempt::Sent,
+            // What can be said by a datagram is said by one.
+            Attempt::NoRoom | Attempt::TooLarge | Attempt::Gone(_) | Attempt::Detour(_) => {
+                self.send_notify_by(now, index, Route::Trimmed, out)
+            }
+        }
+    }
+
+    fn send_notify_by(
+        &mut self,
+        now: Time,
+        index: u32,
+        route: Route,
+        out: &mut Effects,
+    ) -> Attempt {
         let mut attempt = Attempt::TooLarge;
         for size in [SlotSize::Small, SlotSize::Large] {
             let Some(slot) = self.arena.take(size) else {
                 self.stats.record(Counter::LimitSendSlots);
                 return Attempt::NoRoom;
             };
-            attempt = self.send_notify_in(now, index, slot, out);
+            attempt = self.send_notify_in(now, index, route, slot, out);
             match attempt {
                 Attempt::Sent => return Attempt::Sent,
-                Attempt::NoRoom | Attempt::Gone(_) => {
+                Attempt::NoRoom | Attempt::Gone(_) | Attempt::Detour(_) => {
                     self.arena.release(slot);
                     return attempt;
                 }
@@ -178,19 +203,25 @@ impl Shard {
         &mut self,
         now: Time,
         index: u32,
+        route: Route,
         slot: SlotId,
         out: &mut Effects,
     ) -> Attempt {
         let subscription = &self.subscriptions[index];
         let user = Ticket::of(index, subscription);
         let partition = subscription.partition;
-        let Some(home) = self.listeners.home(subscription.flow.listener) else {
+        let mut flow = match route {
+            Route::Usual | Route::Trimmed => subscription.flow,
+            Route::By(flow) => flow,
+        };
+        let Some(home) = self.listeners.home(flow.listener) else {
             return Attempt::TooLarge;
         };
-        let mut flow = subscription.flow;
         if home != flow.listener {
             flow = self.listeners.carry(&flow, home);
-            self.subscriptions[index].flow = flow;
+            if !matches!(route, Route::By(_)) {
+                self.subscriptions[index].flow = flow;
+            }
         }
         let check = self.rng.next_u64();
         // What goes by a connection is not sent again, and its slot is free after this turn.
@@ -208,11 +239,19 @@ impl Shard {
             return Attempt::NoRoom;
         };
         self.listeners.take(home, Lessee::Client);
-        let Some(length) = self.write_notify(now, index, mark, slot) else {
+        let Some(written) = self.write_notify(now, index, flow, mark, slot) else {
             self.finish(mark.slot);
             return Attempt::TooLarge;
         };
-        self.arena.set_len(slot, length);
+        if route == Route::Usual
+            && flow.connection.is_none()
+            && written.is_oversize()
+            && let Some(other) = self.detour(index)
+        {
+            self.finish(mark.slot);
+            return Attempt::Detour(other);
+        }
+        self.arena.set_len(slot, written.length);
         let tag = send_tag(mark);
         match flow.connection {
             None => out.sends.push(Send {
@@ -237,6 +276,12 @@ impl Shard {
             }
         }
         self.stats.record(Counter::NotifySent);
+        if let Some(counter) = counter(route, flow, &written) {
+            self.stats.record(counter);
+        }
+        if let Route::By(_) = route {
+            self.begin_detour(flow, index);
+        }
         let subscription = &mut self.subscriptions[index];
         subscription.cseq += 1;
         subscription.in_flight = Some(mark.slot);
@@ -245,7 +290,14 @@ impl Shard {
     }
 
     /// Writes the next NOTIFY of a subscription into a slot; None: it does not fit.
-    fn write_notify(&mut self, now: Time, index: u32, branch: Mark, slot: SlotId) -> Option<usize> {
+    fn write_notify(
+        &mut self,
+        now: Time,
+        index: u32,
+        flow: Flow,
+        branch: Mark,
+        slot: SlotId,
+    ) -> Option<Written> {
         let subscription = &self.subscriptions[index];
         let copy = self.copies.copy(subscription.copy);
         let snapshot = copy
@@ -253,19 +305,25 @@ impl Shard {
             .as_ref()
             .expect("nobody is told of what is not known");
         let package = Package::from_id(subscription.package);
-        let id = subscription.flow.listener;
-        let (listener, contact) = (self.listeners.local(id)?, self.listeners.contact(id)?);
+        let listener = self.listeners.local(flow.listener)?;
+        // The next request of the dialog comes by its own way.
+        let contact = self.listeners.contact(subscription.flow.listener)?;
         let notice = Notice {
             subscription,
             tag: subscription.tag(),
             branch,
             package,
+            flow,
             listener,
             contact,
             seconds_left: seconds_left(subscription, now),
         };
         let (tails, stats, settings) = (&mut self.tails, &mut self.stats, &self.settings);
-        notice::write(&notice, self.arena.buffer(slot), |room| {
+        let room = match flow.connection {
+            None => limits::NOTIFY_BYTES,
+            Some(_) => SlotSize::Large.bytes(),
+        };
+        notice::write(&notice, self.arena.buffer(slot), room, |room| {
             let (profile, options) = settings.rules.render.within(room);
             let key = TailKey {
                 identity: copy.identity,
@@ -284,6 +342,27 @@ impl Shard {
                 )
             })
         })
+    }
+}
+
+/// What became of a NOTIFY that is too large for a datagram.
+fn counter(route: Route, flow: Flow, written: &Written) -> Option<Counter> {
+    if let Route::By(_) = route {
+        return Some(Counter::OversizeByConnection);
+    }
+    if flow.connection.is_some() {
+        return None;
+    }
+    if written.head > limits::NOTIFY_BYTES {
+        return Some(Counter::OversizeHeaders);
+    }
+    if written.length > limits::NOTIFY_BYTES {
+        return Some(Counter::OversizeSent);
+    }
+    match written.left_out {
+        LeftOut::Nothing => None,
+        LeftOut::Details => Some(Counter::OversizeDetails),
+        LeftOut::Others => Some(Counter::OversizeOthers),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod census;
 mod connected;
 pub mod control;
 mod deliver;
+mod detour;
 mod drain;
 pub mod effects;
 pub mod filter;
@@ -43,6 +44,7 @@ use crate::policy::NonceWindows;
 use crate::rng::Rng;
 use crate::state::{Change, Compositor};
 use crate::stats::{Counter, Stats};
+use crate::subscription::package::Tail;
 use crate::subscription::record::Subscriptions;
 use crate::time::{Time, WallOffset};
 use crate::transaction::client::Clients;
@@ -52,6 +54,7 @@ use crate::wheel::{Owner, Token, Wheel};
 
 use alarms::Alarms;
 use connected::Waiting;
+use detour::Detours;
 use drain::Drain;
 use effects::{Effects, Event};
 use input::Input;
@@ -81,13 +84,14 @@ pub struct Shard {
     subscriptions: Subscriptions,
     nonce_windows: NonceWindows,
     copies: Copies,
-    tails: Tails,
+    tails: Tails<Tail>,
     compositor: Compositor,
     /// What the compositor changed, while it is spread; empty between steps.
     changes: Vec<Change>,
     ready: Ready,
     streams: Streams,
     waiting: Waiting,
+    detours: Detours,
     window: Window,
     journal: Journal,
     /// Of the records that are being read.
@@ -126,6 +130,7 @@ impl Shard {
             ready: Ready::default(),
             streams: Streams::new(),
             waiting: Waiting::default(),
+            detours: Detours::default(),
             window: Window::new(settings.in_flight_max),
             journal: Journal::new(settings.incarnation),
             since: Since::default(),

@@ -3,11 +3,11 @@
 use crate::config::limits;
 use crate::partition::Mark;
 use crate::sip::{Name, Writer};
-use crate::subscription::package::Package;
+use crate::subscription::package::{LeftOut, Package, Tail};
 use crate::subscription::record::{Phase, Subscription};
 use crate::subscription::text::Part;
 use crate::transaction::client::COOKIE;
-use crate::transport::Local;
+use crate::transport::{Flow, Local};
 
 /// Everything that a NOTIFY is made of.
 pub struct Notice<'a> {
@@ -16,24 +16,42 @@ pub struct Notice<'a> {
     pub tag: Mark,
     pub branch: Mark,
     pub package: &'a Package,
-    /// What it is sent on.
+    /// The way that it takes, and what it is sent on.
+    pub flow: Flow,
     pub listener: &'a Local,
     /// Where the next request of the dialog shall go.
     pub contact: &'a Local,
     pub seconds_left: u32,
 }
 
+impl Written {
+    /// Whether a datagram that arrives in one piece does not hold all that is to be said.
+    pub fn is_oversize(&self) -> bool {
+        self.length > limits::NOTIFY_BYTES || self.left_out > LeftOut::Nothing
+    }
+}
+
 /// Room for the digits of Content-Length, written when the body is there.
 const LENGTH_ROOM: &[u8; 5] = b"     ";
 
-/// Writes the next NOTIFY of the subscription and returns its length; None: it does not fit.
-/// `tail` is told how many bytes are left for it in a datagram that arrives in one piece.
+/// A NOTIFY that stands in its slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    pub length: usize,
+    /// Where the tail begins: what stands before it cannot be made shorter.
+    pub head: usize,
+    pub left_out: LeftOut,
+}
+
+/// Writes the next NOTIFY of the subscription; None: it does not fit into `out`.
+/// `room`: how long it should be at most; `tail` is told how many bytes of that are left for it.
 //= RFC 6665 4.2.2
 pub fn write<'t>(
     notice: &Notice<'_>,
     out: &mut [u8],
-    tail: impl FnOnce(usize) -> &'t [u8],
-) -> Option<usize> {
+    room: usize,
+    tail: impl FnOnce(usize) -> &'t Tail,
+) -> Option<Written> {
     let cseq = notice.subscription.cseq + 1;
     let mut writer = Writer::new(out);
     write_head(notice, cseq, &mut writer);
@@ -45,15 +63,19 @@ pub fn write<'t>(
         .package
         .head(content_type, version, entity, &mut out[head..])?;
     let start = head + root;
-    let tail = tail(limits::NOTIFY_BYTES.saturating_sub(start));
-    let end = start + tail.len();
-    out.get_mut(start..end)?.copy_from_slice(tail);
+    let Tail { bytes, left_out } = tail(room.saturating_sub(start));
+    let end = start + bytes.len();
+    out.get_mut(start..end)?.copy_from_slice(bytes);
     let digits_end = head - b"\r\n\r\n".len();
     write_length(
         end - head,
         &mut out[digits_end - LENGTH_ROOM.len()..digits_end],
     );
-    Some(end)
+    Some(Written {
+        length: end,
+        head: start,
+        left_out: *left_out,
+    })
 }
 
 //= RFC 3261 12.2.1.1
@@ -63,7 +85,7 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
     writer.put(b"NOTIFY ");
     writer.put(text.part(Part::Target));
     writer.put(b" SIP/2.0\r\nVia: ");
-    notice.listener.write_sent_by(&subscription.flow, writer);
+    notice.listener.write_sent_by(&notice.flow, writer);
     writer.put(b";branch=");
     writer.put(COOKIE);
     writer.put(&notice.branch.text());

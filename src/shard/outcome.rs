@@ -138,6 +138,7 @@ impl Shard {
             Fired::Waited => {
                 if let Some(index) = index {
                     self.subscriptions.doubt(index);
+                    self.doubt_detour(index, transaction);
                     self.queue_again(index, Urgency::FanOut);
                 }
             }

@@ -12,7 +12,7 @@ use crate::arena::SlotId;
 use crate::partition::{Mark, Partition};
 use crate::slab::Slab;
 use crate::time::{T1, T2, T64, Time};
-use crate::transport::{Flow, ListenerId};
+use crate::transport::{ConnectionId, Flow, ListenerId};
 use crate::wheel::{Owner, TimerId, Token, Wheel};
 
 /// The magic cookie that every branch begins with (RFC 3261 8.1.1.7).
@@ -192,6 +192,11 @@ impl Clients {
     pub fn is_sent_for(&self, index: u32, user: u64) -> bool {
         let client = self.clients.get(index);
         client.is_some_and(|client| client.user == user && client.state != State::Replaced)
+    }
+
+    /// The connection that its request went by.
+    pub fn connection(&self, index: u32) -> Option<ConnectionId> {
+        self.clients[index].flow.connection
     }
 
     /// When its request was first sent.

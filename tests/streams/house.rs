@@ -15,7 +15,7 @@ use lampfield::shard::mail::Mail;
 use lampfield::stats::{Counter, Stats};
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::stream::{Found, Framer};
-use lampfield::transport::{ConnectionId, Flow};
+use lampfield::transport::{ConnectionId, Flow, ListenerId};
 use lampfield_sim::edge::{Edge, Parcel, Streamed};
 use lampfield_sim::script::settings::{DEFAULT_DOMAIN, STREAM, Settings};
 
@@ -44,6 +44,9 @@ pub struct House {
     peers: BTreeMap<ConnectionId, Peer>,
     serial: u64,
     answers: Vec<Answer>,
+    /// Phones that send datagrams are told by datagrams; in a house without any, nobody is.
+    by_datagrams: bool,
+    datagrams: Vec<String>,
 }
 
 impl House {
@@ -58,7 +61,39 @@ impl House {
             peers: BTreeMap::new(),
             serial: 0,
             answers: Vec::new(),
+            by_datagrams: false,
+            datagrams: Vec::new(),
         }
+    }
+
+    /// A datagram comes, to one of the shards.
+    #[allow(dead_code, reason = "not every test has phones on UDP")]
+    pub fn datagram(&mut self, shard: u16, from: &str, text: &str) {
+        self.by_datagrams = true;
+        let flow = Flow {
+            listener: ListenerId(0),
+            local: None,
+            peer: from.parse().expect("an address"),
+            connection: None,
+        };
+        let bytes = text.as_bytes();
+        self.edge
+            .receive(ShardId(shard), self.now, flow, bytes, bytes.len());
+        self.settle();
+    }
+
+    /// What was sent by datagrams since this was last asked.
+    #[allow(dead_code, reason = "not every test has phones on UDP")]
+    pub fn datagrams(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.datagrams)
+    }
+
+    /// A source says more than a state.
+    #[allow(dead_code, reason = "most tests have no use for more")]
+    pub fn say(&mut self, update: HintUpdate) {
+        let shards = self.edge.ids().count() as u16;
+        let home = self.settings.home(&update.resource, shards);
+        self.ask(home, Ask::ChangeHints(vec![HintChange::Set(update)]));
     }
 
     /// Somebody connects, and one shard accepts.
@@ -232,7 +267,11 @@ impl House {
             for shard in shards {
                 let turn = self.edge.flush(shard).expect("a sound turn");
                 quiet &= turn.streams.is_empty() && turn.parcels.is_empty();
-                assert!(turn.datagrams.is_empty(), "nobody is dialled");
+                let dialled = !self.by_datagrams && !turn.datagrams.is_empty();
+                assert!(!dialled, "nobody is dialled");
+                let texts = turn.datagrams.into_iter().map(|datagram| datagram.bytes);
+                self.datagrams
+                    .extend(texts.map(|bytes| String::from_utf8(bytes).expect("UTF-8")));
                 for event in turn.events {
                     assert!(!matches!(event, Event::Bug(_)), "{event:?}");
                 }
@@ -319,7 +358,8 @@ impl House {
     }
 }
 
-fn answer_of(request: &str) -> String {
+/// A 200 to a request.
+pub fn answer_of(request: &str) -> String {
     let mut answer = "SIP/2.0 200 OK\r\n".to_owned();
     for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
         answer.push_str(&format!("{name}: {}\r\n", header(request, name)));

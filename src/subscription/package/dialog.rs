@@ -8,7 +8,9 @@ use crate::hint::{Aspect, Call, CallState, Direction, ForeignElement, Party, Pub
 
 use super::xml_in::{self, Element};
 use super::xml_out::{self, Sink, Slice};
-use super::{ContentTypeId, Malformed, Package, PackageId, RenderOptions};
+use super::{
+    ContentTypeId, LeftOut, Malformed, Package, PackageId, RenderOptions, Rendered, fitting,
+};
 
 const NAMESPACE: &str = "urn:ietf:params:xml:ns:dialog-info";
 const MEDIA_TYPE: &str = "application/dialog-info+xml";
@@ -73,23 +75,26 @@ fn render(
     resource: &str,
     snapshot: &Snapshot,
     options: &RenderOptions,
-) -> Vec<u8> {
+) -> Rendered {
     let calls = &snapshot.dialogs.content;
     let calls = match options.all_dialogs {
         true => calls,
         false => &calls[..calls.len().min(1)],
     };
     if options.withhold_details {
-        return document(resource, calls, Detail::Withheld, Some(Detail::Withheld));
+        let tail = document(resource, calls, Detail::Withheld, Some(Detail::Withheld));
+        return (tail, LeftOut::Nothing);
     }
-    let mut tail = Vec::new();
-    for (first, others) in STEPS {
-        tail = document(resource, calls, first, others);
-        if tail.len() <= options.tail_size_max {
-            break;
-        }
-    }
-    tail
+    let steps = STEPS.map(|(first, others)| {
+        let left_out = match others {
+            None if calls.len() > 1 => LeftOut::Others,
+            Some(_) | None => LeftOut::Details,
+        };
+        ((first, others), left_out)
+    });
+    fitting(steps, options, |(first, others)| {
+        document(resource, calls, first, others)
+    })
 }
 
 fn document(resource: &str, calls: &[Call], first: Detail, others: Option<Detail>) -> Vec<u8> {

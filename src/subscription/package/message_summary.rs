@@ -2,7 +2,9 @@
 
 use crate::hint::{Aspect, Mailbox, MessageClass, MessageCount, Published, Snapshot};
 
-use super::{ContentTypeId, Malformed, Package, PackageId, RenderOptions};
+use super::{
+    ContentTypeId, LeftOut, Malformed, Package, PackageId, RenderOptions, Rendered, fitting,
+};
 
 const MEDIA_TYPE: &str = "application/simple-message-summary";
 
@@ -29,21 +31,34 @@ fn render(
     resource: &str,
     snapshot: &Snapshot,
     options: &RenderOptions,
-) -> Vec<u8> {
+) -> Rendered {
     let nothing = Mailbox::default();
     let mailbox = snapshot.mailbox.content.as_deref().unwrap_or(&nothing);
+    let account = !options.withhold_details && is_other_account(&mailbox.account, resource);
+    let counts = options.message_counts && !options.withhold_details;
+    let steps = [
+        ((account, counts), LeftOut::Nothing),
+        ((false, counts), LeftOut::Details),
+        ((false, false), LeftOut::Others),
+    ];
+    fitting(steps, options, |(account, counts)| {
+        document(mailbox, account, counts)
+    })
+}
+
+fn document(mailbox: &Mailbox, account: bool, counts: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     out.extend_from_slice(match mailbox.waiting {
         true => b"Messages-Waiting: yes\r\n",
         false => b"Messages-Waiting: no\r\n",
     });
-    if !options.withhold_details && is_other_account(&mailbox.account, resource) {
+    if account {
         out.extend_from_slice(b"Message-Account: ");
         out.extend_from_slice(mailbox.account.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if options.message_counts && !options.withhold_details {
-        counts(&mut out, mailbox);
+    if counts {
+        write_counts(&mut out, mailbox);
     }
     out
 }
@@ -58,7 +73,7 @@ fn is_other_account(account: &str, resource: &str) -> bool {
     !account.is_empty() && !same && !account.chars().any(char::is_control)
 }
 
-fn counts(out: &mut Vec<u8>, mailbox: &Mailbox) {
+fn write_counts(out: &mut Vec<u8>, mailbox: &Mailbox) {
     const NO_VOICE: MessageCount = MessageCount {
         class: MessageClass::Voice,
         new: 0,

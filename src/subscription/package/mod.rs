@@ -39,7 +39,7 @@ pub struct Package {
     pub types: &'static [&'static str],
     /// What PUBLISH may carry.
     pub publish_types: &'static [&'static str],
-    render: fn(ContentTypeId, &str, &Snapshot, &RenderOptions) -> Vec<u8>,
+    render: fn(ContentTypeId, &str, &Snapshot, &RenderOptions) -> Rendered,
     head: fn(ContentTypeId, u32, &[u8], &mut [u8]) -> Option<usize>,
     parse: fn(usize, &[u8]) -> Result<Published, Malformed>,
 }
@@ -68,8 +68,8 @@ impl Default for RenderOptions {
     }
 }
 
-/// The steps in which tails are made to fit.
-const ROOMS: [usize; 6] = [1_024, 768, 640, 512, 384, 256];
+/// The steps in which tails are made to fit. The first is for connections only: no datagram has that room.
+const ROOMS: [usize; 7] = [6_144, 1_024, 768, 640, 512, 384, 256];
 
 impl RenderOptions {
     /// These options for a document whose tail may have `room` bytes, and the number of the step that this
@@ -83,6 +83,27 @@ impl RenderOptions {
         };
         (step as u8, options)
     }
+}
+
+/// What of a document was left out so that it fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOut {
+    #[default]
+    Nothing,
+    /// Who, with whom, by which words: what a lamp shows is there.
+    Details,
+    /// All but the most telling dialog, tuple or count.
+    Others,
+}
+
+/// What a package has made of a snapshot.
+type Rendered = (Vec<u8>, LeftOut);
+
+/// A document behind the opening tag of its root element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    pub bytes: Bytes,
+    pub left_out: LeftOut,
 }
 
 /// Why a published document was refused, in words for the log and the reason phrase.
@@ -157,8 +178,12 @@ impl Package {
         resource: &str,
         snapshot: &Snapshot,
         options: &RenderOptions,
-    ) -> Bytes {
-        Bytes::from((self.render)(content_type, resource, snapshot, options))
+    ) -> Tail {
+        let (bytes, left_out) = (self.render)(content_type, resource, snapshot, options);
+        Tail {
+            bytes: Bytes::from(bytes),
+            left_out,
+        }
     }
 
     /// Writes a document's head for one watcher, whose own words `entity` is, and returns its length:
@@ -190,6 +215,28 @@ impl Package {
     pub fn parse(&self, publish_type: usize, body: &[u8]) -> Result<Published, Malformed> {
         (self.parse)(publish_type, body)
     }
+}
+
+/// The first of some renderings that fits, or the last: each says less than the one before.
+fn fitting<T>(
+    steps: impl IntoIterator<Item = (T, LeftOut)>,
+    options: &RenderOptions,
+    document: impl Fn(T) -> Vec<u8>,
+) -> Rendered {
+    let mut fitted = (Vec::new(), LeftOut::Nothing);
+    let mut whole = None;
+    for (step, left_out) in steps {
+        let bytes = document(step);
+        // Where there was nothing to leave out, nothing was.
+        let same = *whole.get_or_insert(bytes.len()) == bytes.len();
+        let fits = bytes.len() <= options.tail_size_max;
+        let left_out = if same { LeftOut::Nothing } else { left_out };
+        fitted = (bytes, left_out);
+        if fits {
+            break;
+        }
+    }
+    fitted
 }
 
 /// How exactly a media range covers a media type; None: not at all.

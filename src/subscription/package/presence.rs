@@ -8,7 +8,9 @@ use crate::hint::{
 
 use super::xml_in::{self, Element, XML_NAMESPACE};
 use super::xml_out::{self, Sink, Slice};
-use super::{ContentTypeId, Malformed, Package, PackageId, RenderOptions, xpidf};
+use super::{
+    ContentTypeId, LeftOut, Malformed, Package, PackageId, RenderOptions, Rendered, fitting, xpidf,
+};
 
 const PIDF: &str = "urn:ietf:params:xml:ns:pidf";
 const DATA_MODEL: &str = "urn:ietf:params:xml:ns:pidf:data-model";
@@ -107,22 +109,22 @@ fn render(
     resource: &str,
     snapshot: &Snapshot,
     options: &RenderOptions,
-) -> Vec<u8> {
+) -> Rendered {
     let presence = &snapshot.presence.content;
     if content_type == XPIDF {
-        return xpidf::tail(resource, presence);
+        return (xpidf::tail(resource, presence), LeftOut::Nothing);
     }
     if options.withhold_details {
-        return document(presence, NO_DETAILS);
+        return (document(presence, NO_DETAILS), LeftOut::Nothing);
     }
-    let mut tail = Vec::new();
-    for told in STEPS {
-        tail = document(presence, told);
-        if tail.len() <= options.tail_size_max {
-            break;
-        }
-    }
-    tail
+    let steps = STEPS.map(|told| {
+        let left_out = match presence.tuples.len() > told.tuples_max {
+            true => LeftOut::Others,
+            false => LeftOut::Details,
+        };
+        (told, left_out)
+    });
+    fitting(steps, options, |told| document(presence, told))
 }
 
 fn document(presence: &Presence, told: Told) -> Vec<u8> {

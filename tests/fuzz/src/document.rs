@@ -74,6 +74,10 @@ fn told(
         .head(content_type, 7, entity, &mut body)
         .expect("what is said to be enough is enough");
     body.truncate(length);
-    body.extend_from_slice(&package.tail(content_type, RESOURCE, snapshot, options));
+    body.extend_from_slice(
+        &package
+            .tail(content_type, RESOURCE, snapshot, options)
+            .bytes,
+    );
     body
 }

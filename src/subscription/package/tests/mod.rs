@@ -45,13 +45,18 @@ fn document(name: &str, version: u32, snapshot: &Snapshot, options: &RenderOptio
         .head(DEFAULT_TYPE, version, entity, &mut head)
         .expect("room for the head");
     head.truncate(length);
-    head.extend_from_slice(&package.tail(DEFAULT_TYPE, RESOURCE, snapshot, options));
+    head.extend_from_slice(
+        &package
+            .tail(DEFAULT_TYPE, RESOURCE, snapshot, options)
+            .bytes,
+    );
     String::from_utf8(head).expect("documents are UTF-8")
 }
 
 fn tail_size(name: &str, snapshot: &Snapshot, options: &RenderOptions) -> usize {
     package(name)
         .tail(DEFAULT_TYPE, RESOURCE, snapshot, options)
+        .bytes
         .len()
 }
 

@@ -244,7 +244,9 @@ fn as_type(media_type: &str, presence: Presence) -> String {
         .expect("room for the head");
     body.truncate(length);
     let options = RenderOptions::default();
-    let tail = package.tail(content_type, RESOURCE, &of_presence(presence), &options);
+    let tail = package
+        .tail(content_type, RESOURCE, &of_presence(presence), &options)
+        .bytes;
     body.extend_from_slice(&tail);
     String::from_utf8(body).expect("documents are UTF-8")
 }

@@ -1,7 +1,8 @@
 //! Finding packages, and agreeing on a content type.
 
-use super::super::{ALLOW_EVENTS, PACKAGES, PackageId, TYPES_MAX, allow_events, by_name};
+use super::super::{ALLOW_EVENTS, LeftOut, PACKAGES, PackageId, TYPES_MAX, allow_events, by_name};
 use super::*;
+use crate::hint::{Basic, CallState, MessageClass, MessageCount, Note, Tuple};
 
 #[test]
 fn each_package_is_found_by_its_name_and_its_number() {
@@ -104,11 +105,95 @@ fn only_types_of_the_package_may_be_published() {
 fn documents_are_made_to_fit_in_steps() {
     let options = RenderOptions::default();
     let mut before = (u8::MAX, 0);
-    for room in 0..2_000 {
+    for room in 0..8_000 {
         let (step, fitted) = options.within(room);
         assert!(fitted.tail_size_max <= room);
         assert!(step <= before.0 && fitted.tail_size_max >= before.1);
         before = (step, fitted.tail_size_max);
     }
     assert_eq!(before, (0, options.tail_size_max));
+}
+
+/// Something to leave out for each package: details first, and more than one of what is told.
+fn crowded() -> Snapshot {
+    let mut calls = ["a", "b"].map(|id| Call::bare(id, CallState::Early));
+    calls[0].call_id = "c".repeat(300).into();
+    let tuple = |id: &str| Tuple {
+        id: id.into(),
+        basic: Some(Basic::Open),
+        status_extensions: Vec::new(),
+        extensions: Vec::new(),
+        contact: "sip:1001@192.0.2.7".into(),
+        priority: "".into(),
+        notes: Vec::new(),
+        timestamp: "".into(),
+    };
+    let mut snapshot = of_calls(calls.into());
+    let presence = Presence {
+        tuples: vec![tuple("desk"), tuple("soft")],
+        notes: vec![Note {
+            language: "".into(),
+            text: "back at two".into(),
+        }],
+        ..Presence::default()
+    };
+    snapshot.presence = of_presence(presence).presence;
+    snapshot.mailbox = of_mailbox(Mailbox {
+        waiting: true,
+        account: "sip:voicemail@example.com".into(),
+        counts: vec![MessageCount {
+            class: MessageClass::Voice,
+            new: 1,
+            old: 2,
+            urgent: None,
+        }],
+    })
+    .mailbox;
+    snapshot
+}
+
+#[test]
+fn what_had_to_go_is_said_and_details_go_first() {
+    let snapshot = crowded();
+    for package in &PACKAGES {
+        let tail = |tail_size_max| {
+            let options = RenderOptions {
+                all_dialogs: true,
+                tail_size_max,
+                ..RenderOptions::default()
+            };
+            package.tail(DEFAULT_TYPE, RESOURCE, &snapshot, &options)
+        };
+        let whole = tail(usize::MAX);
+        assert_eq!(whole.left_out, LeftOut::Nothing);
+        let mut before = LeftOut::Nothing;
+        let mut all = Vec::new();
+        for room in (0..=whole.bytes.len()).rev() {
+            let tail = tail(room);
+            let fits = tail.bytes.len() <= room;
+            assert!(fits || tail.left_out == LeftOut::Others, "{room}");
+            assert_eq!(tail.bytes == whole.bytes, tail.left_out == LeftOut::Nothing);
+            assert!(tail.left_out >= before, "less room, and more is told");
+            before = tail.left_out;
+            all.push(before);
+        }
+        all.dedup();
+        let name = package.name;
+        assert_eq!(
+            all,
+            [LeftOut::Nothing, LeftOut::Details, LeftOut::Others],
+            "{name}"
+        );
+    }
+    // Who bears nothing that could go has lost nothing.
+    let idle = Snapshot::empty();
+    for package in &PACKAGES {
+        let options = RenderOptions {
+            tail_size_max: 0,
+            message_counts: false,
+            ..RenderOptions::default()
+        };
+        let tail = package.tail(DEFAULT_TYPE, RESOURCE, &idle, &options);
+        assert_eq!(tail.left_out, LeftOut::Nothing, "{}", package.name);
+    }
 }
