@@ -24,6 +24,13 @@ fn nobody_can_tell_that_transports_of_two_shards_are_replaced() {
 }
 
 #[test]
+fn nobody_on_a_connection_can_tell_that_transports_and_certificates_are_replaced() {
+    play(
+        "swap --tcp 100 --tls 100 --visits 40 --count 1500 --swaps 20 --pause 200 --rate 500 --shards 2",
+    );
+}
+
+#[test]
 fn nobody_behind_a_real_edge_proxy_can_tell_that_transports_are_replaced() {
     // That everything closes is seen without the proxy.
     play("swap --kamailio --hurry --count 300 --swaps 18 --pause 300 --rate 200 --shards 2");

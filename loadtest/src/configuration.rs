@@ -3,9 +3,51 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
+/// The certificate and the key of listeners that speak TLS, beside the file.
+pub const CERTIFICATE: [&str; 2] = ["lamps.pem", "lamps.key"];
+
+/// What phones and server speak by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    #[default]
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl Transport {
+    /// As a listener's address and a URI name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
+
+    /// As a Via names it.
+    pub fn via(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+        }
+    }
+
+    /// What a URI says of it.
+    pub fn parameter(self) -> &'static str {
+        match self {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+        }
+    }
+}
+
 /// One `[[listener]]`.
 #[derive(Clone)]
 pub struct Listener {
+    pub transport: Transport,
     pub address: SocketAddr,
     /// What it calls itself, instead of its address.
     pub advertise: Option<String>,
@@ -26,7 +68,12 @@ pub struct Configuration {
 
 impl Listener {
     pub fn new(address: SocketAddr) -> Self {
+        Listener::of(Transport::Udp, address)
+    }
+
+    pub fn of(transport: Transport, address: SocketAddr) -> Self {
         Listener {
+            transport,
             address,
             advertise: None,
             dscp: None,
@@ -51,6 +98,18 @@ impl Configuration {
         }
     }
 
+    /// The oldest listener of each transport.
+    pub fn oldest(&self) -> impl Iterator<Item = usize> + '_ {
+        let transport = |at: usize| self.listeners[at].transport;
+        (0..self.listeners.len())
+            .filter(move |&at| (0..at).all(|before| transport(before) != transport(at)))
+    }
+
+    /// How many addresses each transport has: the same of each.
+    pub fn addresses(&self) -> usize {
+        self.listeners.len() / self.oldest().count().max(1)
+    }
+
     /// The file.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -64,7 +123,13 @@ impl Configuration {
             self.expires_default
         );
         for listener in &self.listeners {
-            let _ = writeln!(text, "[[listener]]\naddress = \"udp:{}\"", listener.address);
+            let (transport, address) = (listener.transport, listener.address);
+            let name = transport.name();
+            let _ = writeln!(text, "[[listener]]\naddress = \"{name}:{address}\"");
+            if transport == Transport::Tls {
+                let [certificate, key] = CERTIFICATE;
+                let _ = writeln!(text, "certificate = \"{certificate}\"\nkey = \"{key}\"");
+            }
             if let Some(name) = &listener.advertise {
                 let _ = writeln!(text, "advertise = \"{name}\"");
             }

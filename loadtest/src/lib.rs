@@ -1,11 +1,13 @@
 //! Loads for Lampfield: phones by the ten thousand on one core, each of which checks what it is told.
 //! A lamp that is wrong at the end is an exit code of 1. Tests play the same loads through `play`, in small.
 
+mod certificates;
 mod configuration;
 mod edge;
 mod field;
 mod http;
 mod lamp;
+mod line;
 mod loads;
 mod options;
 mod phone;
@@ -114,6 +116,7 @@ fn run(options: &Options) -> io::Result<Report> {
         shards: options.shards,
         processor: apart.then(|| processors[0]),
         by_file: options.load.reloads(),
+        streams: &options.streams(),
         edge: options.kamailio.then(|| options.ip()),
         log: options.log.as_deref(),
     })?;

@@ -1,13 +1,16 @@
 //! The command line.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::field::Plan;
+use crate::configuration::Transport;
+use crate::field::{Connected, Group, Plan};
 use crate::loads::Kind;
+use crate::server::Server;
 use crate::wire::Package;
 
 /// Be a notifier to compare with: what `--baseline` and `--plain` start.
@@ -104,6 +107,18 @@ pub struct Options {
     /// Sockets that phones are spread over
     #[arg(long, default_value_t = 4)]
     pub ports: usize,
+    /// Connections by TCP, over which a part of the phones is spread: a third, where there are all three kinds
+    #[arg(long, default_value_t = 0)]
+    pub tcp: u32,
+    /// Connections by TLS, as for TCP
+    #[arg(long, default_value_t = 0)]
+    pub tls: u32,
+    /// Nobody sends datagrams: all phones are on connections
+    #[arg(long)]
+    pub no_udp: bool,
+    /// Connections that are opened in each second, to ask once and go, and as often to take the place of another
+    #[arg(long, default_value_t = 20.0)]
+    pub visits: f64,
     /// Keys of one phone: they share its From address
     #[arg(long, default_value_t = 30)]
     pub keys: u32,
@@ -189,10 +204,28 @@ impl Options {
         }
     }
 
+    /// What the server serves beside datagrams.
+    pub fn streams(&self) -> Vec<Transport> {
+        let wanted = [(Transport::Tcp, self.tcp), (Transport::Tls, self.tls)];
+        let wanted = wanted.into_iter().filter(|(_, count)| *count > 0);
+        wanted.map(|(transport, _)| transport).collect()
+    }
+
     /// What the phones have in common.
-    pub fn plan(&self, server: SocketAddr, edge: Option<SocketAddr>) -> Plan {
-        Plan {
-            server,
+    pub fn plan(&self, server: &Server, edge: Option<SocketAddr>) -> io::Result<Plan> {
+        let groups = server.configuration.listeners.iter().map(|listener| Group {
+            transport: listener.transport,
+            server: listener.address,
+            count: match listener.transport {
+                Transport::Udp => 0,
+                Transport::Tcp => self.tcp,
+                Transport::Tls => self.tls,
+            },
+        });
+        let groups: Vec<Group> = groups.filter(|group| group.count > 0).collect();
+        let authority = server.authority.as_ref();
+        Ok(Plan {
+            server: server.sip,
             edge,
             package: self.package,
             expires: self.expires,
@@ -201,6 +234,12 @@ impl Options {
             edges: self.edges.min(6),
             lose_permille: self.lose,
             seed: self.seed.expect("set before the first use"),
-        }
+            connected: Connected {
+                only: self.no_udp && !groups.is_empty(),
+                groups,
+                trust: authority.map(|authority| authority.client()).transpose()?,
+                shown: server.shown.clone(),
+            },
+        })
     }
 }

@@ -46,6 +46,12 @@ pub struct Phone {
     pub asked_at: PlaceId,
     /// Where its last accepted one went: from there it must hear.
     pub known: PlaceId,
+    /// The port by which it asked last, and the one by which its last accepted request went.
+    pub port: Option<usize>,
+    pub known_port: Option<usize>,
+    /// The one before that, and since when it has been left.
+    pub port_before: Option<usize>,
+    pub moved: Duration,
     /// Where its next request goes, whatever the server says.
     pub moves_to: Option<PlaceId>,
     pub heard_cseq: Option<u32>,
@@ -71,6 +77,12 @@ pub struct Seen {
     pub notifies_missed: u64,
     pub notifies_before_answer: u64,
     pub datagrams_lost_on_purpose: u64,
+    /// Older ones that came, by the connection before, after newer ones.
+    pub notifies_overtaken: u64,
+    pub connections_opened: u64,
+    pub connections_ended: u64,
+    pub handshakes: u64,
+    pub visits: u64,
     pub notify_bytes_max: u64,
     /// Datagrams, whatever became of them: what arrived, and the answers to NOTIFYs that left.
     pub notifies_heard: u64,
@@ -91,12 +103,15 @@ pub struct Seen {
     pub to_wrong_place: u64,
     pub contact_wrong: u64,
     pub class_wrong: u64,
+    pub connections_refused: u64,
+    pub connections_lost: u64,
+    pub certificate_wrong: u64,
     pub sends_refused: u64,
 }
 
 impl Seen {
     /// What no correct server causes, with its count.
-    pub fn wrongs(&self) -> [(&'static str, u64); 14] {
+    pub fn wrongs(&self) -> [(&'static str, u64); 17] {
         [
             ("messages that no phone could read", self.unreadable),
             ("NOTIFYs whose CSeq went back", self.cseq_went_back),
@@ -129,6 +144,12 @@ impl Seen {
             (
                 "NOTIFYs with another DSCP than their listener's",
                 self.class_wrong,
+            ),
+            ("connections refused or reset", self.connections_refused),
+            ("connections lost that were needed", self.connections_lost),
+            (
+                "handshakes with another certificate than the newest",
+                self.certificate_wrong,
             ),
         ]
     }

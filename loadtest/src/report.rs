@@ -76,6 +76,11 @@ impl Report {
             ("requests refused for now", seen.refusals),
             ("answers that came twice", seen.answers_again),
             ("NOTIFYs before their 200", seen.notifies_before_answer),
+            ("NOTIFYs overtaken on their way", seen.notifies_overtaken),
+            ("connections opened", seen.connections_opened),
+            ("  of them with a handshake", seen.handshakes),
+            ("  of them to ask once and go", seen.visits),
+            ("  of them ended with their address", seen.connections_ended),
             ("datagrams lost on purpose", seen.datagrams_lost_on_purpose),
             ("sends that the kernel refused", seen.sends_refused),
         ] {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::configuration::Configuration;
+use crate::certificates::Authority;
+use crate::configuration::{CERTIFICATE, Configuration, Listener, Transport};
 use crate::http::Client;
 use crate::sys;
 
@@ -27,6 +28,8 @@ pub struct Start<'a> {
     pub processor: Option<usize>,
     /// It is served by a file that can be written anew.
     pub by_file: bool,
+    /// What it serves beside datagrams; then it has a file, too.
+    pub streams: &'a [Transport],
     /// The proxy that all phones are behind.
     pub edge: Option<IpAddr>,
     /// Where its output goes; else into a directory of its own, which goes with it.
@@ -38,6 +41,11 @@ pub struct Server {
     child: Child,
     pub sip: SocketAddr,
     pub admin: SocketAddr,
+    /// What stood in its file when it was started.
+    pub configuration: Configuration,
+    /// Who issues its certificates, and what it shows at the start.
+    pub authority: Option<Authority>,
+    pub shown: Vec<u8>,
     directory: PathBuf,
     log: PathBuf,
     kept: bool,
@@ -86,21 +94,35 @@ impl Cpu {
 impl Server {
     /// Starts it and waits until it is ready.
     pub fn start(start: &Start<'_>) -> io::Result<Self> {
-        let sip = UdpSocket::bind((start.ip, 0))?.local_addr()?;
+        let sip = free_address(start.ip)?;
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let directory = directory()?;
         let own_log = directory.join("log");
         let log = start.log.unwrap_or(&own_log);
+        let mut configuration = Configuration::new(sip);
+        configuration.edge = start.edge;
+        let (mut authority, mut shown) = (None, Vec::new());
+        for &transport in start.streams {
+            let address = match transport {
+                Transport::Udp | Transport::Tcp => sip,
+                Transport::Tls => free_address(start.ip)?,
+            };
+            configuration
+                .listeners
+                .push(Listener::of(transport, address));
+            if transport == Transport::Tls {
+                let issuer = authority.insert(Authority::new()?);
+                shown = write_certificate(&directory, issuer)?;
+            }
+        }
         let mut command = Command::new(start.binary);
         if let Some(role) = start.role {
             command.args([role, "--listen", &sip.to_string()]);
         } else {
             command.args(["serve", "--shards", &start.shards.to_string()]);
             command.arg("--data-dir").arg(directory.join("data"));
-            if start.by_file {
+            if start.by_file || !start.streams.is_empty() {
                 let file = directory.join(FILE);
-                let mut configuration = Configuration::new(sip);
-                configuration.edge = start.edge;
                 fs::write(&file, configuration.text())?;
                 command.arg("--config").arg(file);
             } else {
@@ -118,6 +140,9 @@ impl Server {
             child: command.spawn()?,
             sip,
             admin,
+            configuration,
+            authority,
+            shown,
             log: log.to_owned(),
             directory,
             kept: false,
@@ -161,6 +186,13 @@ impl Server {
     /// Writes its file anew. It reads it when it is told to.
     pub fn configure(&self, configuration: &Configuration) -> io::Result<()> {
         fs::write(self.directory.join(FILE), configuration.text())
+    }
+
+    /// Writes a new certificate over the one before; the server reads it when it is told to. What it will show.
+    pub fn replace_certificate(&self) -> io::Result<Option<Vec<u8>>> {
+        let authority = self.authority.as_ref();
+        let written = authority.map(|authority| write_certificate(&self.directory, authority));
+        written.transpose()
     }
 
     /// How many descriptors it has open.
@@ -254,6 +286,25 @@ impl Drop for Server {
     }
 }
 
+fn write_certificate(directory: &Path, authority: &Authority) -> io::Result<Vec<u8>> {
+    let issued = authority.issue()?;
+    let [certificate, key] = CERTIFICATE;
+    fs::write(directory.join(certificate), &issued.certificate)?;
+    fs::write(directory.join(key), &issued.key)?;
+    Ok(issued.shown)
+}
+
+/// An address that is free for datagrams and for connections.
+fn free_address(ip: IpAddr) -> io::Result<SocketAddr> {
+    for _ in 0..100 {
+        let address = UdpSocket::bind((ip, 0))?.local_addr()?;
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(io::Error::other("no port is free for both kinds"))
+}
+
 /// A directory that no other run of this process or another has.
 pub fn directory() -> io::Result<PathBuf> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -278,11 +329,24 @@ pub fn sockets(port: u16) -> BTreeSet<u64> {
         .collect()
 }
 
+/// The names of the TCP sockets that listen on a local port.
+pub fn listening(port: u16) -> BTreeSet<u64> {
+    const LISTENS: &str = "0A";
+    rows_of(port, ["/proc/net/tcp", "/proc/net/tcp6"])
+        .filter(|row| row.get(3).is_some_and(|state| state == LISTENS))
+        .filter_map(|row| row.get(9)?.parse().ok())
+        .collect()
+}
+
 /// The lines of `/proc/net/udp` for a local port, in columns.
 fn rows(port: u16) -> impl Iterator<Item = Vec<String>> {
+    rows_of(port, ["/proc/net/udp", "/proc/net/udp6"])
+}
+
+fn rows_of(port: u16, files: [&str; 2]) -> impl Iterator<Item = Vec<String>> {
     let suffix = format!(":{port:04X}");
-    ["/proc/net/udp", "/proc/net/udp6"]
-        .iter()
+    files
+        .into_iter()
         .flat_map(|file| {
             let text = fs::read_to_string(file).unwrap_or_default();
             let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect();

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -251,6 +251,87 @@ fn wait(sockets: &[&UdpSocket], events: libc::c_short, milliseconds: i32) -> boo
         )
     };
     ready > 0
+}
+
+/// Sockets that are waited for together, each by its number.
+pub struct Poller {
+    descriptor: OwnedFd,
+    events: Vec<libc::epoll_event>,
+    came: usize,
+}
+
+impl Poller {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the result is checked.
+        let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Poller {
+            // SAFETY: the descriptor was just made and is nobody else's.
+            descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) },
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; 512],
+            came: 0,
+        })
+    }
+
+    /// From now on this socket is waited for until it can be read. It leaves when it is closed.
+    pub fn add(&self, socket: &impl AsRawFd, number: usize) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, socket, number, false)
+    }
+
+    /// Whether it is waited for until it can be written, too.
+    pub fn want_room(&self, socket: &impl AsRawFd, number: usize, room: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, socket, number, room)
+    }
+
+    fn control(
+        &self,
+        what: libc::c_int,
+        socket: &impl AsRawFd,
+        number: usize,
+        room: bool,
+    ) -> io::Result<()> {
+        let room = if room { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | room) as u32,
+            u64: number as u64,
+        };
+        // SAFETY: the event lives beyond the call; both descriptors are open.
+        let failed = unsafe {
+            libc::epoll_ctl(
+                self.descriptor.as_raw_fd(),
+                what,
+                socket.as_raw_fd(),
+                &raw mut event,
+            )
+        };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Waits at most so long until something is ready; how many are.
+    pub fn wait(&mut self, milliseconds: i32) -> usize {
+        // SAFETY: `events` is an array of exactly the given length that lives beyond the call.
+        let came = unsafe {
+            libc::epoll_wait(
+                self.descriptor.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                self.events.len() as libc::c_int,
+                milliseconds,
+            )
+        };
+        self.came = usize::try_from(came).unwrap_or(0);
+        self.came
+    }
+
+    /// The number of one of those that were ready at the last `wait`.
+    pub fn ready(&self, index: usize) -> usize {
+        assert!(index < self.came);
+        self.events[index].u64 as usize
+    }
 }
 
 /// Keeps this thread, and the threads that it starts, on one processor.

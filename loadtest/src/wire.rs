@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use crate::configuration::Transport;
+
 /// How many Via lines a message may have.
 const VIAS: usize = 8;
 /// How many proxies may have recorded their route.
@@ -187,8 +189,11 @@ impl Package {
 
 /// What a SUBSCRIBE is made of.
 pub struct Subscribe<'a> {
+    pub transport: Transport,
     /// Host and port that this phone sends from.
     pub here: &'a str,
+    /// What its Call-ID ends with: a dialog keeps it wherever it goes.
+    pub home: &'a str,
     /// Host and port of the server.
     pub server: &'a str,
     pub phone: u32,
@@ -215,6 +220,7 @@ impl Subscribe<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         let Subscribe {
             here,
+            home,
             server,
             phone,
             incarnation,
@@ -225,6 +231,7 @@ impl Subscribe<'_> {
             expires,
             ..
         } = self;
+        let (via, by) = (self.transport.via(), self.transport.parameter());
         out.extend_from_slice(b"SUBSCRIBE ");
         match self.dialog {
             Some((_, target)) => out.extend_from_slice(target),
@@ -242,7 +249,7 @@ impl Subscribe<'_> {
         put(
             out,
             format_args!(
-                "Via: SIP/2.0/UDP {here};branch=z9hG4bK{run:x}.{phone}.{incarnation}.{cseq};rport\r\n"
+                "Via: SIP/2.0/{via} {here};branch=z9hG4bK{run:x}.{phone}.{incarnation}.{cseq};rport\r\n"
             ),
         );
         if self.dialog.is_none() {
@@ -272,8 +279,8 @@ impl Subscribe<'_> {
         put(
             out,
             format_args!(
-                "\r\nCall-ID: {phone}-{incarnation}-{run:08x}@{here}\r\nCSeq: {cseq} SUBSCRIBE\r\n\
-                 Contact: <sip:p{owner}k{phone}@{here}>\r\nMax-Forwards: 70\r\nEvent: {}\r\nAccept: {}\r\n\
+                "\r\nCall-ID: {phone}-{incarnation}-{run:08x}@{home}\r\nCSeq: {cseq} SUBSCRIBE\r\n\
+                 Contact: <sip:p{owner}k{phone}@{here}{by}>\r\nMax-Forwards: 70\r\nEvent: {}\r\nAccept: {}\r\n\
                  Expires: {expires}\r\nAllow: INVITE, INFO, PRACK, ACK, BYE, CANCEL, OPTIONS, NOTIFY, REGISTER, SUBSCRIBE, REFER, PUBLISH, UPDATE, MESSAGE\r\n\
                  User-Agent: Yealink SIP-T46U 108.86.0.20\r\nContent-Length: 0\r\n\r\n",
                 self.package.event(),
@@ -281,6 +288,25 @@ impl Subscribe<'_> {
             ),
         );
     }
+}
+
+/// Asks the server what it can do: from somebody who connects, asks, and goes.
+pub fn write_options(
+    out: &mut Vec<u8>,
+    transport: Transport,
+    here: &str,
+    server: &str,
+    visitor: u64,
+) {
+    let via = transport.via();
+    put(
+        out,
+        format_args!(
+            "OPTIONS sip:{server} SIP/2.0\r\nVia: SIP/2.0/{via} {here};branch=z9hG4bKv{visitor};rport\r\n\
+             From: <sip:v{visitor}@{server}>;tag=v{visitor}\r\nTo: <sip:{server}>\r\nCall-ID: v{visitor}-@{here}\r\n\
+             CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        ),
+    );
 }
 
 /// The answer to a request: everything that RFC 3261 8.2.6.2 has it copy.
@@ -319,7 +345,9 @@ mod tests {
     fn subscribe() -> Vec<u8> {
         let mut out = Vec::new();
         Subscribe {
+            transport: Transport::Udp,
             here: "127.0.0.2:6000",
+            home: "127.0.0.2:6000",
             server: "127.0.0.1:5060",
             phone: 7,
             incarnation: 1,

@@ -5,10 +5,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{AGAIN_MILLISECONDS, Field, Who};
+use super::{AGAIN_MILLISECONDS, Field, LAST_WAIT, Port, Way, Who};
+use crate::configuration::Transport;
 use crate::phone::{Stage, Verdict};
 use crate::publisher::publisher_of;
 use crate::wire::{Heard, number, write_answer};
+
+/// How long what was sent by the connection before may come.
+const MOVING: Duration = Duration::from_millis(500);
 
 impl Field {
     pub(super) fn hear(&mut self, port: usize, bytes: &[u8], peer: SocketAddr, class: Option<u8>) {
@@ -19,15 +23,19 @@ impl Field {
         let came_from = self.came_from(&heard, peer);
         if heard.status != 0 {
             self.seen.answers_heard += 1;
-            self.hear_answer(&heard, came_from);
+            if !self.hear_visit(port, &heard) {
+                self.hear_answer(&heard, came_from);
+            }
         } else if heard.method == b"NOTIFY" {
             self.seen.notifies_heard += 1;
             let most = self.seen.notify_bytes_max.max(bytes.len() as u64);
             self.seen.notify_bytes_max = most;
             let status = self.hear_notify(&heard, port, came_from, class);
-            write_answer(self.ports[port].outbox.open(), &heard, status);
-            self.seen.answers_sent += 1;
-            self.post(port, peer);
+            if !matches!(self.ports[port].way, Way::Closed) {
+                write_answer(self.ports[port].way.open(), &heard, status);
+                self.seen.answers_sent += 1;
+                self.post(port, peer);
+            }
         } else {
             self.seen.header_wrong += 1;
         }
@@ -67,6 +75,13 @@ impl Field {
             // An earlier life of this phone, which it does not remember.
             return GONE;
         }
+        if phone.heard_cseq.is_some_and(|last| heard.cseq < last) && self.is_earlier(index, port) {
+            // Shards write to their own connections: what was said by the one before may come after what is said by
+            // the next. A phone forgets it (RFC 3261 12.2.2).
+            self.seen.notifies_overtaken += 1;
+            return "200 OK";
+        }
+        let phone = &mut self.phones[index as usize];
         self.local_tag.clear();
         write!(self.local_tag, "p{index}x{incarnation}").expect("a Vec takes every write");
         let was_active = phone.stage == Stage::Active;
@@ -118,13 +133,20 @@ impl Field {
             phone.known
         };
         self.seen.from_wrong_place += u64::from(!from(place));
-        let here = index as usize % self.ports.len();
+        let Port {
+            here, transport, ..
+        } = &self.ports[port];
         let contact = format!(
-            "sip:p{}k{index}@{}",
+            "sip:p{}k{index}@{here}{}",
             index / self.plan.keys,
-            self.ports[here].here
+            transport.parameter()
         );
-        let mine = here == port && heard.request_uri == contact.as_bytes();
+        // As with places: until the answer is here it may be either. By a connection that was left just now it may
+        // have been on its way.
+        let asked = phone.awaits_answer || *transport == Transport::Udp;
+        let moved = self.now < phone.moved + MOVING && phone.port_before == Some(port);
+        let here = (asked && phone.port == Some(port)) || phone.known_port == Some(port) || moved;
+        let mine = here && heard.request_uri == contact.as_bytes();
         self.seen.to_wrong_place += u64::from(!mine);
         // RFC 6665 4.4.1: the Contact of a NOTIFY is the dialog's remote target from now on.
         phone.learn_target(heard);
@@ -185,6 +207,15 @@ impl Field {
             phone.tag = tag.into();
         }
         phone.known = phone.asked_at;
+        let port = phone.port;
+        let before = std::mem::replace(&mut phone.known_port, port);
+        if before != port {
+            phone.port_before = before;
+            phone.moved = self.now;
+            self.use_port(port.expect("it has asked"));
+            self.let_go(before);
+        }
+        let phone = &mut self.phones[index as usize];
         phone.learn_target(heard);
         phone.granted = heard.expires.unwrap_or(0);
         if heard.expires.is_none_or(|granted| granted > phone.asked) {
@@ -254,7 +285,7 @@ impl Field {
                 if !self.is_awaited(wait.who, wait.cseq) {
                     continue;
                 }
-                if attempt + 1 == AGAIN_MILLISECONDS.len() {
+                if attempt >= LAST_WAIT {
                     self.give_up(wait.who);
                     continue;
                 }

@@ -9,13 +9,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 mod hear;
+mod lines;
 mod places;
 #[cfg(test)]
 mod tests;
 
+pub use lines::{Connected, Group};
 pub use places::{PlaceId, Places};
 
+use lines::{Lines, Whose};
+
+use crate::configuration::{Configuration, Listener, Transport};
 use crate::lamp::State;
+use crate::line::Line;
 use crate::phone::{Phone, Seen, Stage};
 use crate::publisher::Publisher;
 use crate::random::Random;
@@ -23,9 +29,14 @@ use crate::sys::{self, Inbox, Outbox};
 use crate::wire::{Package, Subscribe};
 
 /// Intervals after which an unanswered request is sent again: T1 doubling to T2 (RFC 3261 17.1.2.2).
-const AGAIN_MILLISECONDS: [u64; 11] = [
-    500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000, 4000, 500,
+/// The last is that of connections, where nothing is sent twice.
+const AGAIN_MILLISECONDS: [u64; 12] = [
+    500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000, 4000, 500, 32_000,
 ];
+/// With the wait of that number there is no more to be sent.
+const LAST_WAIT: usize = 10;
+/// The wait of connections.
+const ONLY_WAIT: usize = 11;
 
 /// What all phones of a load have in common.
 #[derive(Clone)]
@@ -43,6 +54,7 @@ pub struct Plan {
     /// Of a thousand datagrams, how many are thrown away, each way.
     pub lose_permille: u32,
     pub seed: u64,
+    pub connected: Connected,
 }
 
 /// What is true of one resource.
@@ -54,10 +66,53 @@ pub struct Resource {
     pub watchers: Vec<u32>,
 }
 
+/// One way to the server and back.
 struct Port {
-    socket: UdpSocket,
+    transport: Transport,
     here: String,
-    outbox: Outbox,
+    /// How often phones name it as theirs.
+    users: u32,
+    /// No phone begins anything on it any more.
+    elder: bool,
+    way: Way,
+}
+
+enum Way {
+    Datagrams {
+        socket: UdpSocket,
+        outbox: Outbox,
+    },
+    Line {
+        line: Box<Line>,
+        /// Where it was opened to.
+        place: PlaceId,
+        whose: Whose,
+        opened: Duration,
+        /// Its certificate has been looked at, or it has none.
+        seen: bool,
+    },
+    Closed,
+}
+
+impl Port {
+    /// What Call-IDs end with: a connection is opened anew, and its dialogs go on.
+    fn home(&self) -> &str {
+        match self.transport {
+            Transport::Udp => &self.here,
+            Transport::Tcp | Transport::Tls => "connected.example.com",
+        }
+    }
+}
+
+impl Way {
+    /// Where the next message is written.
+    fn open(&mut self) -> &mut Vec<u8> {
+        match self {
+            Way::Datagrams { outbox, .. } => outbox.open(),
+            Way::Line { line, .. } => line.open(),
+            Way::Closed => unreachable!("nobody writes to what is closed"),
+        }
+    }
 }
 
 /// A request that waits for its answer.
@@ -95,7 +150,9 @@ pub struct Field {
     open: usize,
     run: u32,
     server: String,
+    /// First those of datagrams, as many as the plan has.
     ports: Vec<Port>,
+    lines: Lines,
     /// Out of its place only while its datagrams are being heard.
     inbox: Option<Inbox>,
     start: Instant,
@@ -110,6 +167,7 @@ impl Field {
     pub fn new(plan: Plan, count: u32, resources: u32) -> io::Result<Self> {
         let mut random = Random::new(plan.seed);
         let mut ports = Vec::with_capacity(plan.ports);
+        let lines = Lines::new(&plan.connected)?;
         for _ in 0..plan.ports {
             let ip = match plan.server.ip() {
                 IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -119,16 +177,29 @@ impl Field {
             if plan.edge.is_none() {
                 sys::show_class(&socket)?;
             }
+            lines.poller.add(&socket, ports.len())?;
             ports.push(Port {
+                transport: Transport::Udp,
                 here: socket.local_addr()?.to_string(),
-                socket,
-                outbox: Outbox::default(),
+                users: 0,
+                elder: false,
+                way: Way::Datagrams {
+                    socket,
+                    outbox: Outbox::default(),
+                },
             });
+        }
+        let mut start = Configuration::new(plan.server);
+        for Group {
+            transport, server, ..
+        } in &plan.connected.groups
+        {
+            start.listeners.push(Listener::of(*transport, *server));
         }
         let mut field = Field {
             run: random.below(u32::MAX),
             server: plan.server.to_string(),
-            places: Places::new(plan.server),
+            places: Places::new(&start),
             deaf: false,
             may_end: false,
             plan,
@@ -141,6 +212,7 @@ impl Field {
             wrong: 0,
             open: 0,
             ports,
+            lines,
             inbox: Some(Inbox::default()),
             start: Instant::now(),
             now: Duration::ZERO,
@@ -179,7 +251,10 @@ impl Field {
     pub fn drops(&self) -> u64 {
         let ports = self.ports.iter();
         ports
-            .filter_map(|port| port.socket.local_addr().ok())
+            .filter_map(|port| match &port.way {
+                Way::Datagrams { socket, .. } => socket.local_addr().ok(),
+                Way::Line { .. } | Way::Closed => None,
+            })
             .map(|address| crate::server::drops(address.port()))
             .sum()
     }
@@ -204,7 +279,6 @@ impl Field {
 
     /// The Call-IDs of some phones that are wrong or wait, each with what the phone knows.
     pub fn suspects(&self, most: usize) -> Vec<(String, String)> {
-        let ports = self.ports.len();
         let suspects =
             self.phones.iter().enumerate().filter(|(_, phone)| {
                 phone.waits() || (phone.stage == Stage::Active && !phone.right)
@@ -212,7 +286,7 @@ impl Field {
         suspects
             .take(most)
             .map(|(index, phone)| {
-                let here = &self.ports[index % ports].here;
+                let here = self.ports[phone.port.unwrap_or(0)].home();
                 let call_id = format!("{index}-{}-{:08x}@{here}", phone.incarnation, self.run);
                 let resource = &self.resources[phone.resource as usize];
                 let knows = format!(
@@ -237,6 +311,7 @@ impl Field {
         let phone = &mut self.phones[index as usize];
         self.wrong -= usize::from(phone.stage == Stage::Active && !phone.right);
         self.open -= usize::from(phone.waits());
+        let ports = [phone.port.take(), phone.known_port.take()];
         *phone = Phone {
             resource: phone.resource,
             target: phone.target.clone(),
@@ -245,6 +320,9 @@ impl Field {
             incarnation: phone.incarnation + 1,
             ..Phone::default()
         };
+        for port in ports {
+            self.let_go(port);
+        }
         self.ask(index, self.plan.expires);
     }
 
@@ -263,6 +341,13 @@ impl Field {
 
     fn ask(&mut self, index: u32, expires: u32) {
         let place = self.next_place(index);
+        // Who cannot connect has been counted.
+        let Ok(port) = self.port_to(index, place) else {
+            return;
+        };
+        self.use_port(port);
+        let before = self.phones[index as usize].port.replace(port);
+        self.let_go(before);
         let phone = &mut self.phones[index as usize];
         self.open += usize::from(!phone.waits());
         phone.cseq += 1;
@@ -275,8 +360,12 @@ impl Field {
         phone.awaits_notify = true;
         self.seen.requests_sent += 1;
         self.send_subscribe(index);
+        let attempt = match self.ports[port].transport {
+            Transport::Udp => 0,
+            Transport::Tcp | Transport::Tls => ONLY_WAIT,
+        };
         self.wait(
-            0,
+            attempt,
             Who::Phone {
                 index,
                 incarnation: self.phones[index as usize].incarnation,
@@ -287,9 +376,10 @@ impl Field {
 
     /// A dialog's requests go where its remote target leads (RFC 3261 12.2.1.1), others to where the server is found.
     fn next_place(&mut self, index: u32) -> PlaceId {
+        let transport = self.transport_of(index);
         let phone = &mut self.phones[index as usize];
         if phone.tag.is_empty() {
-            return self.places.main();
+            return self.places.main(transport);
         }
         let told = self.places.lead(&phone.target);
         // What leads nowhere has been counted when it was heard.
@@ -298,12 +388,18 @@ impl Field {
 
     fn send_subscribe(&mut self, index: u32) {
         let phone = &self.phones[index as usize];
-        let ports = self.ports.len();
-        let port = &mut self.ports[index as usize % ports];
+        let number = phone.port.expect("it has been asked");
+        let port = &mut self.ports[number];
+        if matches!(port.way, Way::Closed) {
+            return;
+        }
         let in_dialog = phone.stage != Stage::Subscribing && !phone.tag.is_empty();
         let next = self.places.address(phone.asked_at);
+        let mut text = std::mem::take(port.way.open());
         Subscribe {
+            transport: port.transport,
             here: &port.here,
+            home: port.home(),
             server: &self.server,
             phone: index,
             incarnation: phone.incarnation,
@@ -318,18 +414,23 @@ impl Field {
             routes: if in_dialog { &phone.routes } else { b"" },
             next: self.plan.edge.map(|_| next),
         }
-        .write(port.outbox.open());
-        self.post(index as usize % ports, self.plan.edge.unwrap_or(next));
+        .write(&mut text);
+        *port.way.open() = text;
+        self.post(number, self.plan.edge.unwrap_or(next));
     }
 
-    /// The datagram that was just written goes out with the next flush, or is lost on purpose.
+    /// What was just written goes out with the next flush; a datagram may be lost on purpose.
     fn post(&mut self, port: usize, peer: SocketAddr) {
+        if !matches!(self.ports[port].way, Way::Datagrams { .. }) {
+            return self.touch(port);
+        }
         let lost = self.lose();
-        let port = &mut self.ports[port];
-        if lost {
-            port.outbox.discard();
-        } else if port.outbox.close(peer) {
-            self.seen.sends_refused += port.outbox.flush(&port.socket) as u64;
+        if let Way::Datagrams { socket, outbox } = &mut self.ports[port].way {
+            if lost {
+                outbox.discard();
+            } else if outbox.close(peer) {
+                self.seen.sends_refused += outbox.flush(socket) as u64;
+            }
         }
     }
 
@@ -359,19 +460,19 @@ impl Field {
     }
 
     fn send_publish(&mut self, index: u32) {
-        let ports = self.ports.len();
+        let ports = self.plan.ports;
         let publisher = &self.publishers[index as usize];
         let port = &mut self.ports[index as usize % ports];
         let name = &self.resources[publisher.resource as usize].name;
         publisher.write(
-            port.outbox.open(),
+            port.way.open(),
             &port.here,
             &self.server,
             index,
             self.run,
             name,
         );
-        let main = self.places.address(self.places.main());
+        let main = self.places.address(self.places.main(Transport::Udp));
         self.post(index as usize % ports, self.plan.edge.unwrap_or(main));
     }
 
@@ -404,23 +505,30 @@ impl Field {
     pub fn turn(&mut self, wait: Duration) {
         self.now = self.start.elapsed();
         let mut came = 0;
-        for port in 0..self.ports.len() {
+        for port in 0..self.plan.ports {
             came += self.receive(port);
         }
+        came += self.receive_lines();
         self.send_again();
         self.try_again();
-        for port in &mut self.ports {
-            self.seen.sends_refused += port.outbox.flush(&port.socket) as u64;
+        self.leave();
+        for port in &mut self.ports[..self.plan.ports] {
+            if let Way::Datagrams { socket, outbox } = &mut port.way {
+                self.seen.sends_refused += outbox.flush(socket) as u64;
+            }
         }
+        self.flush_lines();
         if came == 0 {
-            let sockets: Vec<&UdpSocket> = self.ports.iter().map(|port| &port.socket).collect();
-            sys::wait_readable(&sockets, wait.as_millis() as i32);
+            self.lines.poller.wait(wait.as_millis() as i32);
         }
     }
 
     fn receive(&mut self, port: usize) -> usize {
+        let Way::Datagrams { socket, .. } = &self.ports[port].way else {
+            return 0;
+        };
         let mut inbox = self.inbox.take().expect("receive does not call itself");
-        let count = inbox.receive(&self.ports[port].socket);
+        let count = inbox.receive(socket);
         for index in 0..count {
             let (bytes, peer) = inbox.datagram(index);
             if !self.deaf && !self.lose() {

@@ -1,10 +1,18 @@
 //! A server that makes mistakes: each must be seen by the phones and counted as what it is.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Field, Plan};
-use crate::configuration::{Configuration, Listener};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+use super::{Connected, Field, Group, Plan, Way};
+use crate::certificates::Authority;
+use crate::configuration::{Configuration, Listener, Transport};
 use crate::phone::Stage;
 use crate::sys;
 use crate::wire::{Heard, Package};
@@ -32,6 +40,7 @@ impl Case {
             edges: 0,
             lose_permille: 0,
             seed: 1,
+            connected: Connected::default(),
         };
         let mut case = Case {
             field: Field::new(plan, 2, 1).unwrap(),
@@ -113,7 +122,10 @@ impl Case {
 
     fn send(&mut self, from: usize, text: &str) {
         let before = self.field.seen.notifies_heard + self.field.seen.answers_heard;
-        let phone = self.field.ports[0].socket.local_addr().unwrap();
+        let Way::Datagrams { socket, .. } = &self.field.ports[0].way else {
+            panic!("the first ports are those of datagrams");
+        };
+        let phone = socket.local_addr().unwrap();
         self.places[from].send_to(text.as_bytes(), phone).unwrap();
         while self.field.seen.notifies_heard + self.field.seen.answers_heard == before {
             self.field.turn(Duration::from_millis(10));
@@ -229,4 +241,117 @@ fn a_notify_with_another_dscp_than_the_listener_has_is_seen() {
         case.wrongs(),
         ["NOTIFYs with another DSCP than their listener's"]
     );
+}
+
+/// A field whose two phones share one connection to a listener of the test's own.
+fn connected() -> (Field, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let plan = Plan {
+        server,
+        edge: None,
+        package: Package::Dialog,
+        expires: 600,
+        ports: 1,
+        keys: 1,
+        edges: 0,
+        lose_permille: 0,
+        seed: 1,
+        connected: Connected {
+            groups: vec![Group {
+                transport: Transport::Tcp,
+                server,
+                count: 1,
+            }],
+            only: true,
+            ..Connected::default()
+        },
+    };
+    (Field::new(plan, 2, 1).unwrap(), listener)
+}
+
+fn wait_for(field: &mut Field, mut done: impl FnMut(&Field) -> bool) {
+    let start = Instant::now();
+    while !done(field) && start.elapsed() < Duration::from_secs(10) {
+        field.turn(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn phones_of_one_connection_share_it_and_a_renewed_one_takes_their_next_requests() {
+    let (mut field, listener) = connected();
+    field.subscribe(0);
+    field.subscribe(1);
+    field.turn(Duration::ZERO);
+    assert_eq!(field.seen.connections_opened, 1);
+    let (mut first, _) = listener.accept().unwrap();
+    let mut text = [0; 4096];
+    let length = first.read(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text[..length]);
+    assert_eq!(text.matches("\r\nVia: SIP/2.0/TCP 127.0.1.").count(), 2);
+    assert_eq!(text.matches(";transport=tcp>\r\n").count(), 2);
+    field.renew(0);
+    field.refresh(0);
+    assert_eq!(field.seen.connections_opened, 2);
+}
+
+#[test]
+fn a_connection_that_the_server_ends_is_seen() {
+    let (mut field, listener) = connected();
+    field.subscribe(0);
+    let (first, _) = listener.accept().unwrap();
+    drop(first);
+    wait_for(&mut field, |field| field.seen.connections_lost > 0);
+    assert_eq!(field.seen.connections_lost, 1);
+    field.visit(Transport::Tcp);
+    drop(listener);
+    wait_for(&mut field, |field| field.seen.connections_lost > 1);
+    assert_eq!((field.seen.connections_lost, field.visiting()), (2, 0));
+    field.visit(Transport::Tcp);
+    assert_eq!(field.seen.connections_refused, 1);
+}
+
+#[test]
+fn a_handshake_with_the_certificate_before_is_wrong_once_the_swap_is_done() {
+    let authority = Authority::new().unwrap();
+    let [old, new] = [(); 2].map(|()| authority.issue().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let (mut field, _) = connected();
+    field.plan.connected.groups[0].transport = Transport::Tls;
+    field.plan.connected.trust = Some(authority.client().unwrap());
+    let mut next = Configuration::new(server);
+    next.listeners[0].transport = Transport::Tls;
+    field.places.begin(&next);
+    field.expect_certificate(old.shown);
+    // A server that goes on showing the one before.
+    let chain = CertificateDer::from_pem_slice(old.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(old.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let shows = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let mut session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let (mut socket, _) = listener.accept().unwrap();
+            while session.is_handshaking() {
+                session.complete_io(&mut socket).unwrap();
+            }
+        }
+    });
+    for (swapped, wrong) in [(false, 0), (true, 1)] {
+        if swapped {
+            field.expect_certificate(new.shown.clone());
+            field.places.settle(Duration::ZERO);
+        }
+        let before = field.seen.handshakes;
+        field.visit(Transport::Tls);
+        wait_for(&mut field, |field| field.seen.handshakes > before);
+        assert_eq!(field.seen.certificate_wrong, wrong);
+    }
+    shows.join().unwrap();
 }

@@ -49,7 +49,7 @@ pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
         .then(|| Edge::start(options.ip()))
         .transpose()?;
     let field = Field::new(
-        options.plan(server.sip, edge.as_ref().map(|edge| edge.phones)),
+        options.plan(server, edge.as_ref().map(|edge| edge.phones))?,
         options.count(),
         options.resources(),
     )?;
@@ -108,6 +108,9 @@ fn judge(site: &Site<'_>, report: &mut Report) {
             "{} phones still wait for an answer or a NOTIFY",
             field.open()
         ));
+    }
+    for failure in field.failures() {
+        report.problem(failure.clone());
     }
     for (call_id, knows) in field.suspects(5) {
         report.problem(format!(

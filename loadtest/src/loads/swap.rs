@@ -29,6 +29,7 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     let start = site.field.clock();
     let rate = site.options.rate.unwrap_or(f64::from(count) / 10.0);
     let (mut refreshes, mut changes) = (Pace::new(rate), Pace::new(rate / 10.0));
+    let mut visits = Pace::new(site.options.visits);
     let mut next = 0;
     while swaps.done() < site.options.swaps() {
         let time = site.field.clock() - start;
@@ -38,6 +39,9 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
         }
         for _ in 0..changes.due(time) {
             one_change(site, &feeder);
+        }
+        for _ in 0..visits.due(time) {
+            one_visit(site);
         }
         swaps.turn(site, report)?;
         site.field.turn(Duration::from_millis(1));
@@ -50,6 +54,7 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
         report.problem(format!("{wrong} lamps are wrong 5 s after the last change"));
     }
     site.settle();
+    visitors_go(site, report);
     come_back(site);
     report.count("subscriptions", site.field.count(Stage::Active) as u64);
     report.count("swaps", u64::from(swaps.done()));
@@ -105,6 +110,26 @@ fn one_request(site: &mut Site<'_>, index: u32) {
     }
 }
 
+/// Somebody connects by each transport, asks once, and goes; and a connection of phones is opened anew.
+fn one_visit(site: &mut Site<'_>) {
+    for transport in site.options.streams() {
+        site.field.visit(transport);
+        let which = site.field.random.below(u32::MAX);
+        site.field.renew(which);
+    }
+}
+
+fn visitors_go(site: &mut Site<'_>, report: &mut Report) {
+    let start = site.field.clock();
+    while site.field.visiting() > 0 && site.field.clock() - start < RIGHT_AFTER {
+        site.field.turn(Duration::from_millis(10));
+    }
+    if site.field.visiting() > 0 {
+        let count = site.field.visiting();
+        report.problem(format!("{count} who connected are not answered"));
+    }
+}
+
 fn one_change(site: &mut Site<'_>, feeder: &Feeder) {
     let resource = site.field.random.below(site.options.resources());
     let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
@@ -129,7 +154,8 @@ fn drain(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     while transports.draining > 0 && site.field.clock() - start < DRAINED_AFTER {
         site.closed_loop(0..site.options.count(), |field, index| {
             let phone = &field.phones[index as usize];
-            if !phone.waits() && field.places.is_removed(phone.known) {
+            let moves = field.places.is_removed(phone.known) || field.is_behind(index);
+            if !phone.waits() && moves {
                 field.refresh(index);
             }
         });

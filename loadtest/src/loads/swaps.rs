@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::Site;
-use crate::configuration::{Configuration, Listener};
+use crate::configuration::{Configuration, Listener, Transport};
 use crate::field::Field;
 use crate::http::Client;
 use crate::report::{Report, percentile};
@@ -33,6 +33,8 @@ pub enum Kind {
     Remove,
     /// Another name in Contact
     Advertise,
+    /// A new certificate in the same files
+    Certificate,
 }
 
 impl Kind {
@@ -43,6 +45,20 @@ impl Kind {
         Kind::Add,
         Kind::Remove,
         Kind::Advertise,
+    ];
+
+    /// The same with a certificate: two of ten swaps.
+    pub const ALL_SECURE: [Kind; 10] = [
+        Kind::Rules,
+        Kind::Options,
+        Kind::Certificate,
+        Kind::Sockets,
+        Kind::Add,
+        Kind::Advertise,
+        Kind::Options,
+        Kind::Certificate,
+        Kind::Remove,
+        Kind::Sockets,
     ];
 }
 
@@ -57,8 +73,10 @@ pub struct Swaps {
     /// The one that holds if the next is refused.
     before: Configuration,
     generation: u64,
-    /// The server's UDP sockets before the swap.
+    /// The server's UDP sockets before the swap, and those that listen for connections.
     sockets: BTreeSet<u64>,
+    listening: BTreeSet<u64>,
+    certificates: u64,
     done: u32,
     under_way: Option<(Kind, JoinHandle<io::Result<Outcome>>)>,
     /// When the last one was done.
@@ -79,9 +97,12 @@ struct Outcome {
 impl Swaps {
     /// None has been made. No kinds: all of them. The pause is from the end of one to the begin of the next.
     pub fn new(site: &Site<'_>, kinds: &[Kind], pause: Duration) -> io::Result<Self> {
-        let kinds = if kinds.is_empty() { &Kind::ALL } else { kinds };
-        let mut configuration = Configuration::new(site.server.sip);
-        configuration.edge = site.field.plan.edge.map(|edge| edge.ip());
+        let all = match site.server.authority {
+            None => &Kind::ALL[..],
+            Some(_) => &Kind::ALL_SECURE[..],
+        };
+        let kinds = if kinds.is_empty() { all } else { kinds };
+        let configuration = site.server.configuration.clone();
         Ok(Swaps {
             kinds: kinds.to_vec(),
             pause,
@@ -89,6 +110,8 @@ impl Swaps {
             configuration,
             generation: Transports::read(site.server.admin)?.generation,
             sockets: BTreeSet::new(),
+            listening: BTreeSet::new(),
+            certificates: 0,
             done: 0,
             under_way: None,
             since: site.field.clock(),
@@ -136,7 +159,7 @@ impl Swaps {
             self.turn(site, report)?;
             site.field.turn(Duration::from_millis(1));
         }
-        while self.configuration.listeners.len() > 1 {
+        while self.configuration.addresses() > 1 {
             self.begin(site, Kind::Remove)?;
             while self.under_way.is_some() {
                 self.turn(site, report)?;
@@ -152,25 +175,40 @@ impl Swaps {
             self.draining_most as u64,
         );
         report.count("descriptors, most at once", self.descriptors_most as u64);
+        if self.certificates > 0 {
+            report.count("certificates replaced", self.certificates);
+        }
         Ok(())
     }
 
     fn begin(&mut self, site: &mut Site<'_>, kind: Kind) -> io::Result<()> {
         // There is always one address to be found at, and never more than two.
-        let kind = match (kind, self.configuration.listeners.len()) {
+        let kind = match (kind, self.configuration.addresses()) {
             (Kind::Remove, 1) => Kind::Add,
             (Kind::Add, 2) => Kind::Remove,
             (kind, _) => kind,
         };
         self.before = self.configuration.clone();
-        self.sockets = self.sockets();
+        self.sockets = self.sockets(server::sockets);
+        self.listening = self.sockets(server::listening);
         self.rewrite(kind)?;
+        if kind == Kind::Certificate
+            && let Some(shown) = site.server.replace_certificate()?
+        {
+            site.field.expect_certificate(shown);
+            self.certificates += 1;
+        }
         site.server.configure(&self.configuration)?;
         site.field.places.begin(&self.configuration);
         let admin = site.server.admin;
         let body = match kind {
             Kind::Sockets => r#"{"fresh_sockets":true}"#,
-            Kind::Rules | Kind::Options | Kind::Add | Kind::Remove | Kind::Advertise => "",
+            Kind::Rules
+            | Kind::Options
+            | Kind::Add
+            | Kind::Remove
+            | Kind::Advertise
+            | Kind::Certificate => "",
         };
         let post = thread::spawn(move || {
             let start = Instant::now();
@@ -186,11 +224,11 @@ impl Swaps {
         Ok(())
     }
 
-    /// The UDP sockets on all ports that are listened on.
-    fn sockets(&self) -> BTreeSet<u64> {
+    /// The sockets of one kind on all ports that are listened on.
+    fn sockets(&self, of: fn(u16) -> BTreeSet<u64>) -> BTreeSet<u64> {
         let ports = self.configuration.listeners.iter();
         let ports: BTreeSet<u16> = ports.map(|listener| listener.address.port()).collect();
-        ports.into_iter().flat_map(server::sockets).collect()
+        ports.into_iter().flat_map(of).collect()
     }
 
     /// The file of the next swap.
@@ -200,27 +238,38 @@ impl Swaps {
         match kind {
             Kind::Rules => configuration.expires_default = 1200 + next,
             Kind::Options => {
-                for listener in &mut configuration.listeners {
+                let datagrams = |listener: &&mut Listener| listener.transport == Transport::Udp;
+                for listener in configuration.listeners.iter_mut().filter(datagrams) {
                     let other = listener.dscp == Some(46);
                     listener.dscp = Some(if other { 26 } else { 46 });
                     listener.buffer_bytes = Some(if other { 4 << 20 } else { 8 << 20 });
                 }
             }
-            Kind::Sockets => {}
+            Kind::Sockets | Kind::Certificate => {}
             Kind::Add => {
-                let newest = configuration.listeners.last().expect("one at least");
-                let mut listener = newest.clone();
-                listener.address = other_address(newest.address)?;
-                listener.advertise = None;
-                configuration.listeners.push(listener);
+                for oldest in configuration.oldest().collect::<Vec<usize>>() {
+                    let mut listener = configuration.listeners[oldest].clone();
+                    listener.address = other_address(listener.address)?;
+                    listener.advertise = None;
+                    configuration.listeners.push(listener);
+                }
             }
             Kind::Remove => {
-                configuration.listeners.remove(0);
+                for oldest in configuration
+                    .oldest()
+                    .collect::<Vec<usize>>()
+                    .into_iter()
+                    .rev()
+                {
+                    configuration.listeners.remove(oldest);
+                }
             }
             Kind::Advertise => {
-                let first: &mut Listener = &mut configuration.listeners[0];
-                let port = first.address.port();
-                first.advertise = Some(format!("lamps{next}.example.com:{port}"));
+                for oldest in configuration.oldest().collect::<Vec<usize>>() {
+                    let listener = &mut configuration.listeners[oldest];
+                    let port = listener.address.port();
+                    listener.advertise = Some(format!("lamps{next}.example.com:{port}"));
+                }
             }
         }
         Ok(())
@@ -259,32 +308,50 @@ impl Swaps {
         if transports.active != served {
             report.problem(format!("{which}: {served} are served: {}", transports.text));
         }
-        let new = self.sockets().difference(&self.sockets).count();
-        let expected = match kind {
-            Kind::Sockets => served * site.options.shards,
-            Kind::Rules | Kind::Options | Kind::Remove | Kind::Advertise => 0,
-            // An address that came back may have its old ones.
-            Kind::Add => new.min(site.options.shards),
+        let shards = site.options.shards;
+        let addresses = self.configuration.addresses();
+        let now = self.sockets(server::sockets);
+        let new = now.difference(&self.sockets).count();
+        let now = self.sockets(server::listening);
+        let listening = now.difference(&self.listening).count();
+        // Sockets that listen are never replaced. An address that came back may have its old ones.
+        let [expected, expected_listening] = match kind {
+            Kind::Sockets => [addresses * shards, 0],
+            Kind::Rules | Kind::Options | Kind::Remove | Kind::Advertise | Kind::Certificate => {
+                [0, 0]
+            }
+            Kind::Add => {
+                let streams = served / addresses - 1;
+                [new.min(shards), listening.min(streams * shards)]
+            }
         };
-        if new != expected {
-            report.problem(format!("{which}: {new} new sockets, not {expected}"));
+        if [new, listening] != [expected, expected_listening] {
+            report.problem(format!(
+                "{which}: {new} new sockets and {listening} that listen, not {expected} and {expected_listening}"
+            ));
         }
         match kind {
             Kind::Add => part_of_the_phones_moves(&mut site.field, &self.configuration),
             Kind::Remove => nobody_goes_where_nobody_is(&mut site.field),
-            Kind::Rules | Kind::Options | Kind::Sockets | Kind::Advertise => {}
+            Kind::Rules | Kind::Options | Kind::Sockets | Kind::Advertise | Kind::Certificate => {}
         }
     }
 }
 
 /// Their next request goes to the newest address, as when a name leads to it or a proxy has it in its list.
 fn part_of_the_phones_moves(field: &mut Field, configuration: &Configuration) {
-    let newest = configuration.listeners.last().expect("one at least");
-    let place = field
-        .places
-        .lead(format!("sip:{}", newest.name()).as_bytes());
-    for phone in field.phones.iter_mut().step_by(2) {
-        phone.moves_to = place;
+    let kinds = configuration.listeners.len() / configuration.addresses();
+    let newest = configuration.listeners.iter().rev().take(kinds);
+    let newest: Vec<_> = newest
+        .map(|listener| {
+            let lead = format!("sip:{}{}", listener.name(), listener.transport.parameter());
+            (listener.transport, field.places.lead(lead.as_bytes()))
+        })
+        .collect();
+    for index in (0..field.phones.len() as u32).filter(|index| index / 8 % 2 == 0) {
+        let transport = field.transport_of(index);
+        let place = newest.iter().find(|(newest, _)| *newest == transport);
+        field.phones[index as usize].moves_to = place.and_then(|(_, place)| *place);
     }
 }
 
@@ -308,6 +375,6 @@ fn other_address(address: SocketAddr) -> io::Result<SocketAddr> {
             let next = Ipv4Addr::new(127, 0, 0, last % ADDRESSES + 1);
             Ok(SocketAddr::new(next.into(), address.port()))
         }
-        v6 @ IpAddr::V6(_) => UdpSocket::bind((v6, 0))?.local_addr(),
+        v6 @ IpAddr::V6(_) => TcpListener::bind((v6, 0))?.local_addr(),
     }
 }
