@@ -52,6 +52,11 @@ const BODIES: &[(&str, u64, Body)] = &[
         2_000,
         shard_subscribe,
     ),
+    (
+        "shard: a new subscription refused for want of room",
+        2_000,
+        shard_refuse,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -214,4 +219,13 @@ fn shard_subscribe(runs: u64) {
         bench.subscribe(phone, phone % 100);
     }
     assert_eq!(bench.notifies as u64, runs);
+}
+
+fn shard_refuse(runs: u64) {
+    let mut bench = Bench::new();
+    bench.overload();
+    for phone in 0..runs as usize {
+        bench.subscribe(phone, phone % 100);
+    }
+    assert_eq!(bench.notifies, 0);
 }

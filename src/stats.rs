@@ -220,6 +220,23 @@ metrics! {
         ForbiddenSubscribe { method = "SUBSCRIBE" }
         ForbiddenPublish { method = "PUBLISH" }
     }
+    "lampfield_requests_refused_total" "Requests refused because too much waits already, by what they asked for and what waits." {
+        RefusedNewInput { class = "new", waits = "input" }
+        RefusedNewTimers { class = "new", waits = "timers" }
+        RefusedNewNotifies { class = "new", waits = "notifies" }
+        RefusedNewAnswers { class = "new", waits = "answers" }
+        RefusedNewSlots { class = "new", waits = "slots" }
+        RefusedUnprovenInput { class = "unproven", waits = "input" }
+        RefusedUnprovenTimers { class = "unproven", waits = "timers" }
+        RefusedUnprovenNotifies { class = "unproven", waits = "notifies" }
+        RefusedUnprovenAnswers { class = "unproven", waits = "answers" }
+        RefusedUnprovenSlots { class = "unproven", waits = "slots" }
+        RefusedFetchInput { class = "fetch", waits = "input" }
+        RefusedFetchTimers { class = "fetch", waits = "timers" }
+        RefusedFetchNotifies { class = "fetch", waits = "notifies" }
+        RefusedFetchAnswers { class = "fetch", waits = "answers" }
+        RefusedFetchSlots { class = "fetch", waits = "slots" }
+    }
     "lampfield_store_records_total" "Records of what outlives the process, by what became of them." {
         RecordKept { outcome = "kept" }
         RecordLost { outcome = "lost" }
@@ -246,6 +263,7 @@ metrics! {
         LimitOther { limit = "other" }
         LimitSendSlots { limit = "send_slots" }
         LimitAnswersHeld { limit = "answers_held" }
+        LimitForwarded { limit = "forwarded" }
     }
     "lampfield_mail_edge_total" "What mail between threads met on its way." {
         MailWake { event = "wake" }
@@ -289,6 +307,16 @@ metrics! {
         SubscriptionsSilent { state = "silent" }
         SubscriptionsParked { state = "parked" }
         SubscriptionsTerminating { state = "terminating" }
+    }
+    "lampfield_load_level" "How far a shard is behind with its work: 0 calm, 1 busy, 2 strained, 3 full." {
+        LoadLevel {}
+    }
+    "lampfield_load_percent" "How much of what may wait does, by what waits." {
+        LoadInput { of = "input" }
+        LoadTimers { of = "timers" }
+        LoadNotifies { of = "notifies" }
+        LoadAnswers { of = "answers" }
+        LoadSlots { of = "slots" }
     }
     "lampfield_subscriptions_dirty" "Subscriptions to which a newer state is owed now." {
         SubscriptionsDirty {}

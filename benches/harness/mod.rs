@@ -115,6 +115,16 @@ impl Bench {
         }
     }
 
+    /// What comes has waited for so long and so often that nothing new is taken on.
+    #[allow(dead_code, reason = "not everybody who includes this file asks for it")]
+    pub fn overload(&mut self) {
+        for _ in 0..30 {
+            self.now = self.now + Duration::from_millis(10);
+            let waited = Duration::from_secs(1);
+            self.input(Input::Turn { waited });
+        }
+    }
+
     pub fn subscribe(&mut self, phone: usize, resource: usize) {
         self.receive(phone, &subscribe(phone, resource));
     }

@@ -10,8 +10,8 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
 use crate::config::service::{
-    read_drain_max, read_hints, read_limits, read_notify, read_packages, read_publish, read_store,
-    read_subscribe,
+    read_drain_max, read_hints, read_limits, read_notify, read_overload, read_packages,
+    read_publish, read_store, read_subscribe,
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::tls;
@@ -100,6 +100,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let sources = read_limits(&mut root);
     let subscribe = read_subscribe(&mut root);
     let notify = read_notify(&mut root);
+    let retry_after = read_overload(&mut root);
     let compose = read_hints(&mut root);
     let drain_max = read_drain_max(&mut root, &subscribe_expiry);
     let policy = who::read(&mut root, path, &listeners, flags);
@@ -120,6 +121,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         on_timeout: notify.on_timeout,
         on_close: notify.on_close,
         pace: notify.pace,
+        retry_after,
         render: notify.render,
         compose,
         policy,

@@ -167,7 +167,15 @@ pub const SENDS_PER_TURN: usize = 1_024;
 pub const SENDS_RESERVED: usize = 16;
 /// Mails of one turn. As for sends.
 pub const MAILS_PER_TURN: usize = 4_096;
-/// Outcome: 503. Answers that wait for their records to be kept, each in a send slot: a second of a storm.
+/// Outcome: less new work is taken on from half of it on, and none from nine tenths on. NOTIFYs that phones have asked for
+/// and that wait for their turn: half a second of what one core sends.
+pub const NOTIFIES_WAITING: usize = 16_384;
+/// As for `NOTIFIES_WAITING`, where it goes on for a tenth of a second. So late is input read, or do timers fire: an answer
+/// must not take so long that its request is sent again, and a lamp is to be right within a second.
+pub const DELAY_MILLIS_MAX: u64 = 100;
+/// Room in a block of forwarded messages that only those may take which are in a dialog. Outcome: 503.
+pub const FORWARD_BYTES_RESERVED: usize = 16_384;
+/// Outcome: less new work is taken on from half of it on; 503 for all beyond it. Answers that wait for their records to be kept, each in a send slot: a second of a storm.
 pub const ANSWERS_HELD: usize = 32_768;
 /// Timers that one step fires before it lets the edge flush.
 pub const TIMERS_PER_STEP: usize = 256;

@@ -6,7 +6,7 @@ use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::policy::SourceLimits;
 use crate::rate::Rate;
-use crate::shard::settings::{Expiry, PACE_BURST, PACE_PER_SECOND, SubscribeRules};
+use crate::shard::settings::{Expiry, PACE_BURST, PACE_PER_SECOND, RetryAfter, SubscribeRules};
 use crate::state::{self, DndShows};
 use crate::store::Durability;
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
@@ -189,6 +189,35 @@ pub(super) fn read_notify(root: &mut Section<'_>) -> Notify {
     }
     section.finish();
     notify
+}
+
+/// `[overload]`.
+pub(super) fn read_overload(root: &mut Section<'_>) -> RetryAfter {
+    let standard = RetryAfter::default();
+    let Some(mut section) = root.section("overload") else {
+        return standard;
+    };
+    let min = section.number("retry_after_min", 1..=3_600);
+    let max = section.number("retry_after_max", 1..=3_600);
+    let span = [&min, &max].into_iter().flatten().next_back();
+    let span = span.map(|number| number.span.clone());
+    let notes = section.notes();
+    section.finish();
+    let min_seconds = min.map_or(standard.min_seconds, |number| number.value as u32);
+    let otherwise = standard.max_seconds.max(min_seconds);
+    let max_seconds = max.map_or(otherwise, |number| number.value as u32);
+    if let (true, Some(span)) = (max_seconds < min_seconds, span) {
+        let what = format!("nobody can wait at least {min_seconds} and at most {max_seconds} s");
+        notes.push(
+            Problem::at(span, what)
+                .help("write numbers so that retry_after_min <= retry_after_max"),
+        );
+        return standard;
+    }
+    RetryAfter {
+        min_seconds,
+        max_seconds,
+    }
 }
 
 /// `[transports]`: how long a listener is kept whose address goes away. Without a word it is as long as a subscription

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::policy::{PolicySettings, SourceLimits};
 use crate::rate::Rate;
-use crate::shard::settings::{Expiry, SubscribeRules};
+use crate::shard::settings::{Expiry, RetryAfter, SubscribeRules};
 use crate::state;
 use crate::store::Durability;
 use crate::subscription::outcome::{OnClose, OnTimeout};
@@ -42,6 +42,7 @@ pub struct Config {
     pub on_close: OnClose,
     /// How many changes a phone takes; None: as many as come.
     pub pace: Option<Rate>,
+    pub retry_after: RetryAfter,
     pub render: RenderOptions,
     pub compose: state::Settings,
     /// A listener whose address goes away is closed after this, whatever still hangs on it.

@@ -404,7 +404,7 @@ fn every_tuning_profile_is_a_configuration() {
 fn the_manual_names_every_key() {
     let manual = include_str!("../../docs/operating.md");
     for (text, count) in [
-        ("zzzzzzzz = 1\n", 21),
+        ("zzzzzzzz = 1\n", 23),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
             15,
@@ -417,6 +417,8 @@ fn the_manual_names_every_key() {
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
         ("[limits]\nzzzzzzzz = 1\n", 3),
         ("[notify]\nzzzzzzzz = 1\n", 7),
+        ("[overload]\nzzzzzzzz = 1\n", 2),
+        ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 2),
         ("[store]\nzzzzzzzz = 1\n", 1),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

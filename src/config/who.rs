@@ -11,8 +11,9 @@ use crate::config::section::{Notes, Placed, Section, TextOrSection};
 use crate::config::settings::Flags;
 use crate::partition::Secrets;
 use crate::policy::{
-    AccessSettings, Action, Algorithm, DigestSettings, DomainSettings, DomainsSettings, Fault,
-    GateSettings, Otherwise, Password, Policy, PolicySettings, RuleSettings, UserSettings,
+    AccessSettings, Action, Algorithm, DigestSettings, DomainSettings, DomainsSettings,
+    EdgeSettings, Fault, GateSettings, Otherwise, Overload, Password, Policy, PolicySettings,
+    RuleSettings, UserSettings,
 };
 
 /// The texts that were read and where they stand, so that a fault found later can be shown.
@@ -54,7 +55,7 @@ pub(super) fn read(
     let mut places = Places::default();
     let mut trusted = places.keep_all(root.texts("trusted"));
     trusted.extend(flags.trusted.iter().cloned());
-    let edges = places.keep_all(root.texts("edges"));
+    let edges = read_edges(root, &mut places);
     let shared_watchers = places.keep_all(root.texts("shared_watchers"));
     let domains = read_domains(root, &mut places);
     let access = read_access(root, &mut places);
@@ -127,6 +128,51 @@ fn gate(
         trusted: trusted.to_vec(),
         nat: written.listener.nat,
     }
+}
+
+/// `edges`, which are treated as most of them want to be, and `[[edge]]`.
+fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> {
+    let notes = root.notes();
+    let addresses = places.keep_all(root.texts("edges"));
+    let mut edges = Vec::new();
+    for Placed {
+        value: mut section,
+        span,
+    } in root.sections("edge")
+    {
+        let addresses = places.keep_all(section.texts("addresses"));
+        let overload = section.number("overload", 500..=503);
+        section.finish();
+        if addresses.is_empty() {
+            notes.push(
+                Problem::at(span.clone(), "this edge has no address")
+                    .help("write `addresses = [\"192.0.2.5\"]` below"),
+            );
+        }
+        let overload = match overload {
+            None => Overload::default(),
+            Some(Placed { value: 500, .. }) => Overload::Request,
+            Some(Placed { value: 503, .. }) => Overload::Server,
+            Some(Placed { span, .. }) => {
+                notes.push(
+                    Problem::at(span, "an edge is told 500 or 503")
+                        .help("write `overload = 500`, or 503 where it spreads the load"),
+                );
+                continue;
+            }
+        };
+        edges.push(EdgeSettings {
+            addresses,
+            overload,
+        });
+    }
+    if !addresses.is_empty() {
+        edges.push(EdgeSettings {
+            addresses,
+            ..EdgeSettings::default()
+        });
+    }
+    edges
 }
 
 /// `[domains]`: each domain with its other names; `default_domain` beside it.

@@ -4,6 +4,7 @@
 mod access;
 mod digest;
 mod domains;
+mod edge;
 mod fault;
 mod gate;
 mod identity;
@@ -22,6 +23,7 @@ use core::net::IpAddr;
 pub use access::{Access, AccessSettings, Action, Otherwise, RuleSettings};
 pub use digest::{Algorithm, Cause, DigestSettings};
 pub use domains::{DomainSettings, Domains, DomainsSettings, NotFound};
+pub use edge::{Edge, EdgeSettings, Overload};
 pub use fault::Fault;
 pub use gate::GateSettings;
 pub use identity::Identity;
@@ -49,8 +51,8 @@ pub struct PolicySettings {
     pub digest: DigestSettings,
     pub users: Vec<UserSettings>,
     pub access: AccessSettings,
-    /// Addresses and networks of SBCs and proxies.
-    pub edges: Vec<String>,
+    /// SBCs and proxies. The first that an address belongs to decides.
+    pub edges: Vec<EdgeSettings>,
     /// Patterns of identities that many phones share, such as an operator panel's or an edge's own.
     pub shared_watchers: Vec<String>,
     /// What listeners demand; `transport::Listener::gate` is an index into it.
@@ -63,7 +65,7 @@ pub struct Policy {
     domains: Domains,
     access: Access,
     users: Users,
-    edges: Networks,
+    edges: Vec<Edge>,
     shared_watchers: Vec<Pattern>,
     gates: Vec<Gate>,
     strict_uri: bool,
@@ -119,7 +121,10 @@ impl Policy {
         let domains = Domains::new(&settings.domains).map_err(|fault| fault.within("domains"))?;
         let access = Access::new(&settings.access, &domains)?;
         let mut users = Users::new(&settings.users, &domains, secrets)?;
-        let edges = Networks::new(&settings.edges).map_err(|fault| fault.at("edges"))?;
+        let mut edges = Vec::with_capacity(settings.edges.len());
+        for edge in &settings.edges {
+            edges.push(Edge::new(edge).map_err(|fault| fault.at("edges"))?);
+        }
         let mut shared_watchers = Vec::with_capacity(settings.shared_watchers.len());
         for text in &settings.shared_watchers {
             let pattern = Pattern::new(text, &domains);
@@ -195,9 +200,15 @@ impl Policy {
         &self.remarks
     }
 
-    /// Whether the address is one of an SBC or proxy.
-    pub fn is_edge(&self, address: IpAddr) -> bool {
-        self.edges.contains(address)
+    /// The SBC or proxy that has this address.
+    pub fn edge(&self, address: IpAddr) -> Option<&Edge> {
+        self.edges.iter().find(|edge| edge.has(address))
+    }
+
+    /// Whether requests from this address have to prove who sends them, and can.
+    pub fn wants_proof(&self, gate: u16, address: IpAddr) -> bool {
+        let demand = self.gates[usize::from(gate)].demand(address);
+        matches!(demand, Demand::Credentials(_))
     }
 
     /// What source addresses mean to the listeners of this gate.

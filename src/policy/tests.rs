@@ -560,7 +560,12 @@ fn a_wrong_setting_names_its_place_its_value_and_what_to_write() {
         message,
         "gates[0].trusted: \"10.1.2.3/8\" can't be used; write the first address of the network: \"10.0.0.0/8\""
     );
-    let message = fault(&|settings| settings.edges.push("sbc".to_owned()));
+    let message = fault(&|settings| {
+        settings.edges.push(EdgeSettings {
+            addresses: vec!["sbc".to_owned()],
+            ..EdgeSettings::default()
+        });
+    });
     assert!(message.starts_with("edges: \"sbc\""), "{message}");
     let message = fault(&|settings| settings.users.push(user("alice", "x")));
     assert!(message.starts_with("users[2].user: \"alice\""), "{message}");

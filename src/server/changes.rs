@@ -33,6 +33,7 @@ impl Changes {
             on_timeout,
             on_close,
             pace,
+            retry_after,
             render,
             compose,
             log,
@@ -66,6 +67,7 @@ impl Changes {
             ("limits", old.sources != *sources),
             ("subscribe", old.subscribe != *subscribe),
             ("notify", notify),
+            ("overload", old.retry_after != *retry_after),
             ("log", old.log != *log),
         ];
         Changes {
@@ -154,6 +156,7 @@ mod tests {
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
         [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n[limits]\nconnections_per_source = 9\n\
         [subscribe]\njitter = true\nsupersede = \"probe\"\n\
+        [overload]\nretry_after_min = 7\n[[edge]]\naddresses = [\"192.0.2.3\"]\noverload = 503\n\
         [notify]\non_timeout = \"remove\"\nrate = 10\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
 
     #[test]
@@ -179,6 +182,8 @@ mod tests {
             ("\"probe\"", "\"replace\"", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),
             ("rate = 10", "rate = 11", "notify", ""),
+            ("retry_after_min = 7", "retry_after_min = 8", "overload", ""),
+            ("overload = 503", "overload = 500", "edges", ""),
             ("all_dialogs = false", "all_dialogs = true", "notify", ""),
             ("127.0.0.1:5060", "127.0.0.1:5062", "listener", ""),
             ("b.example:1", "b.example:2", "listener", ""),

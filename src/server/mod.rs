@@ -287,6 +287,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         on_timeout: config.on_timeout,
         on_close: config.on_close,
         pace: config.pace,
+        retry_after: config.retry_after,
         render: config.render,
     }
 }

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use super::admission::{Admission, Level};
 use super::effects::Event;
 use crate::stats::{Counter, Stats};
 use crate::time::Time;
@@ -24,6 +25,8 @@ struct Watched {
 pub(super) struct Alarms {
     watched: Vec<Watched>,
     next_look: Time,
+    /// The load that was named last: the highest of a second.
+    level: Level,
 }
 
 impl Alarms {
@@ -42,15 +45,26 @@ impl Alarms {
         Alarms {
             watched: limits.collect(),
             next_look: Time::ZERO,
+            level: Level::Calm,
         }
     }
 
-    /// Names the limits that were reached since the last look and not named lately.
-    pub fn look(&mut self, now: Time, stats: &Stats, events: &mut Vec<Event>) {
+    /// Names the limits that were reached since the last look and not named lately, and the load where it is another one.
+    pub fn look(
+        &mut self,
+        now: Time,
+        stats: &Stats,
+        admission: &mut Admission,
+        events: &mut Vec<Event>,
+    ) {
         if now < self.next_look {
             return;
         }
         self.next_look = now + LOOK;
+        let (level, because) = admission.take_peak();
+        if core::mem::replace(&mut self.level, level) != level {
+            events.push(Event::Load(level, because));
+        }
         for watched in &mut self.watched {
             let count = stats.get(watched.counter);
             let reached = count > core::mem::replace(&mut watched.seen, count);
@@ -69,6 +83,14 @@ impl Alarms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::admission::{Capacity, Measure, Work};
+
+    fn idle() -> Admission {
+        Admission::new(Capacity {
+            notifies: 100,
+            ..Capacity::default()
+        })
+    }
 
     #[test]
     fn a_limit_is_named_once_and_again_after_a_minute_of_being_reached() {
@@ -79,7 +101,8 @@ mod tests {
             if second != 2 {
                 stats.record(Counter::LimitSubscriptions);
             }
-            alarms.look(Time::from_millis(second * 1000), &stats, &mut events);
+            let now = Time::from_millis(second * 1000);
+            alarms.look(now, &stats, &mut idle(), &mut events);
             for event in events {
                 assert_eq!(event, Event::Limit("subscriptions"));
                 told.push(second);
@@ -91,7 +114,39 @@ mod tests {
     #[test]
     fn a_limit_that_was_not_reached_is_not_named() {
         let mut events = Vec::new();
-        Alarms::new().look(Time::from_millis(5_000), &Stats::new(), &mut events);
+        let now = Time::from_millis(5_000);
+        Alarms::new().look(now, &Stats::new(), &mut idle(), &mut events);
         assert_eq!(events, []);
+    }
+
+    #[test]
+    fn the_highest_load_of_a_second_is_named_when_it_is_another_one() {
+        let (mut alarms, mut admission) = (Alarms::new(), idle());
+        let mut told = Vec::new();
+        for (second, waiting) in [0, 100, 100, 0, 0].into_iter().enumerate() {
+            let now = Time::from_millis(1_000 * (second as u64 + 1));
+            for (millis, notifies) in [(1, waiting), (400, 0), (800, 0)] {
+                let work = Work {
+                    notifies,
+                    ..Work::default()
+                };
+                admission.weigh(now + Duration::from_millis(millis), work);
+            }
+            let mut events = Vec::new();
+            let end = now + Duration::from_millis(999);
+            alarms.look(end, &Stats::new(), &mut admission, &mut events);
+            told.push(events);
+        }
+        let named = |level| vec![Event::Load(level, Measure::Notifies)];
+        assert_eq!(
+            told,
+            [
+                vec![],
+                named(Level::Full),
+                vec![],
+                named(Level::Calm),
+                vec![]
+            ]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Shard;
+use super::admission::Measure;
 use crate::stats::{Gauge, Gauges};
 use crate::time::Time;
 use crate::transport::{Leases, ListenerId};
@@ -93,6 +94,18 @@ impl Shard {
         gauges.set(Gauge::SubscriptionsTerminating, seen.terminating);
         gauges.set(Gauge::SubscriptionsDirty, seen.dirty);
         gauges.set(Gauge::SubscriptionsOverdue, seen.overdue);
+        self.weigh(now);
+        let level = self.admission.level() as u64;
+        gauges.set(Gauge::LoadLevel, level);
+        for (gauge, measure) in [
+            (Gauge::LoadInput, Measure::Input),
+            (Gauge::LoadTimers, Measure::Timers),
+            (Gauge::LoadNotifies, Measure::Notifies),
+            (Gauge::LoadAnswers, Measure::Answers),
+            (Gauge::LoadSlots, Measure::Slots),
+        ] {
+            gauges.set(gauge, self.admission.load(measure) as u64);
+        }
         gauges.set(Gauge::NotifiesInFlight, self.clients.len() as u64);
         gauges.set(Gauge::SendSlotBytes, self.arena.bytes_held() as u64);
         gauges.set(Gauge::TransactionsClient, self.clients.len() as u64);

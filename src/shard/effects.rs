@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::arena::SlotId;
 use crate::config::limits;
 pub use crate::partition::ShardId;
+use crate::shard::admission::{Level, Measure};
 use crate::shard::mail::{Block, Mail};
 use crate::store::records::Records;
 use crate::transport::{ConnectionId, Flow, ListenerId};
@@ -119,6 +120,8 @@ impl Effects {
 pub enum Event {
     /// A rule of our own was broken; the subscription or transaction concerned has been ended.
     Bug(&'static str),
+    /// How far a shard is behind with its work, and what waits most.
+    Load(Level, Measure),
     /// A limit of `config::limits` was reached for the first time since it was last free.
     Limit(&'static str),
 }

@@ -1,5 +1,7 @@
 //! What can happen to a shard.
 
+use core::time::Duration;
+
 use crate::shard::effects::{SendTag, ShardId};
 use crate::shard::mail::Mail;
 use crate::time::WallOffset;
@@ -43,6 +45,8 @@ pub enum Input<'a> {
     },
     /// From another shard, or from the control thread.
     Mail(Mail),
+    /// A turn begins: what it reads has waited for at most so long.
+    Turn { waited: Duration },
     /// Time has passed: the wheel is advanced to `now`. Also carries the wall clock.
     Tick { wall: WallOffset },
 }

@@ -114,6 +114,11 @@ impl Journal {
         self.held.len() >= limits::ANSWERS_HELD
     }
 
+    /// How many wait, answers and others.
+    pub fn waiting(&self) -> usize {
+        self.held.len()
+    }
+
     /// How many answers wait, each with its send slot.
     pub fn answers_held(&self) -> usize {
         let is_answer = |held: &&Held| matches!(held.waits, Waits::Answer(_));

@@ -4,6 +4,7 @@
 //! time alone is reason enough for the next step. Nothing else of a shard is touched from outside but its
 //! arena, whose slots the edge reads and releases, and its counters, which the edge adds its own to.
 
+pub mod admission;
 mod admit;
 mod alarms;
 mod answer;
@@ -24,6 +25,7 @@ mod journal;
 pub mod mail;
 mod notice;
 mod outcome;
+mod overload;
 mod pace;
 mod phone;
 mod publish;
@@ -33,6 +35,8 @@ mod restore;
 pub mod settings;
 mod streams;
 mod subscribe;
+
+use core::time::Duration;
 
 use crate::arena::Arena;
 use crate::config::limits;
@@ -52,6 +56,7 @@ use crate::transaction::server::Servers;
 use crate::transport::{Lessee, Listeners};
 use crate::wheel::{Owner, Token, Wheel};
 
+use admission::{Admission, Capacity};
 use alarms::Alarms;
 use connected::Waiting;
 use detour::Detours;
@@ -79,6 +84,7 @@ pub struct Shard {
     arena: Arena,
     stats: Stats,
     alarms: Alarms,
+    admission: Admission,
     clients: Clients,
     servers: Servers,
     subscriptions: Subscriptions,
@@ -116,6 +122,10 @@ impl Shard {
             arena: Arena::new(limits::SEND_SLOTS_SMALL, limits::SEND_SLOTS_LARGE),
             stats: Stats::new(),
             alarms: Alarms::new(),
+            admission: Admission::new(Capacity {
+                transactions: settings.client_transactions_max,
+                ..settings.capacity
+            }),
             clients: Clients::new(settings.client_transactions_max),
             servers: Servers::new(limits::SERVER_TRANSACTIONS_PER_SHARD),
             subscriptions: Subscriptions::new(settings.subscriptions_max),
@@ -181,6 +191,7 @@ impl Shard {
             } => self.on_to_send(now, sender, connection, tag, bytes, out),
             Input::SendFailed { tag, errno } => self.on_send_failed(now, tag, errno, out),
             Input::Mail(mail) => self.on_mail(now, mail, out),
+            Input::Turn { waited } => self.admission.waited(now, waited),
             Input::Tick { wall } => {
                 self.wall = wall;
                 self.stats.record(Counter::Turn);
@@ -214,6 +225,9 @@ impl Shard {
     }
 
     fn on_time(&mut self, now: Time, out: &mut Effects) {
+        let due = self.wheel.next_deadline();
+        self.admission
+            .late(now, due.map_or(Duration::ZERO, |due| now.since(due)));
         let mut all_fired = false;
         for _ in 0..limits::TIMERS_PER_STEP {
             if out.is_nearly_full() {
@@ -233,7 +247,9 @@ impl Shard {
         self.let_go(now, out);
         self.drain_some(now, out);
         self.deliver(now, out);
-        self.alarms.look(now, &self.stats, &mut out.events);
+        self.weigh(now);
+        let (admission, events) = (&mut self.admission, &mut out.events);
+        self.alarms.look(now, &self.stats, admission, events);
     }
 
     fn on_timer(&mut self, now: Time, token: Token, out: &mut Effects) {

@@ -61,6 +61,11 @@ impl Ready {
         queue.waiting.get(position) == Some(&subscription)
     }
 
+    /// How many wait for what they have asked for.
+    pub fn prompt_len(&self) -> usize {
+        self.prompt.waiting.len()
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.prompt.waiting.len() + self.fan_out.waiting.len()

@@ -145,10 +145,20 @@ impl Shard {
                 return;
             }
         };
-        if let Some(partition) = self.settings.partition_of(&request)
-            && self.hand_over(&datagram, partition, out)
-        {
-            return;
+        if let Some(partition) = self.settings.partition_of(&request) {
+            let owner = self.owners.of(partition);
+            if owner != self.settings.shard {
+                let room = out.forwards[usize::from(owner.0)].room();
+                if self.is_too_much_to_forward(&request, &datagram.flow, room) {
+                    self.stats.record(Counter::DatagramRequest);
+                    self.stats.record(Counter::LimitForwarded);
+                    let refused = self.busy(&request, &datagram.flow);
+                    return self.refuse(message, &datagram.flow, refused, out);
+                }
+            }
+            if self.hand_over(&datagram, partition, out) {
+                return;
+            }
         }
         self.stats.record(Counter::DatagramRequest);
         self.on_request(now, &request, &datagram.flow, out);
@@ -245,12 +255,11 @@ impl Shard {
         }
         let handled = match unsupported(request.message) {
             Some(refused) => Err(refused),
-            None if self.journal.is_full() => {
-                self.stats.record(Counter::LimitAnswersHeld);
-                Err(self.busy(request, flow))
-            }
-            None if request.method == Method::Publish => self.on_publish(now, request, flow),
-            None => self.on_subscribe(now, request, flow, out),
+            None => match self.take_on(now, request, flow) {
+                Err(refused) => Err(refused),
+                Ok(()) if request.method == Method::Publish => self.on_publish(now, request, flow),
+                Ok(()) => self.on_subscribe(now, request, flow, out),
+            },
         };
         self.keep_state(out);
         match handled {

@@ -6,6 +6,8 @@ use crate::config::limits;
 use crate::partition::{Secrets, ShardId};
 use crate::policy::Policy;
 use crate::rate::Rate;
+use crate::rng::Rng;
+use crate::shard::admission::Capacity;
 use crate::state;
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, Package, RenderOptions};
@@ -31,6 +33,8 @@ pub struct Settings {
     pub incarnation: Option<u32>,
     /// At most so many NOTIFYs that are not answered yet.
     pub client_transactions_max: usize,
+    /// How much may wait before less is taken on.
+    pub capacity: Capacity,
 }
 
 /// Changes that a phone takes in a second: the least that a known model does.
@@ -51,6 +55,7 @@ pub struct Rules {
     pub on_close: OnClose,
     /// How many changes a phone takes; None: as many as come.
     pub pace: Option<Rate>,
+    pub retry_after: RetryAfter,
     pub render: RenderOptions,
 }
 
@@ -82,8 +87,34 @@ impl Rules {
             on_timeout: OnTimeout::default(),
             on_close: OnClose::default(),
             pace: Some(Rate::new(PACE_PER_SECOND, PACE_BURST)),
+            retry_after: RetryAfter::default(),
             render: RenderOptions::default(),
         }
+    }
+}
+
+/// When those may try again who are refused because there is no room: each at a moment of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryAfter {
+    pub min_seconds: u32,
+    /// Not less than `min_seconds`.
+    pub max_seconds: u32,
+}
+
+impl Default for RetryAfter {
+    fn default() -> Self {
+        RetryAfter {
+            min_seconds: 5,
+            max_seconds: 30,
+        }
+    }
+}
+
+impl RetryAfter {
+    /// One of these moments.
+    pub fn seconds(&self, rng: &mut Rng) -> u32 {
+        let more = u64::from(self.max_seconds - self.min_seconds) + 1;
+        self.min_seconds + rng.below(more) as u32
     }
 }
 
@@ -183,6 +214,7 @@ impl Settings {
             in_flight_max: limits::IN_FLIGHT_MAX,
             incarnation: None,
             client_transactions_max: limits::CLIENT_TRANSACTIONS_PER_SHARD,
+            capacity: Capacity::default(),
         }
     }
 }

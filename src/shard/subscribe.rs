@@ -53,10 +53,6 @@ impl Shard {
         let contact = read::contact(request)
             .map_err(refusal)?
             .ok_or(Refused::because(400, "Missing Contact"))?;
-        if self.drain.is_some() || self.subscriptions.len() >= self.settings.subscriptions_max {
-            self.stats.record(Counter::LimitSubscriptions);
-            return Err(self.busy(request, flow));
-        }
         let phone = self.settings.phone_name(&identity, request);
         if self.has_too_many(phone) {
             self.stats.record(Counter::LimitSubscriptionsPerPhone);
@@ -395,18 +391,6 @@ impl Shard {
         let (_, domain) = resource.rsplit_once('@')?;
         let key = domains.named(resource).ok()?;
         (key.domain() == domain.as_bytes()).then_some(key)
-    }
-
-    /// No room. A 503 through a proxy would take the whole server out of its rotation.
-    pub(super) fn busy(&mut self, request: &Request<'_>, flow: &Flow) -> Refused {
-        let vias = request.message.values(Name::Via);
-        let behind_edge =
-            vias.take(2).count() > 1 || self.settings.rules.policy.is_edge(flow.peer.ip());
-        let seconds = 5 + self.rng.below(26) as u32;
-        Refused::with(
-            if behind_edge { 500 } else { 503 },
-            With::RetryAfter(seconds),
-        )
     }
 }
 

@@ -15,6 +15,7 @@ use super::socket::{AnySocket, ListenerSocket};
 use super::stream::Streams;
 use crate::config::limits;
 use crate::shard::Shard;
+use crate::shard::admission::Level;
 use crate::shard::effects::{Effects, Event};
 use crate::shard::input::Input;
 use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE, Block, Carried};
@@ -55,6 +56,8 @@ pub struct Turns {
     now: Time,
     wall: WallOffset,
     next_second: Time,
+    /// Everything that had come by then has been taken in; None: nothing waited when the last turn was over.
+    read_until: Option<Time>,
     /// Bytes of datagrams since the blocks of forwarded ones were looked at.
     unlooked: usize,
     disarming: Vec<(ListenerId, oneshot::Sender<Arc<ListenerSocket>>)>,
@@ -73,6 +76,7 @@ impl Turns {
             now: clock::now(),
             wall: WallOffset::default(),
             next_second: Time::ZERO,
+            read_until: None,
             unlooked: 0,
             disarming: Vec::new(),
             stopped: false,
@@ -91,10 +95,17 @@ impl Turns {
     /// An error means that the ring is unusable.
     pub fn turn(&mut self) -> io::Result<bool> {
         self.now = clock::now();
+        let began = self.now;
+        let waited = self
+            .read_until
+            .map_or(Duration::ZERO, |read| began.since(read));
         self.ring.poll()?;
-        self.take_completions()?;
-        self.take_streams()?;
-        self.take_mail()?;
+        let turn = Input::Turn { waited };
+        self.shard.step(self.now, turn, &mut self.effects);
+        let all_read = self.take_completions()? & self.take_streams()? & self.take_mail()?;
+        if all_read {
+            self.read_until = Some(began);
+        }
         self.tick();
         self.hand_over()?;
         let due = self.set_alarm()?;
@@ -102,7 +113,9 @@ impl Turns {
         self.hand_out_disarmed();
         // What waits for room on its way to another shard is tried again when the mailbox tries.
         let ready = !self.mailbox.is_waiting() && self.streams.is_ready();
-        Ok(due || ready || self.ring.is_pending())
+        let more = due || ready || self.ring.is_pending();
+        self.read_until = more.then(|| self.read_until.unwrap_or(began));
+        Ok(more)
     }
 
     /// Ends whatever the kernel still does for this shard.
@@ -111,12 +124,15 @@ impl Turns {
         self.ring.shut()
     }
 
-    fn take_completions(&mut self) -> io::Result<()> {
+    /// Whether all were taken; so it is with what the next two take in.
+    fn take_completions(&mut self) -> io::Result<bool> {
         let mut left = COMPLETIONS_PER_TURN;
+        let overflowed = self.ring.counters().receives_without_buffer;
         loop {
             left -= self.reap(left);
             if left == 0 || !is_crowded(&self.effects) {
-                return Ok(());
+                let none_left = self.ring.counters().receives_without_buffer == overflowed;
+                return Ok(left > 0 && none_left);
             }
             self.flush()?;
         }
@@ -151,13 +167,13 @@ impl Turns {
 
     /// Takes in what connections have brought, as long as what other shards own of it has room on its way to them: what
     /// comes by a connection must not be lost.
-    fn take_streams(&mut self) -> io::Result<()> {
+    fn take_streams(&mut self) -> io::Result<bool> {
         for _ in 0..SOCKETS_PER_TURN {
             self.mailbox
                 .send_crowded_blocks(&mut self.effects, STREAM_ROOM_MIN);
             let room = |block: &Block| block.room() >= STREAM_ROOM_MIN;
             if !self.effects.forwards.iter().all(room) {
-                return Ok(());
+                return Ok(false);
             }
             let Turns {
                 shard,
@@ -167,18 +183,18 @@ impl Turns {
                 ..
             } = self;
             if !streams.take_one(*now, |input| shard.step(*now, input, effects)) {
-                return Ok(());
+                return Ok(true);
             }
             if is_crowded(&self.effects) {
                 self.flush()?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn take_mail(&mut self) -> io::Result<()> {
+    fn take_mail(&mut self) -> io::Result<bool> {
         if !self.mailbox.look() {
-            return Ok(());
+            return Ok(true);
         }
         while let Some(command) = self.mailbox.take_command() {
             self.obey(command)?;
@@ -194,7 +210,7 @@ impl Turns {
         for _ in 0..BLOCKS_PER_TURN {
             let Some((sender, block)) = self.mailbox.take_block() else {
                 self.mailbox.all_read(all);
-                return Ok(());
+                return Ok(all);
             };
             for carried in block.iter() {
                 self.step(match carried {
@@ -219,7 +235,7 @@ impl Turns {
             self.mailbox.give_back(sender, block);
         }
         self.mailbox.all_read(false);
-        Ok(())
+        Ok(false)
     }
 
     fn step(&mut self, input: Input<'_>) -> io::Result<()> {
@@ -425,6 +441,13 @@ fn report(mailbox: &Mailbox, event: &Event) {
     let shard = mailbox.shard().0;
     match event {
         Event::Bug(what) => tracing::error!(shard, "a rule of our own was broken: {what}"),
+        Event::Load(Level::Calm, _) => tracing::info!(shard, "the load is calm again"),
+        Event::Load(level, because) => tracing::warn!(
+            shard,
+            "the load is {}, and less new work is taken on: {}",
+            level.name(),
+            because.name()
+        ),
         Event::Limit(limit) => tracing::warn!(shard, "the limit {limit} has been reached"),
     }
 }

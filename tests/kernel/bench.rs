@@ -172,6 +172,7 @@ fn tell(input: &Input<'_>) -> Told {
         | Input::Closed { .. }
         | Input::ToSend { .. }
         | Input::Mail(_)
+        | Input::Turn { .. }
         | Input::Tick { .. } => panic!("a ring tells of nothing like it: {input:?}"),
     }
 }

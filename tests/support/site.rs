@@ -77,6 +77,11 @@ impl Site {
         self.flush()
     }
 
+    /// A turn begins in which what comes has waited for so long.
+    pub fn waited(&mut self, waited: Duration) {
+        self.edge.waited(SHARD, self.now, waited);
+    }
+
     /// One turn that time alone is the reason for.
     pub fn tick(&mut self) -> Vec<Datagram> {
         self.edge.tick(SHARD, self.now);
@@ -234,7 +239,7 @@ impl Site {
         for event in turn.events {
             match event {
                 Event::Bug(what) => self.complain(format!("the shard reports a bug: {what}")),
-                Event::Limit(_) => {}
+                Event::Limit(_) | Event::Load(..) => {}
             }
         }
         for mail in turn.replies {

@@ -45,7 +45,7 @@ impl Doors {
             policy,
             told,
         } = &mut *inner;
-        let edge = |policy: &Arc<Policy>| policy.is_edge(address);
+        let edge = |policy: &Arc<Policy>| policy.edge(address).is_some();
         let many = is_localhost(address) || policy.as_ref().is_some_and(edge);
         let Err(crowded) = sources.enter(address, many, limits) else {
             return Ok(Place {
@@ -105,11 +105,14 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::partition::Secrets;
-    use crate::policy::PolicySettings;
+    use crate::policy::{EdgeSettings, PolicySettings};
 
     fn doors() -> Arc<Doors> {
         let settings = PolicySettings {
-            edges: vec!["192.0.2.0/28".to_owned()],
+            edges: vec![EdgeSettings {
+                addresses: vec!["192.0.2.0/28".to_owned()],
+                ..EdgeSettings::default()
+            }],
             ..PolicySettings::default()
         };
         let policy = Policy::new(&settings, &Secrets::new([1; 32]), None).expect("sound");

@@ -6,6 +6,7 @@
 //! is overwritten as soon as `step` returns, and forwarded datagrams are never forwarded again.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use lampfield::partition::ShardId;
 use lampfield::shard::Shard;
@@ -144,6 +145,11 @@ impl Edge {
     pub fn send_failed(&mut self, shard: ShardId, now: Time, tag: SendTag, errno: i32) {
         self.only_forwarded[usize::from(shard.0)] = false;
         self.step(shard, now, Input::SendFailed { tag, errno });
+    }
+
+    /// A turn begins in which what comes has waited for so long.
+    pub fn waited(&mut self, shard: ShardId, now: Time, waited: Duration) {
+        self.step(shard, now, Input::Turn { waited });
     }
 
     /// Time has passed.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use lampfield::config::limits;
 use lampfield::partition::{Owners, Secrets, ShardId};
 use lampfield::policy::{
-    AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, GateSettings,
-    Password, Policy, PolicySettings, RuleSettings, UserSettings,
+    AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, EdgeSettings,
+    GateSettings, Overload, Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
 use lampfield::rate::Rate;
+use lampfield::shard::admission::Capacity;
 use lampfield::shard::settings::{
-    Expiry, PACE_BURST, PACE_PER_SECOND, Settings as ShardSettings, SubscribeRules,
+    Expiry, PACE_BURST, PACE_PER_SECOND, RetryAfter, Settings as ShardSettings, SubscribeRules,
 };
 use lampfield::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use lampfield::transport::generations::Wanted;
@@ -79,6 +80,8 @@ pub struct Settings {
     subscriptions_max: Option<usize>,
     in_flight_max: Option<usize>,
     transactions_max: Option<usize>,
+    capacity: Capacity,
+    retry_after: RetryAfter,
     /// What the shards' own chance is made of.
     pub seed: u64,
 }
@@ -131,6 +134,8 @@ impl Default for Settings {
             subscriptions_max: None,
             in_flight_max: None,
             transactions_max: None,
+            capacity: Capacity::default(),
+            retry_after: RetryAfter::default(),
             seed: 0,
         }
     }
@@ -175,10 +180,17 @@ impl Settings {
             }
             ("in_flight_max", [count]) => self.in_flight_max = Some(number(count)? as usize),
             ("transactions_max", [count]) => self.transactions_max = Some(number(count)? as usize),
+            ("notifies_waiting", [count]) => self.capacity.notifies = number(count)? as usize,
+            ("retry_after", [min, max]) => {
+                self.retry_after.min_seconds = number(min)?;
+                self.retry_after.max_seconds = number(max)?;
+            }
             ("dialogs", ["all"]) => self.all_dialogs = true,
             ("nat", ["auto"]) => self.policy.gates[0].nat = NatMode::Auto,
             ("nat", ["always"]) => self.policy.gates[0].nat = NatMode::Always,
-            ("edge", [network]) => self.policy.edges.push(network.to_string()),
+            ("edge", [network]) => self.edge(network, Overload::Request),
+            ("edge", [network, "500"]) => self.edge(network, Overload::Request),
+            ("edge", [network, "503"]) => self.edge(network, Overload::Server),
             ("shared", [pattern]) => self.policy.shared_watchers.push(pattern.to_string()),
             ("domain", [name, aliases @ ..]) => self.policy.domains.domains.push(DomainSettings {
                 name: name.to_string(),
@@ -223,6 +235,13 @@ impl Settings {
         }
         self.listeners.push(listener);
         Ok(())
+    }
+
+    fn edge(&mut self, network: &str, overload: Overload) {
+        self.policy.edges.push(EdgeSettings {
+            addresses: vec![network.to_string()],
+            overload,
+        });
     }
 
     fn each_expiry(&mut self, change: fn(&mut Expiry, u32), seconds: &str) -> Result<(), String> {
@@ -286,6 +305,8 @@ impl Settings {
                 settings.rules.on_timeout = self.on_timeout;
                 settings.rules.on_close = self.on_close;
                 settings.rules.pace = self.pace;
+                settings.rules.retry_after = self.retry_after;
+                settings.capacity = self.capacity;
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {
                     settings.in_flight_max = count;

@@ -18,6 +18,10 @@ impl Witness {
         repeats_the_request(&heard.message, answer, status)?;
         let again = repeats_the_first_answer(now, heard, answer, status)?;
         let request = &heard.message;
+        let stands = request.method() == Some("SUBSCRIBE") && request.tag("To").is_some();
+        if turns_away(answer) && stands {
+            return Err("what stands already is refused for want of room".to_string());
+        }
         if !again && (200..300).contains(&status) {
             match request.method() {
                 Some("SUBSCRIBE") => {
@@ -135,15 +139,24 @@ fn repeats_the_first_answer(
     let tag = answer.tag("To").map(str::to_string);
     match &heard.answer {
         Some((first, first_tag, _)) if *first == status && *first_tag == tag => Ok(true),
-        Some((first, first_tag, when)) if now.since(*when) < T64 => Err(format!(
-            "the answer is {status} with {tag:?}, and was {first} with {first_tag:?} before"
-        )),
-        // After timer J the same request is a new one.
+        Some((first, first_tag, when)) if now.since(*when) < T64 && !heard.turned_away => {
+            Err(format!(
+                "the answer is {status} with {tag:?}, and was {first} with {first_tag:?} before"
+            ))
+        }
+        // After timer J the same request is a new one; and nothing remembers what was refused for want of room: asked
+        // again, it may be taken on.
         Some(_) | None => {
+            heard.turned_away = turns_away(answer);
             heard.answer = Some((status, tag, now));
             Ok(false)
         }
     }
+}
+
+/// A server that has no room says when it may have some.
+fn turns_away(answer: &Message) -> bool {
+    matches!(answer.status(), Some(500 | 503)) && answer.header("Retry-After").is_some()
 }
 
 /// RFC 6665 4.2.1.1, RFC 3261 12.1.1: what a 2xx to SUBSCRIBE must carry.

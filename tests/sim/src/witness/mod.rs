@@ -90,6 +90,8 @@ struct Heard {
     message: Message,
     /// The final answer that it got: status, To tag, and when.
     answer: Option<(u16, Option<String>, Time)>,
+    /// That was a refusal for want of room.
+    turned_away: bool,
 }
 
 /// What a datagram from the server turned out to be.
@@ -155,7 +157,11 @@ impl Witness {
             None if message.start.ends_with(" SIP/2.0") => {
                 if let Some(key) = request_key(&message) {
                     let answer = None;
-                    self.heard.entry(key).or_insert(Heard { message, answer });
+                    self.heard.entry(key).or_insert(Heard {
+                        message,
+                        answer,
+                        turned_away: false,
+                    });
                 }
             }
             None => {}

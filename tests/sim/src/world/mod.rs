@@ -131,6 +131,8 @@ pub struct World {
     expires_max: u64,
     /// So few NOTIFYs may wait for their answers that silent phones keep others waiting.
     scarce: bool,
+    /// So few phones may wait for their NOTIFYs that new ones are refused.
+    swamped: bool,
     /// The host is suspended now and then.
     naps: bool,
     pub trace: Trace,
@@ -160,6 +162,12 @@ impl World {
         if scarce {
             let count = random.between(16, 64);
             settings.set("transactions_max", &count.to_string())?;
+        }
+        let swamped = random.per_mille(100);
+        if swamped {
+            let count = random.between(2, 12);
+            settings.set("notifies_waiting", &count.to_string())?;
+            settings.set("retry_after", "1 3")?;
         }
         // From ten minutes on, phones are told to be back at moments of their own.
         let long = random.per_mille(100);
@@ -211,6 +219,7 @@ impl World {
             narrow,
             expires_max: if long { 600 } else { 180 },
             scarce,
+            swamped,
             naps: random.per_mille(150),
             trace: Trace::default(),
             datagrams: 0,
@@ -442,6 +451,7 @@ impl World {
                 shard::effects::Event::Bug(_) => false,
                 // Who sends enough reaches the limits that are there for it.
                 shard::effects::Event::Limit(_) => self.hostile.is_some() || self.scarce,
+                shard::effects::Event::Load(..) => self.scarce || self.swamped,
             };
             if !is_expected {
                 return Err(format!("{shard:?} reports {shown:?}"));

@@ -28,6 +28,8 @@ pub struct Publisher {
     transaction: Option<Transaction>,
     refresh: Option<Time>,
     serial: u32,
+    /// It was told to come back later.
+    pause: Option<Time>,
     /// The server that new requests go to.
     pub server: SocketAddr,
 }
@@ -56,13 +58,14 @@ impl Publisher {
             transaction: None,
             refresh: None,
             serial: 0,
+            pause: None,
         }
     }
 
     pub fn next_wake(&self, now: Time) -> Option<Time> {
         match &self.transaction {
             Some(transaction) => Some(transaction.next),
-            None if self.wants != self.published => Some(now),
+            None if self.wants != self.published => Some(self.pause.unwrap_or(now).max(now)),
             None => self.refresh,
         }
     }
@@ -80,6 +83,9 @@ impl Publisher {
             transaction.interval = (transaction.interval * 2).min(T2);
             transaction.next = now + transaction.interval;
             out.push((self.address, transaction.to, transaction.bytes.clone()));
+            return;
+        }
+        if self.pause.is_some_and(|until| until > now) {
             return;
         }
         let due = self.refresh.is_some_and(|when| when <= now);
@@ -183,6 +189,10 @@ impl Publisher {
             412 => self.forget(),
             // A server that stops takes nothing new; what is left there expires.
             503 if self.wants.is_none() => self.forget(),
+            500 | 503 if message.header("Retry-After").is_some() => {
+                self.forget();
+                self.pause = Some(now + random.millis(500, 3_000));
+            }
             _ => return Err(format!("a good PUBLISH was answered {status}")),
         }
         Ok(())

@@ -1,0 +1,54 @@
+//! SBCs and proxies, as far as they are treated otherwise than phones.
+
+use core::net::IpAddr;
+
+use super::Fault;
+use super::networks::Networks;
+
+/// What the configuration says of SBCs and proxies that are treated alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EdgeSettings {
+    /// Addresses and networks.
+    pub addresses: Vec<String>,
+    pub overload: Overload,
+}
+
+/// What an edge is told where a phone would be told 503: most proxies take a server that says so out of their rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overload {
+    /// 500: this request alone has failed.
+    #[default]
+    Request,
+    /// 503: it knows how to spread the load, or has nobody else to ask.
+    Server,
+}
+
+impl Overload {
+    /// The status of the answer.
+    pub const fn status(self) -> u16 {
+        match self {
+            Overload::Request => 500,
+            Overload::Server => 503,
+        }
+    }
+}
+
+/// One of them, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    addresses: Networks,
+    pub overload: Overload,
+}
+
+impl Edge {
+    pub(super) fn new(settings: &EdgeSettings) -> Result<Edge, Fault> {
+        Ok(Edge {
+            addresses: Networks::new(&settings.addresses)?,
+            overload: settings.overload,
+        })
+    }
+
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(address)
+    }
+}

@@ -1,0 +1,186 @@
+//! A shard that has more to do than it can: what it keeps, what it refuses, in which order, and in which words. No kernel,
+//! no clock.
+
+#[path = "support/site.rs"]
+mod site;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::shard::admission::Level;
+use lampfield::stats::{Counter, Gauge};
+use lampfield_sim::edge::Datagram;
+use lampfield_sim::message::Message;
+use lampfield_sim::script::settings::Settings;
+use site::{Site, subscribe};
+
+/// So many NOTIFYs may be on their way, and so many more wait.
+const IN_FLIGHT: usize = 128;
+const WAITING: usize = 40;
+
+struct House {
+    site: Site,
+    phones: usize,
+}
+
+impl House {
+    fn new(more: &[(&str, &str)]) -> Self {
+        let mut settings = Settings::default();
+        let in_flight = IN_FLIGHT.to_string();
+        let waiting = WAITING.to_string();
+        let own = [
+            ("in_flight_max", in_flight.as_str()),
+            ("notifies_waiting", waiting.as_str()),
+        ];
+        for (key, value) in own.iter().chain(more) {
+            settings.set(key, value).expect("a setting");
+        }
+        House {
+            site: Site::new(&settings),
+            phones: 0,
+        }
+    }
+
+    fn address() -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 77], 5060))
+    }
+
+    /// A request, and the answer to it. The NOTIFYs that go out then are answered by nobody.
+    fn ask(&mut self, bytes: &[u8]) -> Message {
+        let sent = self.site.receive(House::address(), bytes);
+        self.site.pass(Duration::ZERO);
+        assert_eq!(self.site.complaint(), None);
+        let answer = sent.iter().find(|sent| sent.bytes.starts_with(b"SIP/2.0"));
+        read(answer.expect("nothing is left without an answer"))
+    }
+
+    fn request(&mut self, expires: u32) -> Vec<u8> {
+        let name = format!("phone{}", self.phones);
+        self.phones += 1;
+        subscribe(&name, House::address(), 1, "", expires)
+    }
+
+    fn new_phone(&mut self) -> Message {
+        let request = self.request(3600);
+        self.ask(&request)
+    }
+
+    /// Until so many phones wait for their NOTIFYs.
+    fn fill(&mut self, waiting: usize) {
+        while self.site.census().ready < waiting {
+            assert_eq!(self.new_phone().status(), Some(200));
+        }
+    }
+
+    fn refused(&mut self, counter: Counter) -> u64 {
+        self.site.figures().stats.get(counter)
+    }
+}
+
+fn read(datagram: &Datagram) -> Message {
+    Message::read_loosely(&datagram.bytes)
+}
+
+fn with_two_vias(request: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(request.to_vec()).expect("a text");
+    let via = "\r\nVia: SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK-below\r\nFrom:";
+    text.replacen("\r\nFrom:", via, 1).into_bytes()
+}
+
+#[test]
+fn a_fetch_is_refused_before_a_new_phone_and_a_refresh_never() {
+    let mut house = House::new(&[]);
+    let first = house.new_phone();
+    let tag = first.tag("To").expect("a dialog").to_owned();
+    house.fill(WAITING / 2);
+    let fetch = house.request(0);
+    assert_eq!(house.ask(&fetch).status(), Some(503));
+    assert_eq!(house.new_phone().status(), Some(200));
+    house.fill(WAITING * 9 / 10);
+    let before = house.site.census();
+    for _ in 0..100 {
+        assert_eq!(house.new_phone().status(), Some(503));
+    }
+    assert_eq!(house.site.census(), before, "a refusal keeps nothing");
+    let address = House::address();
+    for cseq in 2..50 {
+        let refresh = subscribe("phone0", address, cseq, &tag, 3600);
+        assert_eq!(house.ask(&refresh).status(), Some(200), "{cseq}");
+    }
+    assert_eq!(house.refused(Counter::RefusedFetchNotifies), 1);
+    assert_eq!(house.refused(Counter::RefusedNewNotifies), 100);
+    let level = house.site.figures().gauges.get(Gauge::LoadLevel);
+    assert_eq!(level, Level::Full as u64);
+}
+
+#[test]
+fn who_must_prove_a_name_and_does_not_try_is_refused_before_who_does() {
+    let mut house = House::new(&[("user", "phone:secret")]);
+    for _ in 0..300 {
+        house.site.waited(Duration::from_millis(80));
+        house.site.pass(Duration::from_millis(1));
+    }
+    let challenged = house.request(3600);
+    assert_eq!(house.ask(&challenged).status(), Some(503));
+    assert_eq!(house.refused(Counter::RefusedUnprovenInput), 1);
+    // A proof that is none is looked at, and asked for anew.
+    let text = String::from_utf8(challenged).expect("a text");
+    let tries = text.replacen(
+        "\r\nEvent:",
+        "\r\nAuthorization: Digest username=\"phone\", realm=\"example.com\", nonce=\"x\", uri=\"sip:a\", response=\"y\"\r\nEvent:",
+        1,
+    );
+    assert_eq!(house.ask(tries.as_bytes()).status(), Some(401));
+}
+
+#[test]
+fn the_refused_are_told_to_come_back_each_at_a_time_of_its_own() {
+    let mut house = House::new(&[("retry_after", "7 16")]);
+    house.fill(WAITING * 9 / 10);
+    let mut seconds = BTreeSet::new();
+    for _ in 0..200 {
+        let refused = house.new_phone();
+        let after = refused.header("Retry-After").expect("it is said when");
+        seconds.insert(after.parse::<u32>().expect("a number"));
+        assert!(refused.tag("To").is_some_and(|tag| !tag.is_empty()));
+    }
+    assert_eq!(seconds, (7..=16).collect());
+}
+
+#[test]
+fn a_proxy_is_told_that_this_request_failed_and_not_that_the_server_did() {
+    for (edge, vias, status) in [
+        (None, 1, 503),
+        (None, 2, 500),
+        (Some("192.0.2.77"), 1, 500),
+        (Some("192.0.2.77"), 2, 500),
+        (Some("192.0.2.77 503"), 1, 503),
+        (Some("192.0.2.77 503"), 2, 503),
+    ] {
+        let more: Vec<_> = edge.into_iter().map(|edge| ("edge", edge)).collect();
+        let mut house = House::new(&more);
+        house.fill(WAITING * 9 / 10);
+        let mut request = house.request(3600);
+        if vias == 2 {
+            request = with_two_vias(&request);
+        }
+        let refused = house.ask(&request);
+        assert_eq!(refused.status(), Some(status), "{edge:?} {vias}");
+        // The same again under the same tag: nothing remembers it.
+        let again = house.ask(&request);
+        assert_eq!(refused.tag("To"), again.tag("To"));
+    }
+}
+
+#[test]
+fn when_the_work_is_done_everybody_is_served_again() {
+    let mut house = House::new(&[]);
+    house.fill(WAITING * 9 / 10);
+    assert_eq!(house.new_phone().status(), Some(503));
+    // What nobody answers holds its place for half a second.
+    house.site.pass(Duration::from_secs(2));
+    assert_eq!(house.site.census().ready, 0);
+    assert_eq!(house.new_phone().status(), Some(200));
+    assert_eq!(house.site.figures().gauges.get(Gauge::LoadLevel), 0);
+}
