@@ -423,6 +423,22 @@ fn a_connection_that_says_nothing_or_half_a_message_or_has_nothing_to_say_is_clo
 }
 
 #[test]
+fn a_message_that_trickles_in_is_given_up_as_soon_as_one_that_stops() {
+    let mut house = House::new(&Settings::default(), 1);
+    let phone = house.connect(0, PHONE);
+    let text = subscribe("phone", "1001", PHONE, 1, "", 3600);
+    house.send(phone, text.as_bytes());
+    for piece in text.as_bytes().chunks(1).take(30) {
+        assert!(!house.is_closed(phone));
+        house.send(phone, piece);
+        house.pass(second());
+    }
+    assert!(house.is_closed(phone));
+    assert_eq!(house.count(Counter::ConnectionUnfinished), 1);
+    assert_ends_empty(house, &[], &[]);
+}
+
+#[test]
 fn who_asks_and_never_reads_is_closed_before_its_answers_fill_memory() {
     let mut house = House::new(&Settings::default(), 1);
     let flood = house.connect(0, PHONE);

@@ -204,6 +204,7 @@ impl Shard {
         let connection = &mut self.streams.connections[index];
         connection.heard = now;
         let flow = connection.flow;
+        let was_partial = connection.framer.is_partial();
         let mut framer = core::mem::take(&mut connection.framer);
         let mut rest = bytes;
         let mut whole = false;
@@ -233,7 +234,7 @@ impl Shard {
         }
         let connection = &mut self.streams.connections[index];
         let partial = framer.is_partial();
-        if partial && (whole || !connection.framer.is_partial()) {
+        if partial && (whole || !was_partial) {
             connection.begun = now;
         }
         if whole && !core::mem::replace(&mut connection.spoke, true) {
