@@ -60,6 +60,9 @@ pub const STREAM_LAST_ANSWERS_SECONDS: u64 = 5;
 /// Outcome: closed. Nothing has come, and nobody is told anything by it.
 pub const STREAM_IDLE_SECONDS: u64 = 900;
 
+/// Outcome: 431, and closed. The request that opens a WebSocket connection: a page's cookies come with it.
+pub const WEB_REQUEST_BYTES: usize = 16_384;
+
 /// Bytes that one read of a connection brings at most: one for all of a shard, as nothing waits in it.
 pub const STREAM_READ_BYTES: usize = 16_384;
 /// Outcome: cut off. How long a connection that we close may take what is on its way to its peer.

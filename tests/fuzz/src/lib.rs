@@ -12,6 +12,7 @@ pub mod seeds;
 pub mod server;
 mod stream;
 mod values;
+mod web;
 
 pub use dialog::dialog;
 pub use document::document;
@@ -20,13 +21,15 @@ pub use roundtrip::{answer, rewrite, scan};
 pub use server::server;
 pub use stream::stream;
 pub use values::{uri, value};
+pub use web::web;
 
 /// What is done with one input; it panics if a law is broken.
 pub type Body = fn(&[u8]);
 
 /// The bodies by name: one directory of `corpus` and one coverage-guided target each.
-pub const BODIES: [(&str, Body); 10] = [
+pub const BODIES: [(&str, Body); 11] = [
     ("stream", stream),
+    ("web", web),
     ("scan", scan),
     ("answer", answer),
     ("rewrite", rewrite),
@@ -39,7 +42,7 @@ pub const BODIES: [(&str, Body); 10] = [
 ];
 
 /// Those that look at one message and keep nothing: fast enough for a hundred thousand.
-pub const PARSERS: &[(&str, Body)] = BODIES.split_at(6).0;
+pub const PARSERS: &[(&str, Body)] = BODIES.split_at(7).0;
 
 /// Whether `part` lies inside `whole`: what a zero-copy parser returns always does.
 pub fn is_inside(part: &[u8], whole: &[u8]) -> bool {
