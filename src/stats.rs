@@ -74,6 +74,7 @@ metrics! {
         ConnectionStalled { event = "closed_stalled" }
         ConnectionIdle { event = "closed_idle" }
         ConnectionFlooded { event = "closed_flooded" }
+        ConnectionRefused { event = "closed_refused" }
     }
     "lampfield_connections_refused_total" "Connections that were refused because their source had as many as it may, by limit." {
         RefusedConnections { limit = "connections_per_source" }

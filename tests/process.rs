@@ -25,6 +25,8 @@ mod streams;
 mod swap;
 #[path = "process/tls.rs"]
 mod tls;
+#[path = "process/web.rs"]
+mod web;
 
 use client::{get, get_json, send};
 use phone::Phone;

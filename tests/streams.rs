@@ -1,8 +1,14 @@
 //! Phones that come by connections, against real shards with a simulated clock: what is told them goes down the
 //! connection that they came by, whichever shard owns them, and no farther than they read.
 
+#[path = "streams/browser.rs"]
+mod browser;
 #[path = "streams/house.rs"]
 mod house;
+#[path = "streams/oracle.rs"]
+mod oracle;
+#[path = "streams/web.rs"]
+mod web;
 
 use std::time::Duration;
 

@@ -121,7 +121,7 @@ struct ServeArguments {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A SIP listener, in place of those of the file: udp:127.0.0.1:5060 or tcp:127.0.0.1:5060 (may be repeated)
+    /// A SIP listener, in place of those of the file: udp:127.0.0.1:5060, or with tcp or ws (may be repeated)
     #[arg(long, value_name = "udp:ADDRESS:PORT")]
     listen: Vec<String>,
     /// Addresses that need no authentication, besides those of the file: 192.0.2.0/24 (may be repeated)

@@ -15,7 +15,9 @@ use crate::config::service::{
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
 use crate::config::tls;
+use crate::config::web;
 use crate::config::who;
+use crate::transport::stream::WebRules;
 use crate::transport::{Endpoint, NatMode};
 
 /// Why there is no configuration.
@@ -145,6 +147,7 @@ fn listener(endpoint: Endpoint) -> Listener {
         optional: false,
         advertise: None,
         tls: None,
+        web: WebRules::default(),
         nat: NatMode::Auto,
         dscp: None,
         receive_buffer: None,
@@ -177,6 +180,7 @@ fn read_listeners(root: &mut Section<'_>, path: &Path) -> Vec<Written> {
         let send_buffer = section.number("send_buffer", BUFFER_BYTES);
         let device = section.text("device");
         let tls = tls::read(&mut section);
+        let web = web::read(&mut section);
         section.finish();
         let Some(address) = address else {
             notes.push(
@@ -210,6 +214,7 @@ fn read_listeners(root: &mut Section<'_>, path: &Path) -> Vec<Written> {
         let tls = tls.settle(parsed.transport, directory, &address, |problem| {
             notes.push(problem)
         });
+        let web = web.settle(parsed.transport, |problem| notes.push(problem));
         let advertise = advertise.and_then(|text| {
             parse_advertise(text.value)
                 .map_err(|error| notes.push(address_problem(error, Some(text.span))))
@@ -219,6 +224,7 @@ fn read_listeners(root: &mut Section<'_>, path: &Path) -> Vec<Written> {
             listener: Listener {
                 advertise,
                 tls,
+                web,
                 nat: nat.unwrap_or_default(),
                 dscp: dscp.map(|dscp| dscp.value as u8),
                 receive_buffer: receive_buffer.map(|bytes| bytes.value as usize),

@@ -19,7 +19,7 @@ fn error(what: String, help: impl Into<String>) -> AddressError {
     }
 }
 
-/// Reads `udp:ADDRESS:PORT`, or the same with `tcp` or `tls`. Port 0 lets the kernel choose one.
+/// Reads `udp:ADDRESS:PORT`, or the same with `tcp`, `tls`, `ws` or `wss`. Port 0 lets the kernel choose one.
 pub fn parse_listen(text: &str) -> Result<Endpoint, AddressError> {
     let Some((transport, address)) = text.split_once(':') else {
         return Err(error(
@@ -36,10 +36,8 @@ pub fn parse_listen(text: &str) -> Result<Endpoint, AddressError> {
         "udp" => served(Transport::Udp),
         "tcp" => served(Transport::Tcp),
         "tls" => served(Transport::Tls),
-        "ws" | "wss" => Err(error(
-            format!("`{transport}` is not in this version: SIP is served over UDP, TCP and TLS"),
-            format!("write udp:{address}, tcp:{address} or tls:{address}"),
-        )),
+        "ws" => served(Transport::Ws),
+        "wss" => served(Transport::Wss),
         _ => Err(match text.parse::<SocketAddr>() {
             Ok(address) => error(
                 format!("`{text}` does not name its transport"),
@@ -135,6 +133,8 @@ mod tests {
             "udp:[::1]:5060",
             "tcp:127.0.0.1:5060",
             "tls:[::1]:5061",
+            "ws:127.0.0.1:8080",
+            "wss:[::1]:443",
         ] {
             let endpoint = parse_listen(text).expect(text);
             assert_eq!(endpoint.to_string(), text);
@@ -145,7 +145,7 @@ mod tests {
     fn a_wrong_listener_is_answered_with_a_right_one() {
         for (text, what, help) in [
             ("tcp:127.0.0.1", "has no port", "write tcp:127.0.0.1:5060"),
-            ("wss:0.0.0.0:5061", "not in this version", "write udp:"),
+            ("wss:0.0.0.0", "has no port", "write wss:0.0.0.0:5060"),
             (
                 "127.0.0.1:5060",
                 "does not name its transport",

@@ -22,6 +22,8 @@ mod tests;
 #[cfg(feature = "server")]
 mod tls;
 #[cfg(feature = "server")]
+mod web;
+#[cfg(feature = "server")]
 mod who;
 
 #[cfg(feature = "server")]

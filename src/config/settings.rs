@@ -11,6 +11,7 @@ use crate::state;
 use crate::store::Durability;
 use crate::subscription::outcome::{OnClose, OnTimeout};
 use crate::subscription::package::RenderOptions;
+use crate::transport::stream::WebRules;
 use crate::transport::{Endpoint, NatMode, Transport};
 
 /// Where SIP is served when nobody says otherwise; the second one only where the host has IPv6.
@@ -62,6 +63,8 @@ pub struct Listener {
     pub advertise: Option<Advertise>,
     /// What it shows and demands, if it speaks TLS.
     pub tls: Option<Tls>,
+    /// Who may open a WebSocket connection to it.
+    pub web: WebRules,
     pub nat: NatMode,
     /// Differentiated services code point of what is sent, 0 to 63.
     pub dscp: Option<u8>,

@@ -236,8 +236,32 @@ fn every_mistake_has_its_place_and_a_remedy() {
         (
             "[[listener]]\naddress = \"wss:127.0.0.1:1\"\n",
             "2:11",
-            "not in this version",
+            "no certificate",
+            "site.pem",
+        ),
+        (
+            "[[listener]]\naddress = \"sctp:127.0.0.1:1\"\n",
+            "2:11",
+            "no transport",
             "udp:",
+        ),
+        (
+            "[[listener]]\naddress = \"ws:127.0.0.1:1\"\npath = \"sip\"\n",
+            "3:8",
+            "no path",
+            "/sip",
+        ),
+        (
+            "[[listener]]\naddress = \"ws:127.0.0.1:1\"\norigins = [\"https://a.example\", \"b.example\"]\n",
+            "3:33",
+            "no origin",
+            "https://",
+        ),
+        (
+            "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\npath = \"/\"\n",
+            "3:8",
+            "only ws and wss",
+            "leave it out",
         ),
         (
             "[[listener]]\naddress = \"tls:127.0.0.1:1\"\n",
@@ -371,21 +395,23 @@ fn toml_blocks(markdown: &str) -> Vec<&str> {
 #[test]
 fn the_configuration_in_the_manual_is_one() {
     let blocks = toml_blocks(include_str!("../../docs/operating.md"));
-    let [whole, tls] = blocks[..] else {
+    let [whole, tls, web] = blocks[..] else {
         panic!("{} blocks", blocks.len());
     };
     let shown = whole.replace("write your own here", "0123456789abcdef");
     good(&shown, &Flags::default());
-    // Nothing is wrong with the other one but that its files are not here.
-    let shown = wrong(
-        &format!("trusted = [\"192.0.2.0/24\"]\n{tls}"),
-        &Flags::default(),
-    );
-    assert_eq!(shown.matches("lampfield.toml:").count(), 1, "{shown}");
-    assert!(
-        shown.contains("sip.example.com.pem: No such file"),
-        "{shown}"
-    );
+    // Nothing is wrong with the others but that their files are not here.
+    for block in [tls, web] {
+        let shown = wrong(
+            &format!("trusted = [\"192.0.2.0/24\"]\n{block}"),
+            &Flags::default(),
+        );
+        assert_eq!(shown.matches("lampfield.toml:").count(), 1, "{shown}");
+        assert!(
+            shown.contains("sip.example.com.pem: No such file"),
+            "{shown}"
+        );
+    }
 }
 
 #[test]
@@ -407,7 +433,7 @@ fn the_manual_names_every_key() {
         ("zzzzzzzz = 1\n", 23),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
-            15,
+            17,
         ),
         ("[transports]\nzzzzzzzz = 1\n", 1),
         ("[admin]\nzzzzzzzz = 1\n", 3),

@@ -259,7 +259,10 @@ impl Sockets {
         let (address, shards) = (wish.listener.address, self.shards);
         let sockets = match (planned.origin, wish.listener.transport) {
             (Origin::HandedOver(old), _) => return Ok(self.open[&old].sockets.clone()),
-            (Origin::Opened | Origin::Replaces(_), Transport::Tcp | Transport::Tls) => {
+            (
+                Origin::Opened | Origin::Replaces(_),
+                Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss,
+            ) => {
                 let sockets = stream::open(wish.listener.endpoint(), shards)?.into_iter();
                 return Ok(sockets.map(AnySocket::from).collect());
             }
@@ -311,6 +314,7 @@ fn wishes(config: &Config, fresh: bool) -> Vec<Wish<'_>> {
                     .advertise
                     .as_ref()
                     .map(|advertise| (advertise.host.clone(), advertise.port)),
+                web: listener.web.clone(),
                 gate: gate as u16,
                 // A listening socket has nothing that a new one would not have.
                 fresh: fresh && !listener.transport.is_stream(),

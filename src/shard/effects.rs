@@ -8,6 +8,7 @@ pub use crate::partition::ShardId;
 use crate::shard::admission::{Level, Measure};
 use crate::shard::mail::{Block, Mail};
 use crate::store::records::Records;
+use crate::transport::stream::FrameHead;
 use crate::transport::{ConnectionId, Flow, ListenerId};
 
 /// Where mail goes.
@@ -51,6 +52,8 @@ pub enum StreamOrder {
     Write(SlotId),
     /// Its first message has come: it is no longer one that might never say anything.
     Heard,
+    /// The same, as one message behind the head of its WebSocket frame.
+    WriteFramed(FrameHead, SlotId),
     /// Read no more, write what is on its way as far as the peer takes it soon, and close.
     /// The shard has forgotten the connection.
     Close,

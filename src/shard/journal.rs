@@ -418,6 +418,8 @@ impl Shard {
                 Transport::Udp => Over::Udp,
                 Transport::Tcp => Over::Tcp,
                 Transport::Tls => Over::Tls,
+                Transport::Ws => Over::Ws,
+                Transport::Wss => Over::Wss,
             },
             listener: listener.map_or(flow.peer, |local| local.listener.local),
             local: flow.local,

@@ -254,7 +254,8 @@ impl Shard {
             Over::Udp => Transport::Udp,
             Over::Tcp => Transport::Tcp,
             Over::Tls => Transport::Tls,
-            Over::Ws | Over::Wss => return Err(Fault::Value("transport")),
+            Over::Ws => Transport::Ws,
+            Over::Wss => Transport::Wss,
         };
         let addresses = self.listeners.own();
         let same = addresses.iter().find(|listener| {

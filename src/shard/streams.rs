@@ -1,6 +1,8 @@
 //! The connections that this shard has accepted: messages out of what comes by them, how much of what goes out the peer
 //! has not taken yet, and when one is closed. Whose the messages are is no business of theirs.
 
+mod web;
+
 use core::time::Duration;
 
 use hashbrown::HashMap;
@@ -15,7 +17,7 @@ use crate::slab::Slab;
 use crate::state::ShardSet;
 use crate::stats::Counter;
 use crate::time::Time;
-use crate::transport::stream::{Broken, Found, Framer};
+use crate::transport::stream::{Broken, CloseCode, Found, FrameHead, Framer, WebSocket};
 use crate::transport::{ConnectionId, Flow};
 use crate::wheel::{Owner, TimerId, Token};
 
@@ -33,7 +35,9 @@ const PONG: &[u8] = b"\r\n";
 struct Connection {
     id: ConnectionId,
     flow: Flow,
-    framer: Framer,
+    reader: Reader,
+    /// Its messages go out in frames of WebSocket, too.
+    framed: bool,
     opened: Time,
     /// Something has come.
     heard: Time,
@@ -58,10 +62,33 @@ struct Connection {
     waiting: ShardSet,
 }
 
+/// Finds the messages in what comes.
+enum Reader {
+    Stream(Framer),
+    Web(Box<WebSocket>),
+}
+
+impl Reader {
+    fn is_partial(&self) -> bool {
+        match self {
+            Reader::Stream(framer) => framer.is_partial(),
+            Reader::Web(web) => web.is_partial(),
+        }
+    }
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Reader::Stream(Framer::default())
+    }
+}
+
 /// All connections of a shard.
 pub(super) struct Streams {
     connections: Slab<Connection>,
     by_id: HashMap<ConnectionId, u32>,
+    /// A message that came in frames stands here until it has been handled.
+    room: Vec<u8>,
 }
 
 /// What became of something that was to be sent by a connection.
@@ -84,6 +111,7 @@ enum Ending {
     Stalled,
     Idle,
     Flooded,
+    Refused,
 }
 
 impl Ending {
@@ -97,6 +125,7 @@ impl Ending {
             Ending::Stalled => Counter::ConnectionStalled,
             Ending::Idle => Counter::ConnectionIdle,
             Ending::Flooded => Counter::ConnectionFlooded,
+            Ending::Refused => Counter::ConnectionRefused,
         }
     }
 }
@@ -106,6 +135,7 @@ impl Streams {
         Streams {
             connections: Slab::with_limit(limits::CONNECTIONS_PER_SHARD),
             by_id: HashMap::new(),
+            room: Vec::new(),
         }
     }
 
@@ -128,6 +158,14 @@ impl Streams {
             .is_some_and(|&index| self.connections[index].queued > 0)
     }
 
+    /// It is owed an answer.
+    fn note_request(&mut self, flow: Flow) {
+        let index = flow.connection.and_then(|id| self.by_id.get(&id));
+        if let Some(&index) = index {
+            self.connections[index].unanswered += 1;
+        }
+    }
+
     /// Another shard gets something that came by it.
     pub(super) fn note_user(&mut self, id: ConnectionId, shard: ShardId) {
         if let Some(&index) = self.by_id.get(&id) {
@@ -141,7 +179,7 @@ impl Connection {
     fn deadline(&self, used: bool) -> Option<(Time, Ending)> {
         let stalled = (self.queued > 0).then(|| (self.moved + STALL, Ending::Stalled));
         let unfinished = self
-            .framer
+            .reader
             .is_partial()
             .then(|| (self.begun + MESSAGE, Ending::Unfinished));
         let silent = (!self.spoke).then(|| (self.opened + FIRST_MESSAGE, Ending::Silent));
@@ -158,10 +196,16 @@ impl Shard {
         let id = flow
             .connection
             .expect("an opened flow names its connection");
+        let local = self.listeners.local(flow.listener);
+        let web = local.is_some_and(|local| local.listener.transport.is_web());
         let connection = Connection {
             id,
             flow,
-            framer: Framer::default(),
+            reader: match web {
+                true => Reader::Web(Box::default()),
+                false => Reader::default(),
+            },
+            framed: false,
             opened: now,
             heard: now,
             begun: now,
@@ -204,17 +248,45 @@ impl Shard {
         let connection = &mut self.streams.connections[index];
         connection.heard = now;
         let flow = connection.flow;
-        let was_partial = connection.framer.is_partial();
-        let mut framer = core::mem::take(&mut connection.framer);
-        let mut rest = bytes;
-        let mut whole = false;
+        let was_partial = connection.reader.is_partial();
+        let mut reader = core::mem::take(&mut connection.reader);
+        let read = match &mut reader {
+            Reader::Stream(framer) => self.read_stream(now, flow, framer, bytes, out),
+            Reader::Web(web) => self.read_web(now, flow, web, bytes, out),
+        };
+        let Some(whole) = read else { return };
+        let connection = &mut self.streams.connections[index];
+        let partial = reader.is_partial();
+        if partial && (whole || !was_partial) {
+            connection.begun = now;
+        }
+        if whole && !core::mem::replace(&mut connection.spoke, true) {
+            out.streams.push(StreamSend {
+                connection: id,
+                order: StreamOrder::Heard,
+            });
+        }
+        connection.reader = reader;
+        if partial {
+            self.watch_connection(index);
+        }
+    }
+
+    /// Takes in what came. True: a whole message was among it. None: the connection has been closed.
+    fn read_stream(
+        &mut self,
+        now: Time,
+        flow: Flow,
+        framer: &mut Framer,
+        bytes: &[u8],
+        out: &mut Effects,
+    ) -> Option<bool> {
+        let id = flow.connection?;
+        let (mut rest, mut whole) = (bytes, false);
         while let Some(found) = framer.next(&mut rest) {
             match found {
                 Found::Message(bytes) => {
                     whole = true;
-                    if !bytes.starts_with(RESPONSE) {
-                        self.streams.connections[index].unanswered += 1;
-                    }
                     self.on_message(now, flow, bytes, false, out);
                 }
                 Found::Ping => self.pong(now, id, out),
@@ -225,28 +297,14 @@ impl Shard {
                         Broken::LengthMalformed => (false, Ending::Unreadable),
                     };
                     self.on_message(now, flow, head, truncated, out);
-                    return self.close(now, id, ending, out);
+                    self.close(now, id, ending, out);
                 }
             }
             if !self.streams.by_id.contains_key(&id) {
-                return;
+                return None;
             }
         }
-        let connection = &mut self.streams.connections[index];
-        let partial = framer.is_partial();
-        if partial && (whole || !was_partial) {
-            connection.begun = now;
-        }
-        if whole && !core::mem::replace(&mut connection.spoke, true) {
-            out.streams.push(StreamSend {
-                connection: id,
-                order: StreamOrder::Heard,
-            });
-        }
-        connection.framer = framer;
-        if partial {
-            self.watch_connection(index);
-        }
+        Some(whole)
     }
 
     fn on_message(
@@ -257,6 +315,9 @@ impl Shard {
         truncated: bool,
         out: &mut Effects,
     ) {
+        if !bytes.starts_with(RESPONSE) {
+            self.streams.note_request(flow);
+        }
         let datagram = Datagram {
             flow,
             bytes,
@@ -297,35 +358,58 @@ impl Shard {
             return Put::Gone;
         };
         let connection = &mut self.streams.connections[index];
+        let message = self.arena.bytes(slot);
         let is_notify = tag != SendTag::NONE;
         if is_notify && connection.ended.is_some() {
             return Put::Gone;
         }
-        if connection.queued == 0 {
-            connection.moved = now;
-        }
-        let bytes = self.arena.bytes(slot);
-        connection.queued += bytes.len();
-        if !is_notify && bytes != PONG {
+        if !is_notify && message != PONG {
             connection.unanswered = connection.unanswered.saturating_sub(1);
         }
         let all_said = connection.ended.is_some() && connection.unanswered == 0;
-        let flooded = connection.queued > limits::STREAM_QUEUE_BYTES_MAX;
-        out.streams.push(StreamSend {
-            connection: id,
-            order: StreamOrder::Write(slot),
-        });
-        if flooded {
-            // It asks, and does not read what it is answered.
-            self.close(now, id, Ending::Flooded, out);
+        let (order, length) = match connection.framed {
+            false => (StreamOrder::Write(slot), message.len()),
+            true => {
+                let head = FrameHead::of(message);
+                let length = head.as_bytes().len() + message.len();
+                (StreamOrder::WriteFramed(head, slot), length)
+            }
+        };
+        if !self.order(now, index, order, length, out) {
             return Put::Gone;
         }
         if all_said {
             self.close(now, id, Ending::ByPeer, out);
-            return Put::Done;
         }
-        self.watch_connection(index);
         Put::Done
+    }
+
+    /// So many bytes more are to be written. False: that was too much, and the connection has been closed.
+    fn order(
+        &mut self,
+        now: Time,
+        index: u32,
+        order: StreamOrder,
+        length: usize,
+        out: &mut Effects,
+    ) -> bool {
+        let connection = &mut self.streams.connections[index];
+        if connection.queued == 0 {
+            connection.moved = now;
+        }
+        connection.queued += length;
+        let id = connection.id;
+        let flooded = connection.queued > limits::STREAM_QUEUE_BYTES_MAX;
+        out.streams.push(StreamSend {
+            connection: id,
+            order,
+        });
+        match flooded {
+            // It asks, and does not read what it is answered.
+            true => self.cut(now, id, Ending::Flooded, out),
+            false => self.watch_connection(index),
+        }
+        !flooded
     }
 
     /// Another shard sends by a connection of ours.
@@ -400,7 +484,7 @@ impl Shard {
             return self.close(now, id, Ending::ByPeer, out);
         }
         connection.ended = Some(now);
-        connection.framer = Framer::default();
+        connection.reader = Reader::default();
         connection.waiting = ShardSet::EMPTY;
         for shard in core::mem::take(&mut connection.users).iter() {
             self.tell_shard(ShardId(shard), id, ConnectionNews::Gone, out);
@@ -468,6 +552,27 @@ impl Shard {
     }
 
     fn close(&mut self, now: Time, id: ConnectionId, ending: Ending, out: &mut Effects) {
+        self.close_with(now, id, ending, ending.close_code(), out);
+    }
+
+    /// `code`: what the other side is told, where it speaks WebSocket.
+    fn close_with(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        ending: Ending,
+        code: CloseCode,
+        out: &mut Effects,
+    ) {
+        let framed = |&index: &u32| self.streams.connections[index].framed;
+        if self.streams.by_id.get(&id).is_some_and(framed) {
+            self.say_close(now, id, code, out);
+        }
+        self.cut(now, id, ending, out);
+    }
+
+    /// Nothing more is said before it is closed.
+    fn cut(&mut self, now: Time, id: ConnectionId, ending: Ending, out: &mut Effects) {
         out.streams.push(StreamSend {
             connection: id,
             order: StreamOrder::Close,

@@ -14,6 +14,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::stream::WebRules;
 use super::{Endpoint, Leases, Listener, ListenerId, ListenerTable, Row, Stage};
 use crate::config::limits;
 use crate::time::{T64, Time};
@@ -25,6 +26,8 @@ pub struct Wanted {
     pub endpoint: Endpoint,
     /// Host and port for Via and Contact in place of the address; without a port: the listener's own.
     pub advertise: Option<(Box<str>, Option<u16>)>,
+    /// Who may open a WebSocket connection.
+    pub web: WebRules,
     pub gate: u16,
     /// Where the address is listened on already, it takes a new socket all the same.
     pub fresh: bool,
@@ -185,6 +188,7 @@ impl Generations {
             let wanted = &planned.wanted;
             let mut listener = Listener::new(planned.id, address, wanted.gate);
             listener.transport = wanted.endpoint.transport;
+            listener.web = wanted.web.clone();
             let advertised =
                 |(host, port): (Box<str>, Option<u16>)| (host, port.unwrap_or(address.port()));
             listener.advertise = wanted.advertise.clone().map(advertised);

@@ -39,7 +39,7 @@ impl Local {
         self.write_host_port(flow, writer);
         if self.listener.transport != Transport::Udp {
             writer.put(b";transport=");
-            writer.put(self.listener.transport.name().as_bytes());
+            writer.put(self.listener.transport.parameter().as_bytes());
         }
         writer.put(b">\r\n");
     }

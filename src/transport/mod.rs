@@ -31,15 +31,30 @@ pub enum Transport {
     Udp,
     Tcp,
     Tls,
+    /// WebSocket (RFC 7118).
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 impl Transport {
-    /// As a listener's address begins, and the `transport` parameter of a URI names it.
+    /// As a listener's address begins.
     pub const fn name(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        }
+    }
+
+    /// As the `transport` parameter of a URI names it.
+    pub const fn parameter(self) -> &'static str {
+        match self {
+            Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Ws => self.name(),
+            //= RFC 7118 5.2
+            Transport::Wss => Transport::Ws.name(),
         }
     }
 
@@ -49,6 +64,9 @@ impl Transport {
             Transport::Udp => b"UDP",
             Transport::Tcp => b"TCP",
             Transport::Tls => b"TLS",
+            //= RFC 7118 5.1
+            Transport::Ws => b"WS",
+            Transport::Wss => b"WSS",
         }
     }
 
@@ -56,15 +74,23 @@ impl Transport {
     pub const fn is_stream(self) -> bool {
         match self {
             Transport::Udp => false,
-            Transport::Tcp | Transport::Tls => true,
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => true,
         }
     }
 
     /// Whether nobody on the way can read along.
     pub const fn is_secure(self) -> bool {
         match self {
-            Transport::Udp | Transport::Tcp => false,
-            Transport::Tls => true,
+            Transport::Udp | Transport::Tcp | Transport::Ws => false,
+            Transport::Tls | Transport::Wss => true,
+        }
+    }
+
+    /// Whether messages come in the frames of WebSocket.
+    pub const fn is_web(self) -> bool {
+        match self {
+            Transport::Udp | Transport::Tcp | Transport::Tls => false,
+            Transport::Ws | Transport::Wss => true,
         }
     }
 }
@@ -150,6 +176,8 @@ pub struct Listener {
     pub wildcard: bool,
     /// Host and port for Via and Contact where phones reach us by another address than our own.
     pub advertise: Option<(Box<str>, u16)>,
+    /// Who may open a WebSocket connection to it, if it takes any.
+    pub web: stream::WebRules,
     /// What it demands of who sends to it: an index into `policy::PolicySettings::gates`.
     pub gate: u16,
 }
@@ -163,6 +191,7 @@ impl Listener {
             local,
             wildcard: local.ip().is_unspecified(),
             advertise: None,
+            web: stream::WebRules::default(),
             gate,
         }
     }

@@ -204,6 +204,9 @@ impl Streams {
             .collect();
         ended.sort_unstable();
         for id in ended {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.say_farewell();
+            }
             self.end(id, step);
         }
     }
@@ -259,6 +262,9 @@ impl Streams {
                     connection.heard();
                     continue;
                 }
+                StreamOrder::WriteFramed(head, slot) => {
+                    connection.append_framed(head.as_bytes(), arena.bytes(slot));
+                }
                 StreamOrder::Close => {
                     self.lingering += usize::from(connection.close(now + LINGER));
                 }
@@ -306,6 +312,7 @@ impl Streams {
         }
         // ORDER: nobody hears in which they end.
         for connection in self.connections.values_mut() {
+            connection.say_farewell();
             connection.shut();
         }
         self.connections.clear();

@@ -38,7 +38,7 @@ fn a_wrong_file_is_shown_with_line_column_and_remedy() {
     let scratch = Scratch::new("wrong");
     let file = scratch.file(
         "lampfield.toml",
-        "shards = 2\n[[listener]]\nadress = \"udp:127.0.0.1:5060\"\naddress = \"wss:127.0.0.1:5060\"\n",
+        "shards = 2\n[[listener]]\nadress = \"udp:127.0.0.1:5060\"\naddress = \"sctp:127.0.0.1:5060\"\n",
     );
     for arguments in [&["check", &file][..], &["serve", "--config", &file]] {
         let output = run(arguments);
@@ -50,7 +50,7 @@ fn a_wrong_file_is_shown_with_line_column_and_remedy() {
         );
         assert!(text.contains("did you mean `address`?"), "{text}");
         assert!(
-            text.contains(&format!("{file}:4:11: `wss` is not in this version")),
+            text.contains(&format!("{file}:4:11: `sctp` is no transport")),
             "{text}"
         );
     }

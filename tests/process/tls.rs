@@ -14,14 +14,14 @@ use crate::server::{Scratch, Server};
 use crate::streams::{Phone, dial, set_hint};
 
 /// Issues certificates.
-struct Authority {
+pub struct Authority {
     pem: String,
     der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -41,14 +41,14 @@ impl Authority {
     }
 
     /// Writes a certificate and its key beside the configuration.
-    fn write(&self, scratch: &Scratch, name: &str) {
+    pub fn write(&self, scratch: &Scratch, name: &str) {
         let (certificate, key) = self.issue(name);
         scratch.file(&format!("{name}.pem"), &certificate.pem());
         scratch.file(&format!("{name}.key"), &key.serialize_pem());
     }
 
     /// What a phone trusts and shows.
-    fn client(&self, shows: Option<&str>) -> Arc<ClientConfig> {
+    pub fn client(&self, shows: Option<&str>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).expect("a root");
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -67,10 +67,10 @@ impl Authority {
     }
 }
 
-type Secured = StreamOwned<ClientConnection, std::net::TcpStream>;
+pub type Secured = StreamOwned<ClientConnection, std::net::TcpStream>;
 
 /// A handshake to its end, or why it failed.
-fn handshake(
+pub fn handshake(
     server: SocketAddr,
     name: &'static str,
     config: &Arc<ClientConfig>,

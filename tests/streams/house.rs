@@ -98,6 +98,11 @@ impl House {
 
     /// Somebody connects, and one shard accepts.
     pub fn connect(&mut self, shard: u16, address: &str) -> ConnectionId {
+        self.connect_to(STREAM, shard, address)
+    }
+
+    /// The same to another listener.
+    pub fn connect_to(&mut self, listener: ListenerId, shard: u16, address: &str) -> ConnectionId {
         self.serial += 1;
         let id = ConnectionId::new(ShardId(shard), self.serial);
         let address = address.parse().expect("an address");
@@ -112,7 +117,7 @@ impl House {
         };
         self.peers.insert(id, peer);
         let flow = Flow {
-            listener: STREAM,
+            listener,
             local: None,
             peer: address,
             connection: Some(id),
@@ -171,6 +176,22 @@ impl House {
     pub fn read_some(&mut self, id: ConnectionId, bytes: usize) {
         self.deliver(id, bytes);
         self.settle();
+    }
+
+    /// The bytes that the server has written: read by who knows what they are.
+    #[allow(dead_code, reason = "only pages have frames to read")]
+    pub fn take_bytes(&mut self, id: ConnectionId) -> Vec<u8> {
+        let peer = self.peers.get_mut(&id).expect("a peer");
+        let taken = std::mem::take(&mut peer.unread);
+        if !taken.is_empty() {
+            let written = Input::Written {
+                connection: id,
+                bytes: taken.len(),
+            };
+            self.edge.connection(id.shard(), self.now, written);
+            self.settle();
+        }
+        taken
     }
 
     /// What has come since this was last asked.

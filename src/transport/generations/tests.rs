@@ -18,6 +18,7 @@ fn wanted(address: &str, fresh: bool) -> Wanted {
     Wanted {
         endpoint: udp(address),
         advertise: None,
+        web: WebRules::default(),
         gate: 0,
         fresh,
     }

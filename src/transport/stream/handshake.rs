@@ -213,8 +213,8 @@ fn accept(key: &str) -> [u8; ACCEPT_BYTES] {
 
 impl WebRules {
     fn admit(&self, origin: &str) -> bool {
-        let same = |allowed: &Box<str>| allowed.eq_ignore_ascii_case(origin);
-        self.origins.iter().any(same)
+        let mut allowed = self.origins.iter();
+        allowed.any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
 }
 

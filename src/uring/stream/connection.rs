@@ -10,7 +10,7 @@ use super::doors::Place;
 use super::session::{Heard, Session};
 use crate::time::Time;
 use crate::transport::ListenerId;
-use crate::transport::stream::Outgoing;
+use crate::transport::stream::{CloseCode, ControlFrame, Outgoing};
 
 /// How far writing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct Connection {
     session: Option<Box<Session>>,
     /// Among the connections of its source.
     place: Place,
+    /// Messages go out in frames of WebSocket.
+    framed: bool,
     out: Outgoing,
     /// The kernel took no more, and a poll waits until it does.
     waits: bool,
@@ -45,6 +47,7 @@ impl Connection {
             socket: Rc::new(socket),
             session: session.map(Box::new),
             place,
+            framed: false,
             out: Outgoing::default(),
             waits: false,
         }
@@ -96,6 +99,30 @@ impl Connection {
                 session.flush(self.out.append_as(bytes.len()));
             }
         }
+    }
+
+    /// A message of a WebSocket connection, behind the head of its frame.
+    pub(super) fn append_framed(&mut self, head: &[u8], message: &[u8]) {
+        self.framed = true;
+        self.append(head);
+        self.append(message);
+    }
+
+    /// It is about to be ended by us, and its peer hears so where its protocol has words for it: as far as the kernel
+    /// takes them at once.
+    //= RFC 6455 7.4.1
+    pub(super) fn say_farewell(&mut self) {
+        if self.lingers_until().is_some() {
+            return;
+        }
+        if self.framed {
+            self.append(ControlFrame::close(CloseCode::GoingAway).as_bytes());
+        }
+        if let Some(session) = &mut self.session {
+            session.close();
+            session.flush(self.out.append_as(0));
+        }
+        self.write();
     }
 
     /// The poll for writing has completed.

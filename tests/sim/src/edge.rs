@@ -185,6 +185,9 @@ impl Edge {
                 connection: send.connection,
                 bytes: match send.order {
                     StreamOrder::Write(slot) => Some(arena.bytes(slot).to_vec()),
+                    StreamOrder::WriteFramed(head, slot) => {
+                        Some([head.as_bytes(), arena.bytes(slot)].concat())
+                    }
                     StreamOrder::Close => None,
                     // Sources are counted at the true edge only.
                     StreamOrder::Heard => continue,

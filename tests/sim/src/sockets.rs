@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lampfield::time::Time;
 use lampfield::transport::generations::{Closing, Generations, Origin, Plan, Wanted};
+use lampfield::transport::stream::WebRules;
 use lampfield::transport::{Endpoint, ListenerId, ListenerTable, Transport};
 
 /// On one address at most so many generations have sockets of their own.
@@ -64,6 +65,7 @@ pub fn wanted(addresses: &[SocketAddr], fresh: bool) -> Vec<Wanted> {
             address,
         },
         advertise: None,
+        web: WebRules::default(),
         gate: 0,
         fresh,
     };

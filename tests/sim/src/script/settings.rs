@@ -16,6 +16,7 @@ use lampfield::shard::settings::{
 };
 use lampfield::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use lampfield::transport::generations::Wanted;
+use lampfield::transport::stream::WebRules;
 use lampfield::transport::{self, Endpoint, ListenerId, NatMode, Transport};
 
 /// The domain of a resource that a scenario names without one, and of every host where no domains are set.
@@ -23,6 +24,9 @@ pub const DEFAULT_DOMAIN: &str = "example.com";
 
 /// The listener that takes connections.
 pub const STREAM: ListenerId = ListenerId(2);
+
+/// The listener that takes WebSocket connections.
+pub const WEB: ListenerId = ListenerId(3);
 
 /// One socket of the server.
 #[derive(Clone, Debug)]
@@ -58,6 +62,7 @@ impl Listener {
                 address: self.address,
             },
             advertise: self.advertise.clone().map(advertised),
+            web: WebRules::default(),
             gate: 0,
             fresh,
         }
@@ -103,6 +108,10 @@ impl Default for Settings {
                 Listener {
                     transport: Transport::Tcp,
                     ..listener("stream", STREAM.0, "192.0.2.1:5060")
+                },
+                Listener {
+                    transport: Transport::Ws,
+                    ..listener("web", WEB.0, "192.0.2.1:8080")
                 },
             ],
             receive_buffer: limits::RECEIVE_BUFFER_BYTES,
