@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::server::Durability;
+
 /// The certificate and the key of listeners that speak TLS, beside the file.
 pub const CERTIFICATE: [&str; 2] = ["lamps.pem", "lamps.key"];
 
@@ -64,6 +66,8 @@ pub struct Configuration {
     pub edge: Option<IpAddr>,
     /// Seconds given to whoever asks for none: nobody does, so that it may change and nobody notices.
     pub expires_default: u32,
+    /// None: the file says nothing of it.
+    pub durability: Option<Durability>,
 }
 
 impl Listener {
@@ -95,6 +99,7 @@ impl Configuration {
             listeners: vec![Listener::new(address)],
             edge: None,
             expires_default: 1800,
+            durability: None,
         }
     }
 
@@ -122,6 +127,9 @@ impl Configuration {
             "[packages.dialog]\nexpires_min = 1\nexpires_default = {}",
             self.expires_default
         );
+        if let Some(durability) = self.durability {
+            let _ = writeln!(text, "[store]\ndurability = \"{}\"", durability.name());
+        }
         for listener in &self.listeners {
             let (transport, address) = (listener.transport, listener.address);
             let name = transport.name();

@@ -93,13 +93,23 @@ pub struct Feeder {
 impl Feeder {
     /// `bulk`: what piled up goes out in one request.
     pub fn start(admin: SocketAddr, bulk: bool) -> io::Result<Self> {
-        let client = Client::connect(admin)?;
+        Ok(Self::start_on(Line::open(admin)?, bulk))
+    }
+
+    /// One that says everything again to a server that was killed before it had answered.
+    pub fn stubborn(admin: SocketAddr) -> io::Result<Self> {
+        let mut line = Line::open(admin)?;
+        line.stubborn = true;
+        Ok(Self::start_on(line, true))
+    }
+
+    fn start_on(line: Line, bulk: bool) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let thread = thread::spawn(move || feed(client, &receiver, bulk));
-        Ok(Feeder {
+        let thread = thread::spawn(move || feed(line, &receiver, bulk));
+        Feeder {
             sender: Some(sender),
             thread: Some(thread),
-        })
+        }
     }
 
     /// `PUT /v1/hints/RESOURCE`, soon.
@@ -119,20 +129,57 @@ impl Feeder {
     }
 }
 
-fn feed(mut client: Client, changes: &Receiver<(String, String)>, bulk: bool) -> io::Result<u64> {
+/// The feeder's way to the server.
+struct Line {
+    admin: SocketAddr,
+    client: Client,
+    /// The server may end at any moment, and comes back.
+    stubborn: bool,
+}
+
+impl Line {
+    fn open(admin: SocketAddr) -> io::Result<Self> {
+        Ok(Line {
+            admin,
+            client: Client::connect(admin)?,
+            stubborn: false,
+        })
+    }
+
+    /// Says it until it is answered well; whoever is not stubborn says it once.
+    fn say(&mut self, method: &str, path: &str, body: &str) -> io::Result<()> {
+        loop {
+            let answer = self.client.request(method, path, body);
+            match answer {
+                Ok(answer) if answer.status != 503 || !self.stubborn => {
+                    return expect_good(&answer);
+                }
+                Err(error) if !self.stubborn => return Err(error),
+                // Down, or not up yet.
+                Ok(_) | Err(_) => {}
+            }
+            thread::sleep(Duration::from_millis(5));
+            if let Ok(client) = Client::connect(self.admin) {
+                self.client = client;
+            }
+        }
+    }
+}
+
+fn feed(mut line: Line, changes: &Receiver<(String, String)>, bulk: bool) -> io::Result<u64> {
     let most = if bulk { BULK } else { 0 };
     let mut count = 0;
     while let Ok(first) = changes.recv() {
         let more: Vec<(String, String)> = changes.try_iter().take(most).collect();
         if more.is_empty() {
             let path = format!("/v1/hints/{}", first.0);
-            expect_good(&client.request("PUT", &path, &first.1)?)?;
+            line.say("PUT", &path, &first.1)?;
         } else {
             // What piled up while the last one was answered goes out together: a queue here would look like a late lamp.
             let all = std::iter::once(&first).chain(&more);
             let hints: Vec<String> = all.map(|(resource, json)| named(resource, json)).collect();
             let body = format!("[{}]", hints.join(","));
-            expect_good(&client.request("POST", "/v1/hints", &body)?)?;
+            line.say("POST", "/v1/hints", &body)?;
         }
         count += 1 + more.len() as u64;
     }

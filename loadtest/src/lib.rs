@@ -118,13 +118,14 @@ fn run(options: &Options) -> io::Result<Report> {
         by_file: options.load.reloads(),
         streams: &options.streams(),
         edge: options.kamailio.then(|| options.ip()),
+        durability: options.durability,
         log: options.log.as_deref(),
     })?;
     if apart {
         sys::stay_on(processors[1])?;
     }
     let profiler = profile(options.perf.as_ref(), server.pid())?;
-    let mut report = loads::run(options, &server)?;
+    let mut report = loads::run(options, &mut server)?;
     if let Some(mut profiler) = profiler {
         sys::interrupt(profiler.id());
         profiler.wait()?;

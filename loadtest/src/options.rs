@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use crate::configuration::Transport;
 use crate::field::{Connected, Group, Plan};
 use crate::loads::Kind;
-use crate::server::Server;
+use crate::server::{Durability, Server};
 use crate::wire::Package;
 
 /// Be a notifier to compare with: what `--baseline` and `--plain` start.
@@ -46,6 +46,10 @@ pub enum Load {
     Swap,
     /// Subscriptions expire unanswered while transports are replaced; then all refresh
     Expire,
+    /// The server is killed again and again while phones refresh and states change
+    Restart,
+    /// The server is killed once, with all subscriptions, and brings them back
+    Restore,
 }
 
 impl Load {
@@ -89,6 +93,12 @@ pub struct Options {
     /// How often transports are replaced
     #[arg(long)]
     pub swaps: Option<u32>,
+    /// How often the server is killed
+    #[arg(long)]
+    pub kills: Option<u32>,
+    /// When an answer may leave; else as the server does by itself
+    #[arg(long, value_enum)]
+    pub durability: Option<Durability>,
     /// Milliseconds from the end of one swap to the next
     #[arg(long, default_value_t = 1000)]
     pub pause: u64,
@@ -163,6 +173,8 @@ impl Options {
             Load::Memory => 100_000,
             Load::Publish => 3_000,
             Load::Churn | Load::Expire => 10_000,
+            Load::Restart => 5_000,
+            Load::Restore => 1_000_000,
             Load::Swap => 20_000,
         };
         self.count.unwrap_or(usual).max(1)
@@ -179,7 +191,9 @@ impl Options {
             | Load::Memory
             | Load::Churn
             | Load::Swap
-            | Load::Expire => self.count() / 10,
+            | Load::Expire
+            | Load::Restart
+            | Load::Restore => self.count() / 10,
         };
         self.resources.unwrap_or(usual).clamp(1, self.count())
     }
@@ -188,6 +202,11 @@ impl Options {
     pub fn swaps(&self) -> u32 {
         let usual = if self.load == Load::Expire { 8 } else { 100 };
         self.swaps.unwrap_or(usual)
+    }
+
+    /// How often the server is killed.
+    pub fn kills(&self) -> u32 {
+        self.kills.unwrap_or(100)
     }
 
     /// From the end of one swap to the next.

@@ -55,6 +55,8 @@ pub struct Phone {
     /// Where its next request goes, whatever the server says.
     pub moves_to: Option<PlaceId>,
     pub heard_cseq: Option<u32>,
+    /// What the NOTIFY with that CSeq looked like.
+    pub heard_print: u64,
     pub version: Option<u32>,
     pub lamp: Lamp,
     /// Shows what is true.
@@ -83,6 +85,12 @@ pub struct Seen {
     pub connections_ended: u64,
     pub handshakes: u64,
     pub visits: u64,
+    /// A killed server had begun a dialog and not said so: the same request began a second one.
+    pub dialogs_begun_twice: u64,
+    /// A phone asked for 64·T1 of a server that was killed again and again, and began anew.
+    pub given_up: u64,
+    /// The server was killed between the answer to an unsubscription and its last NOTIFY.
+    pub last_notifies_lost: u64,
     pub notify_bytes_max: u64,
     /// Datagrams, whatever became of them: what arrived, and the answers to NOTIFYs that left.
     pub notifies_heard: u64,
@@ -91,6 +99,7 @@ pub struct Seen {
 
     pub unreadable: u64,
     pub cseq_went_back: u64,
+    pub cseq_used_twice: u64,
     pub version_wrong: u64,
     pub wrong_dialog: u64,
     pub after_the_end: u64,
@@ -111,10 +120,11 @@ pub struct Seen {
 
 impl Seen {
     /// What no correct server causes, with its count.
-    pub fn wrongs(&self) -> [(&'static str, u64); 17] {
+    pub fn wrongs(&self) -> [(&'static str, u64); 18] {
         [
             ("messages that no phone could read", self.unreadable),
             ("NOTIFYs whose CSeq went back", self.cseq_went_back),
+            ("NOTIFYs with the CSeq of another", self.cseq_used_twice),
             (
                 "documents whose version did not rise by one",
                 self.version_wrong,
@@ -155,6 +165,15 @@ impl Seen {
     }
 }
 
+/// What a load does to a server that excuses it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leniency {
+    /// Subscriptions are left to expire: their end is no fault.
+    pub may_end: bool,
+    /// The server is killed between any two messages.
+    pub killed: bool,
+}
+
 /// What a NOTIFY was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -173,7 +192,7 @@ impl Phone {
         heard: &Heard<'_>,
         local_tag: &[u8],
         package: Package,
-        may_end: bool,
+        leniency: Leniency,
         seen: &mut Seen,
     ) -> Verdict {
         if Heard::tag(heard.to) != Some(local_tag) {
@@ -182,16 +201,22 @@ impl Phone {
         }
         let tag = Heard::tag(heard.from).unwrap_or(b"");
         if tag.is_empty() || (!self.tag.is_empty() && *self.tag != *tag) {
-            seen.wrong_dialog += 1;
+            let twice = leniency.killed && !tag.is_empty();
+            seen.dialogs_begun_twice += u64::from(twice);
+            seen.wrong_dialog += u64::from(!twice);
             return Verdict::Foreign;
         }
         if self.heard_cseq == Some(heard.cseq) {
-            seen.notifies_again += 1;
+            // RFC 3261 17.1.2.2: a retransmission is the same message.
+            let same = self.heard_print == heard.print();
+            seen.cseq_used_twice += u64::from(!same);
+            seen.notifies_again += u64::from(same);
             return Verdict::Again;
         }
         if matches!(self.stage, Stage::Off | Stage::Gone) {
             // Its end, told once more to a phone that was told by the answer to its refresh.
-            let the_end = may_end && heard.subscription_state.starts_with(b"terminated");
+            let the_end = (leniency.may_end || leniency.killed)
+                && heard.subscription_state.starts_with(b"terminated");
             seen.after_the_end += u64::from(!the_end);
             return Verdict::Foreign;
         }
@@ -201,7 +226,8 @@ impl Phone {
             self.learn_target(heard);
         }
         self.check_order(heard, package, seen);
-        self.check_headers(heard, package, may_end, seen);
+        self.heard_print = heard.print();
+        self.check_headers(heard, package, leniency.may_end, seen);
         match Lamp::read(package, heard.body) {
             Some(lamp) => self.lamp = lamp,
             None => seen.body_unreadable += 1,
@@ -209,6 +235,15 @@ impl Phone {
         seen.notifies += 1;
         self.awaits_notify = false;
         Verdict::Taken
+    }
+
+    /// The server began this key's dialog twice, because it was killed before it could answer: only the second counts.
+    pub fn begin_again(&mut self, seen: &mut Seen) {
+        seen.dialogs_begun_twice += 1;
+        self.tag = Box::default();
+        self.heard_cseq = None;
+        self.version = None;
+        self.awaits_notify = true;
     }
 
     /// Whether an answer or a NOTIFY is owed to it.
@@ -326,7 +361,8 @@ mod tests {
 
     fn take(phone: &mut Phone, seen: &mut Seen, bytes: &[u8]) -> Verdict {
         let heard = Heard::read(bytes).unwrap();
-        phone.take_notify(&heard, b"p1", Package::Dialog, false, seen)
+        let leniency = Leniency::default();
+        phone.take_notify(&heard, b"p1", Package::Dialog, leniency, seen)
     }
 
     fn wrongs(seen: &Seen) -> u64 {

@@ -82,6 +82,12 @@ impl Report {
             ("  of them to ask once and go", seen.visits),
             ("  of them ended with their address", seen.connections_ended),
             ("datagrams lost on purpose", seen.datagrams_lost_on_purpose),
+            ("dialogs begun twice", seen.dialogs_begun_twice),
+            ("requests given up", seen.given_up),
+            (
+                "last NOTIFYs that died with the server",
+                seen.last_notifies_lost,
+            ),
             ("sends that the kernel refused", seen.sends_refused),
         ] {
             if value > 0 {

@@ -1,6 +1,7 @@
 //! The server under load: started on free loopback ports, watched through /proc, ended by us and nobody else.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -32,13 +33,34 @@ pub struct Start<'a> {
     pub streams: &'a [Transport],
     /// The proxy that all phones are behind.
     pub edge: Option<IpAddr>,
+    /// When an answer may leave; None: the server's own choice.
+    pub durability: Option<Durability>,
     /// Where its output goes; else into a directory of its own, which goes with it.
     pub log: Option<&'a Path>,
+}
+
+/// When a record counts as kept, as the configuration says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    Process,
+    Disk,
+    None,
+}
+
+impl Durability {
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Process => "process",
+            Durability::Disk => "disk",
+            Durability::None => "none",
+        }
+    }
 }
 
 /// A running server.
 pub struct Server {
     child: Child,
+    recipe: Recipe,
     pub sip: SocketAddr,
     pub admin: SocketAddr,
     /// What stood in its file when it was started.
@@ -47,8 +69,31 @@ pub struct Server {
     pub authority: Option<Authority>,
     pub shown: Vec<u8>,
     directory: PathBuf,
-    log: PathBuf,
     kept: bool,
+}
+
+/// How it is started, once and again.
+struct Recipe {
+    binary: PathBuf,
+    arguments: Vec<OsString>,
+    processor: Option<usize>,
+    log: PathBuf,
+}
+
+impl Recipe {
+    /// Its output is appended to what an earlier process of it wrote.
+    fn spawn(&self) -> io::Result<Child> {
+        let mut command = Command::new(&self.binary);
+        let mut appended = fs::File::options();
+        let output = appended.create(true).append(true).open(&self.log)?;
+        command
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        sys::keep_on(&mut command, self.processor);
+        command.spawn()
+    }
 }
 
 /// Processor time of all threads, in nanoseconds, by thread.
@@ -97,10 +142,13 @@ impl Server {
         let sip = free_address(start.ip)?;
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let directory = directory()?;
-        let own_log = directory.join("log");
-        let log = start.log.unwrap_or(&own_log);
+        let log = start
+            .log
+            .map_or_else(|| directory.join("log"), Path::to_owned);
+        fs::File::create(&log)?;
         let mut configuration = Configuration::new(sip);
         configuration.edge = start.edge;
+        configuration.durability = start.durability;
         let (mut authority, mut shown) = (None, Vec::new());
         for &transport in start.streams {
             let address = match transport {
@@ -115,35 +163,20 @@ impl Server {
                 shown = write_certificate(&directory, issuer)?;
             }
         }
-        let mut command = Command::new(start.binary);
-        if let Some(role) = start.role {
-            command.args([role, "--listen", &sip.to_string()]);
-        } else {
-            command.args(["serve", "--shards", &start.shards.to_string()]);
-            command.arg("--data-dir").arg(directory.join("data"));
-            if start.by_file || !start.streams.is_empty() {
-                let file = directory.join(FILE);
-                fs::write(&file, configuration.text())?;
-                command.arg("--config").arg(file);
-            } else {
-                command.args(["--listen", &format!("udp:{sip}")]);
-            }
-        }
-        command.args(["--admin", &admin.to_string()]);
-        let output = fs::File::create(log)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        sys::keep_on(&mut command, start.processor);
+        let recipe = Recipe {
+            binary: start.binary.to_owned(),
+            arguments: arguments(start, &configuration, sip, admin, &directory)?,
+            processor: start.processor,
+            log,
+        };
         let mut server = Server {
-            child: command.spawn()?,
+            child: recipe.spawn()?,
+            recipe,
             sip,
             admin,
             configuration,
             authority,
             shown,
-            log: log.to_owned(),
             directory,
             kept: false,
         };
@@ -154,16 +187,8 @@ impl Server {
     fn wait_until_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                let text = fs::read_to_string(&self.log).unwrap_or_default();
-                return Err(io::Error::other(format!(
-                    "the server ended at once ({status}):\n{text}"
-                )));
-            }
-            let ready = Client::connect(self.admin)
-                .and_then(|mut client| client.request("GET", "/readyz", ""))
-                .is_ok_and(|answer| answer.status == 200);
-            if ready {
+            self.must_live()?;
+            if is_ready(self.admin) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -173,6 +198,42 @@ impl Server {
         }
     }
 
+    /// It has not ended by itself.
+    pub fn must_live(&mut self) -> io::Result<()> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(());
+        };
+        let text = self.said();
+        Err(io::Error::other(format!(
+            "the server ended at once ({status}):\n{text}"
+        )))
+    }
+
+    /// Ends it without a word to it: SIGKILL. It is gone when this returns.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(|_| ())
+    }
+
+    /// Starts it again on its ports and with its data; it may not be ready yet.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The kernel lets go of a ring and its sockets only a moment after their process has ended.
+        while let Err(error) = UdpSocket::bind(self.sip) {
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.child = self.recipe.spawn()?;
+        Ok(())
+    }
+
+    /// What it has written so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.recipe.log).unwrap_or_default()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -180,7 +241,7 @@ impl Server {
     /// What it wrote stays for a look; where that is.
     pub fn keep(&mut self) -> &Path {
         self.kept = true;
-        &self.log
+        &self.recipe.log
     }
 
     /// Writes its file anew. It reads it when it is told to.
@@ -303,6 +364,48 @@ fn free_address(ip: IpAddr) -> io::Result<SocketAddr> {
         }
     }
     Err(io::Error::other("no port is free for both kinds"))
+}
+
+/// What follows the name of the program.
+fn arguments(
+    start: &Start<'_>,
+    configuration: &Configuration,
+    sip: SocketAddr,
+    admin: SocketAddr,
+    directory: &Path,
+) -> io::Result<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |argument: &dyn AsRef<OsStr>| arguments.push(argument.as_ref().to_owned());
+    if let Some(role) = start.role {
+        add(&role);
+        add(&"--listen");
+        add(&sip.to_string());
+    } else {
+        add(&"serve");
+        add(&"--shards");
+        add(&start.shards.to_string());
+        add(&"--data-dir");
+        add(&directory.join("data"));
+        if start.by_file || start.durability.is_some() || !start.streams.is_empty() {
+            let file = directory.join(FILE);
+            fs::write(&file, configuration.text())?;
+            add(&"--config");
+            add(&file);
+        } else {
+            add(&"--listen");
+            add(&format!("udp:{sip}"));
+        }
+    }
+    add(&"--admin");
+    add(&admin.to_string());
+    Ok(arguments)
+}
+
+/// Whether a server says there that it serves.
+pub fn is_ready(admin: SocketAddr) -> bool {
+    Client::connect(admin)
+        .and_then(|mut client| client.request("GET", "/readyz", ""))
+        .is_ok_and(|answer| answer.status == 200)
 }
 
 /// A directory that no other run of this process or another has.

@@ -1,6 +1,7 @@
 //! What phones write and read. The writer is a phone's; the reader understands only what a notifier
 //! must write (long header names, one line each), so that it shares no mistake with the server's own parser.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -119,6 +120,16 @@ impl<'a> Heard<'a> {
         self.cseq = number(&value[..space]).ok_or(Unreadable::Header)?;
         self.method = value[space..].trim_ascii();
         Ok(())
+    }
+
+    /// The same for two messages that are one, sent again.
+    pub fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let own = self.vias.iter().rfind(|via| !via.is_empty());
+        own.hash(&mut hasher);
+        self.subscription_state.hash(&mut hasher);
+        self.body.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The tag of a From or To value.

@@ -1,12 +1,5 @@
 //! What outlives the process: kill -9, an orderly stop, and a store that cannot be used.
 
-use std::net::SocketAddr;
-use std::time::Instant;
-
-use lampfield::partition::Partition;
-use lampfield::store::format::{Key, Over, Record, Standing, SubscriptionRecord, UnixMillis};
-use lampfield::store::io;
-use lampfield::store::records::Records;
 use serde_json::json;
 
 use crate::client::{get, send};
@@ -19,7 +12,7 @@ const EARLY: &str = "<?xml version=\"1.0\"?>\r\n\
     <state>early</state></dialog></dialog-info>";
 
 /// A server whose phones find it again at the same port.
-fn start(scratch: &Scratch, port: u16) -> Server {
+pub fn start(scratch: &Scratch, port: u16) -> Server {
     let listen = format!("udp:127.0.0.1:{port}");
     // The kernel lets go of a ring and its sockets only a moment after their process has ended.
     while std::net::UdpSocket::bind(("127.0.0.1", port)).is_err() {
@@ -226,93 +219,4 @@ fn a_store_that_cannot_be_used_does_not_keep_anybody_from_being_served() {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
     assert!(lost >= 2, "{metrics}");
-}
-
-/// `cargo test --test process million -- --ignored --nocapture` says how long a start takes with a million
-/// subscriptions (or as many as `LAMPFIELD_SUBSCRIPTIONS` says) to 100,000 resources.
-#[test]
-#[ignore = "a measurement of half a minute and more"]
-fn a_million_subscriptions_come_back() {
-    let count = std::env::var("LAMPFIELD_SUBSCRIPTIONS").map_or(1_000_000, |text| {
-        text.parse().expect("LAMPFIELD_SUBSCRIPTIONS is a number")
-    });
-    let scratch = Scratch::new("million");
-    let data_dir = scratch.0.join("data");
-    std::fs::create_dir_all(&data_dir).expect("a directory");
-    // Nobody listens there, and nobody says so.
-    let phones = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let peer = phones.local_addr().expect("an address");
-    let began = Instant::now();
-    fill(&data_dir, count, peer);
-    println!("{count} records written in {:?}", began.elapsed());
-
-    let began = Instant::now();
-    let server = start(&scratch, 0);
-    println!("served {:?} after the start", began.elapsed());
-    let read = server.logged("the store has been read");
-    println!("{read}");
-    assert!(read.contains(&format!("kept={count} ")), "{read}");
-    let phone = Phone::new(server.sip[0], "100");
-    let began = Instant::now();
-    phone.subscribe("1001", "dialog", 590);
-    let answer = phone.answered();
-    assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
-    println!("a new phone is answered after {:?}", began.elapsed());
-    phone.notified(|_| true);
-    println!("and told after {:?}", began.elapsed());
-}
-
-/// Subscriptions of as many phones, which an earlier process has left.
-fn fill(data_dir: &std::path::Path, count: u32, peer: SocketAddr) {
-    let opened = io::open(data_dir).expect("nobody has it");
-    let disk = opened.disk.expect("a disk");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let millis = now.expect("after 1970").as_millis() as u64;
-    let mut block = Records::default();
-    for number in 0..count {
-        let resource = format!("{}@{}", 1000 + number % 100_000, peer.ip());
-        let call_id = format!("{number}-0123456789abcdef@phone.example.com");
-        let remote = format!("\"Phone {number}\" <sip:{number}@example.com>;tag={number}");
-        let local = format!("<sip:{resource}>");
-        let target = format!("sip:{number}@{peer}");
-        let record = SubscriptionRecord {
-            identity: u64::from(number / 10),
-            device: u64::from(number / 10),
-            by_instance: false,
-            slot: number,
-            first_cseq: 1,
-            resource: &resource,
-            package: "dialog",
-            content_type: "application/dialog-info+xml",
-            texts: [
-                call_id.as_bytes(),
-                remote.as_bytes(),
-                local.as_bytes(),
-                &local.as_bytes()[1..local.len() - 1],
-                b"",
-                target.as_bytes(),
-                b"",
-            ],
-            standing: Standing {
-                expires: UnixMillis(millis + 3_600_000),
-                spared_seconds: 0,
-                over: Over::Udp,
-                listener: SocketAddr::new(peer.ip(), 5060),
-                local: None,
-                peer,
-                remote_cseq: 1,
-                reserved: 64,
-                incarnation: opened.incarnation,
-            },
-        };
-        let partition = Partition::new((number % 4096) as u16).expect("below the last");
-        let check = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let key = Key::Subscription { partition, check };
-        block.put(&key, &Record::Subscription(record));
-        if block.size() > 256 * 1024 || number == count - 1 {
-            disk.write(core::iter::once(&block)).expect("written");
-            block.clear();
-        }
-    }
-    disk.sync().expect("synced");
 }

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{AGAIN_MILLISECONDS, Field, LAST_WAIT, Port, Way, Who};
+use super::{AGAIN_MILLISECONDS, Field, LAST_WAIT, ODDITIES, Port, Way, Who};
 use crate::configuration::Transport;
-use crate::phone::{Stage, Verdict};
+use crate::phone::{Leniency, Stage, Verdict};
 use crate::publisher::publisher_of;
 use crate::wire::{Heard, number, write_answer};
 
@@ -87,13 +87,20 @@ impl Field {
         let was_active = phone.stage == Stage::Active;
         let was_wrong = was_active && !phone.right;
         let was_open = phone.waits();
+        let ended_unasked = self.seen.ended_unasked;
         let verdict = phone.take_notify(
             heard,
             &self.local_tag,
             self.plan.package,
-            self.may_end,
+            Leniency {
+                may_end: self.may_end,
+                killed: self.killed,
+            },
             &mut self.seen,
         );
+        if self.seen.ended_unasked > ended_unasked {
+            self.wonder(index, "was told its end");
+        }
         if verdict == Verdict::Taken {
             self.check_place(index, heard, port, came_from, class);
         }
@@ -188,9 +195,10 @@ impl Field {
             200 => self.accepted(index, heard),
             500 | 503 => self.refused(index, heard.retry_after),
             // The dialog ended at the server's side before it heard that it should.
-            481 if phone.stage == Stage::Leaving || self.may_end => self.ended(index, Stage::Gone),
-            _ => {
+            481 if phone.asked == 0 || self.may_end => self.ended(index, Stage::Gone),
+            status => {
                 self.seen.answer_unexpected += 1;
+                self.wonder(index, &format!("was answered {status}"));
                 self.ended(index, Stage::Refused);
             }
         }
@@ -198,8 +206,12 @@ impl Field {
 
     fn accepted(&mut self, index: u32, heard: &Heard<'_>) {
         let phone = &mut self.phones[index as usize];
-        self.open -= usize::from(!phone.awaits_notify);
         let tag = Heard::tag(heard.to).unwrap_or(b"");
+        let begun = self.killed && phone.stage == Stage::Subscribing && !phone.tag.is_empty();
+        if begun && *phone.tag != *tag {
+            phone.begin_again(&mut self.seen);
+        }
+        self.open -= usize::from(!phone.awaits_notify);
         if tag.is_empty() || (!phone.tag.is_empty() && *phone.tag != *tag) {
             self.seen.wrong_dialog += 1;
         }
@@ -250,6 +262,16 @@ impl Field {
         self.ended(index, stage);
     }
 
+    /// Something happened to this phone that must not; the first of them are told at the end.
+    fn wonder(&mut self, index: u32, what: &str) {
+        if self.oddities.len() < ODDITIES {
+            let (call_id, knows) = self.known_of(index);
+            let at = self.now;
+            self.oddities
+                .push(format!("{call_id} {what} at {at:?}: {knows}"));
+        }
+    }
+
     /// Nothing more is awaited by this phone.
     fn ended(&mut self, index: u32, stage: Stage) {
         let phone = &mut self.phones[index as usize];
@@ -259,6 +281,18 @@ impl Field {
         phone.awaits_notify = false;
         phone.stage = stage;
         self.wrong += usize::from(stage == Stage::Active && !phone.right);
+    }
+
+    /// The server was killed. Whoever had unsubscribed, and was answered, may hear nothing more: what ends has only its
+    /// last NOTIFY before it.
+    pub fn forgive_last_notifies(&mut self) {
+        for index in 0..self.phones.len() as u32 {
+            let phone = &self.phones[index as usize];
+            if phone.stage == Stage::Leaving && phone.awaits_notify && !phone.awaits_answer {
+                self.seen.last_notifies_lost += 1;
+                self.ended(index, Stage::Gone);
+            }
+        }
     }
 
     fn hear_publish_answer(&mut self, index: u32, heard: &Heard<'_>) {
@@ -313,8 +347,15 @@ impl Field {
     }
 
     fn give_up(&mut self, who: Who) {
-        self.seen.requests_unanswered += 1;
+        if self.killed {
+            // Whenever it asked again, nobody was there.
+            self.seen.given_up += 1;
+        } else {
+            self.seen.requests_unanswered += 1;
+        }
         match who {
+            // As a phone that was switched off and on: a new dialog.
+            Who::Phone { index, .. } if self.killed => self.subscribe(index),
             Who::Phone { index, .. } => self.ended(index, Stage::Refused),
             Who::Publisher(index) => {
                 self.open -= 1;

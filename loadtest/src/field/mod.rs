@@ -38,6 +38,9 @@ const LAST_WAIT: usize = 10;
 /// The wait of connections.
 const ONLY_WAIT: usize = 11;
 
+/// So many things that must not happen are told one by one.
+const ODDITIES: usize = 8;
+
 /// What all phones of a load have in common.
 #[derive(Clone)]
 pub struct Plan {
@@ -137,10 +140,14 @@ pub struct Field {
     pub deaf: bool,
     /// Subscriptions are left to expire: their end is no fault.
     pub may_end: bool,
+    /// The server is killed between any two messages.
+    pub killed: bool,
     pub phones: Vec<Phone>,
     pub publishers: Vec<Publisher>,
     pub resources: Vec<Resource>,
     pub seen: Seen,
+    /// What must not happen and did, in words.
+    pub oddities: Vec<String>,
     pub random: Random,
     /// How long each lamp that turned right had been wrong.
     pub delays: Vec<Duration>,
@@ -202,11 +209,13 @@ impl Field {
             places: Places::new(&start),
             deaf: false,
             may_end: false,
+            killed: false,
             plan,
             phones: Vec::with_capacity(count as usize),
             publishers: Vec::new(),
             resources: Vec::with_capacity(resources as usize),
             seen: Seen::default(),
+            oddities: Vec::new(),
             random,
             delays: Vec::new(),
             wrong: 0,
@@ -279,31 +288,35 @@ impl Field {
 
     /// The Call-IDs of some phones that are wrong or wait, each with what the phone knows.
     pub fn suspects(&self, most: usize) -> Vec<(String, String)> {
-        let suspects =
-            self.phones.iter().enumerate().filter(|(_, phone)| {
-                phone.waits() || (phone.stage == Stage::Active && !phone.right)
-            });
-        suspects
+        let is_suspect =
+            |phone: &Phone| phone.waits() || (phone.stage == Stage::Active && !phone.right);
+        (0..)
+            .zip(&self.phones)
+            .filter(|(_, phone)| is_suspect(phone))
             .take(most)
-            .map(|(index, phone)| {
-                let here = self.ports[phone.port.unwrap_or(0)].home();
-                let call_id = format!("{index}-{}-{:08x}@{here}", phone.incarnation, self.run);
-                let resource = &self.resources[phone.resource as usize];
-                let knows = format!(
-                    "{:?}, SUBSCRIBE {}, NOTIFY {:?}, awaits answer {}, awaits NOTIFY {}, shows {:?}, {} is {:?} for {:?}",
-                    phone.stage,
-                    phone.cseq,
-                    phone.heard_cseq,
-                    phone.awaits_answer,
-                    phone.awaits_notify,
-                    phone.lamp,
-                    resource.name,
-                    resource.state,
-                    self.clock() - resource.changed,
-                );
-                (call_id, knows)
-            })
+            .map(|(index, _)| self.known_of(index))
             .collect()
+    }
+
+    /// The Call-ID of a phone's dialog, and what it knows.
+    fn known_of(&self, index: u32) -> (String, String) {
+        let phone = &self.phones[index as usize];
+        let here = self.ports[phone.port.unwrap_or(0)].home();
+        let call_id = format!("{index}-{}-{:08x}@{here}", phone.incarnation, self.run);
+        let resource = &self.resources[phone.resource as usize];
+        let knows = format!(
+            "{:?}, SUBSCRIBE {}, NOTIFY {:?}, awaits answer {}, awaits NOTIFY {}, shows {:?}, {} is {:?} for {:?}",
+            phone.stage,
+            phone.cseq,
+            phone.heard_cseq,
+            phone.awaits_answer,
+            phone.awaits_notify,
+            phone.lamp,
+            resource.name,
+            resource.state,
+            self.clock() - resource.changed,
+        );
+        (call_id, knows)
     }
 
     /// A new dialog.

@@ -8,6 +8,8 @@ mod ledger;
 mod memory;
 mod publish;
 mod rates;
+mod restart;
+mod restore;
 mod swap;
 mod swaps;
 
@@ -37,12 +39,12 @@ const RIGHT_AFTER: Duration = Duration::from_secs(5);
 /// A server with phones before it.
 pub struct Site<'a> {
     pub options: &'a Options,
-    pub server: &'a Server,
+    pub server: &'a mut Server,
     pub field: Field,
 }
 
 /// Runs the load that the options name.
-pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
+pub fn run(options: &Options, server: &mut Server) -> io::Result<Report> {
     let mut report = Report::default();
     let mut edge = options
         .kamailio
@@ -68,6 +70,8 @@ pub fn run(options: &Options, server: &Server) -> io::Result<Report> {
         Load::Churn => churn::run(&mut site, &mut report)?,
         Load::Swap => swap::run(&mut site, &mut report)?,
         Load::Expire => expire::run(&mut site, &mut report)?,
+        Load::Restart => restart::run(&mut site, &mut report)?,
+        Load::Restore => restore::run(&mut site, &mut report)?,
     }
     if edge.as_mut().is_some_and(|edge| !edge.runs()) {
         report.problem("Kamailio ended".to_owned());
@@ -109,8 +113,8 @@ fn judge(site: &Site<'_>, report: &mut Report) {
             field.open()
         ));
     }
-    for failure in field.failures() {
-        report.problem(failure.clone());
+    for text in field.failures().iter().chain(&field.oddities) {
+        report.problem(text.clone());
     }
     for (call_id, knows) in field.suspects(5) {
         report.problem(format!(
