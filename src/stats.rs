@@ -345,6 +345,9 @@ metrics! {
     "lampfield_timers" "Timers now." {
         Timers {}
     }
+    "lampfield_store_degraded" "1 while the store does not have everything: what it lacks does not outlive the process." {
+        StoreDegraded {}
+    }
     "lampfield_send_slots" "Send slots leased now." {
         SendSlots {}
     }

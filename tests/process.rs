@@ -3,6 +3,8 @@
 
 #[path = "process/client.rs"]
 mod client;
+#[path = "process/disk.rs"]
+mod disk;
 #[path = "process/expiry.rs"]
 mod expiry;
 #[path = "process/http.rs"]

@@ -133,6 +133,7 @@ impl Shards {
             | Mail::Unwatch { .. }
             | Mail::Hint { .. }
             | Mail::Written { .. }
+            | Mail::Store(_)
             | Mail::Connection { .. }
             | Mail::Request(_) => {
                 tracing::warn!(?mail, "mail that is not for the control thread");

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::partition::{Owners, ShardId};
@@ -11,7 +11,7 @@ use crate::shard::control::{Answer, Aside, Ask, Reply, Request};
 use crate::shard::mail::Mail;
 use crate::store::Durability;
 use crate::store::format::Key;
-use crate::store::io::{self as disk, Disk, OpenError, Post, Writer};
+use crate::store::io::{self as disk, Disk, Home, OpenError, Post, Writer};
 use crate::store::records::Records;
 use crate::uring::post::{Control, HoldError, RecordsEnd};
 
@@ -27,6 +27,7 @@ const NAMED: u64 = 10;
 /// The store of this process.
 pub struct Store {
     disk: Option<Disk>,
+    data_dir: PathBuf,
     durability: Durability,
     incarnation: u32,
 }
@@ -54,11 +55,12 @@ impl Store {
         }
         if opened.disk.is_none() {
             tracing::error!(
-                "the store cannot be used: lampfield serves, but nothing outlives a restart"
+                "the store cannot be used: lampfield serves, but nothing outlives a restart, until it can"
             );
         }
         Ok(Some(Store {
             disk: opened.disk,
+            data_dir: data_dir.to_owned(),
             durability,
             incarnation: opened.incarnation,
         }))
@@ -72,7 +74,12 @@ impl Store {
     /// Starts the thread that writes.
     pub fn start_writer(&self, control: &Control) -> io::Result<Writer> {
         let end = control.records();
-        Writer::start(self.disk.clone(), self.durability, control.shards(), end)
+        let home = Home {
+            data_dir: self.data_dir.clone(),
+            incarnation: self.incarnation,
+        };
+        let shards = control.shards();
+        Writer::start(self.disk.clone(), home, self.durability, shards, end)
     }
 
     /// Reads everything into the shards. Afterwards they know what they knew, and tell nobody yet.

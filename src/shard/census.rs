@@ -118,6 +118,7 @@ impl Shard {
         gauges.set(Gauge::ResourcesCopy, self.copies.len() as u64);
         gauges.set(Gauge::Timers, self.wheel.len() as u64);
         gauges.set(Gauge::Connections, self.streams.len() as u64);
+        gauges.set(Gauge::StoreDegraded, u64::from(self.journal.degraded));
         gauges.set(Gauge::SendSlots, self.arena.leased() as u64);
         gauges
     }

@@ -48,6 +48,8 @@ pub(super) struct Journal {
     state: Vec<Touched>,
     /// Records of an earlier process are still being read, or the process ends and is silent: nobody is told anything.
     pub silent: bool,
+    /// The store does not have everything: what is not in it does not outlive the process.
+    pub degraded: bool,
 }
 
 /// Somebody who waits until records up to `serial` are kept.
@@ -74,6 +76,7 @@ impl Journal {
             held: VecDeque::new(),
             state: Vec::new(),
             silent: incarnation.is_some(),
+            degraded: false,
         }
     }
 
@@ -100,6 +103,11 @@ impl Journal {
     /// Whether everything that was given out is kept.
     pub fn is_settled(&self) -> bool {
         self.is_kept(self.issued) && self.held.is_empty()
+    }
+
+    /// Whether the store has heard of everything that was given out.
+    pub fn is_all_written(&self) -> bool {
+        self.written >= self.issued
     }
 
     /// Whether somebody who waits for that record has not gone on yet.
@@ -435,7 +443,7 @@ impl Shard {
     }
 
     /// Something is about to be put into the records of this turn.
-    fn open_records(&mut self, out: &mut Effects) {
+    pub(super) fn open_records(&mut self, out: &mut Effects) {
         if out.records.is_empty() {
             self.journal.issued += 1;
             out.records.serial = self.journal.issued;

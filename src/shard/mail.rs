@@ -8,6 +8,7 @@ use crate::hint::{ResourceKey, Snapshot};
 use crate::partition::ShardId;
 use crate::shard::control::{Changed, Reply, Request};
 use crate::shard::effects::SendTag;
+use crate::store::rewrite::StoreNews;
 use crate::transport::{ConnectionId, Flow, ListenerId};
 
 /// Mail between shards, and between a shard and the control thread.
@@ -33,6 +34,8 @@ pub enum Mail {
     /// From the store: of the records that you gave out, all up to this serial are kept; `kept` of them since this
     /// was last said, and `lost` that it could not keep.
     Written { serial: u64, kept: u64, lost: u64 },
+    /// From the store: how it is from now on.
+    Store(StoreNews),
     /// What became of a connection that you send on and this shard has.
     Connection {
         connection: ConnectionId,

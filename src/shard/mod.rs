@@ -32,6 +32,7 @@ mod publish;
 mod ready;
 mod receive;
 mod restore;
+mod rewrite;
 pub mod settings;
 mod streams;
 mod subscribe;
@@ -100,6 +101,7 @@ pub struct Shard {
     detours: Detours,
     window: Window,
     journal: Journal,
+    rewriting: Option<rewrite::Rewriting>,
     /// Of the records that are being read.
     since: Since,
     /// No slot or transaction was free: nothing is told until a timer says so.
@@ -143,6 +145,7 @@ impl Shard {
             detours: Detours::default(),
             window: Window::new(settings.in_flight_max),
             journal: Journal::new(settings.incarnation),
+            rewriting: None,
             since: Since::default(),
             stalled: false,
             drain: None,
@@ -204,7 +207,7 @@ impl Shard {
 
     /// When the next `Tick` is due, if nothing else happens; a time that has passed: now.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.may_deliver() || self.is_draining_now() {
+        if self.may_deliver() || self.is_draining_now() || self.is_rewriting_now() {
             return Some(self.now);
         }
         let held = self.journal.next_deadline(self.now);
@@ -246,6 +249,7 @@ impl Shard {
         self.spread_changes(now, out);
         self.let_go(now, out);
         self.drain_some(now, out);
+        self.rewrite_some(now, out);
         self.deliver(now, out);
         self.weigh(now);
         let (admission, events) = (&mut self.admission, &mut out.events);
@@ -291,6 +295,7 @@ impl Shard {
                 self.stats.add(Counter::RecordKept, kept);
                 self.on_kept(now, serial, lost, out);
             }
+            Mail::Store(news) => self.on_store(news),
             Mail::Connection { connection, news } => {
                 self.on_connection_news(now, connection, news, out);
             }

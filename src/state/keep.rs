@@ -38,6 +38,15 @@ pub enum Touched {
     },
 }
 
+/// Where [`Compositor::touch_some`] goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shelf {
+    Sources,
+    /// From this number on.
+    Hints(u32),
+    Publications(u32),
+}
+
 /// What a source says of a resource, or the memory that it took it back.
 pub struct KeptHint<'a> {
     pub resource: &'a ResourceKey,
@@ -67,6 +76,39 @@ impl Compositor {
     /// What has to be written since this was last asked, in order; `empty` takes its place.
     pub fn swap_touched(&mut self, empty: &mut Vec<Touched>) {
         core::mem::swap(&mut self.touched, empty);
+    }
+
+    /// Everything has to be written once more, some at a time: from there on. None: that was the last of it.
+    pub fn touch_some(&mut self, from: Shelf, most: usize) -> Option<Shelf> {
+        match from {
+            Shelf::Sources => {
+                for place in 0..self.sources.len() {
+                    let (source, epoch) = self.source(place);
+                    self.touch(|| Touched::Epoch { source, epoch });
+                }
+                Some(Shelf::Hints(0))
+            }
+            Shelf::Hints(from) => {
+                let mut next = from;
+                for _ in 0..most {
+                    let Some(key) = self.hints.next_key(next) else {
+                        return Some(Shelf::Publications(0));
+                    };
+                    self.touch(|| Touched::Hint(key));
+                    next = key + 1;
+                }
+                Some(Shelf::Hints(next))
+            }
+            Shelf::Publications(from) => {
+                let mut next = from;
+                for _ in 0..most {
+                    let key = self.publications.next_key(next)?;
+                    self.touch(|| Touched::Publication(key));
+                    next = key + 1;
+                }
+                Some(Shelf::Publications(next))
+            }
+        }
     }
 
     /// Whether anything has to be written.

@@ -30,7 +30,7 @@ use crate::time::Time;
 use crate::wheel::{Owner, Token, Wheel};
 
 pub use self::compose::{DndShows, Settings};
-pub use self::keep::{KeptHint, KeptPublication, Touched};
+pub use self::keep::{KeptHint, KeptPublication, Shelf, Touched};
 pub use self::listing::{ResourceRow, SourceRow};
 pub use self::publications::{EntityTag, PublishRefused};
 pub use self::shard_set::ShardSet;

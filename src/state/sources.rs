@@ -124,6 +124,12 @@ impl Compositor {
         Ok(place)
     }
 
+    /// The source at that place, and its epoch.
+    pub(super) fn source(&self, place: usize) -> (Arc<str>, u64) {
+        let source = &self.sources[place];
+        (Arc::clone(&source.name), source.epoch)
+    }
+
     pub(super) fn work_on_source(&mut self, now: Time, number: u32, wheel: &mut Wheel) {
         let place = self
             .sources

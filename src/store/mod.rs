@@ -1,10 +1,11 @@
 //! What is kept over restarts. [`format`] says how a record looks, [`records`] carries records from shards to
-//! the disk and back. Both are pure; what touches the disk is `io`.
+//! the disk and back, [`rewrite`] makes a store whole that fell behind. They are pure; what touches the disk is `io`.
 
 pub mod format;
 #[cfg(feature = "server")]
 pub mod io;
 pub mod records;
+pub mod rewrite;
 
 /// When a record counts as kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,6 +15,8 @@ const HEADER: usize = 2 + 4;
 pub struct Records {
     /// Which one of its shard this is, counted from 1. 0: nothing was put in yet.
     pub serial: u64,
+    /// With this its shard has given out all that it knows, as it was asked to under this number. 0: it was not.
+    pub whole: u32,
     bytes: Vec<u8>,
     len: usize,
 }
@@ -25,9 +27,9 @@ impl Records {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether there is none, and nothing else that has to be said.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.whole == 0
     }
 
     /// How many bytes they take.
@@ -43,6 +45,7 @@ impl Records {
     /// Forgets its records and keeps its memory.
     pub fn clear(&mut self) {
         self.serial = 0;
+        self.whole = 0;
         self.len = 0;
         self.bytes.clear();
     }
@@ -112,8 +115,14 @@ impl Records {
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Records { serial, bytes, len } = self;
-        write!(f, "Records({len}, {} bytes, number {serial})", bytes.len())
+        let Records {
+            serial,
+            whole,
+            bytes,
+            len,
+        } = self;
+        let size = bytes.len();
+        write!(f, "Records({len}, {size} bytes, number {serial}, {whole})")
     }
 }
 

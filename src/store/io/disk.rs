@@ -64,10 +64,34 @@ pub struct Disk {
 impl Disk {
     /// Opens or begins the store in `directory`. `in_step`: the file that says that nothing is missing in it.
     pub fn open(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
-        let failed = |error: io::Error| DiskError::Failed(error.to_string());
         let is_new = !directory.try_exists().map_err(failed)?;
         let is_in_step = in_step.try_exists().map_err(failed)?;
-        let was_behind = !is_new && !is_in_step;
+        let mut disk = Disk::open_database(directory, in_step)?;
+        disk.was_behind = !is_new && !is_in_step;
+        disk.begin_incarnation(is_in_step)?;
+        disk.catch_up()?;
+        Ok(disk)
+    }
+
+    /// Opens it once more in the same process, which could not write to it for a while. It is not in step until
+    /// `catch_up`. What another process wrote since is as good as damaged: it belongs to nobody.
+    pub fn open_again(
+        directory: &Path,
+        in_step: &Path,
+        incarnation: u32,
+    ) -> Result<Disk, DiskError> {
+        let mut disk = Disk::open_database(directory, in_step)?;
+        disk.fall_behind().map_err(failed)?;
+        if disk.counted()?.is_some_and(|number| number != incarnation) {
+            let what = "another process has written to it".to_owned();
+            return Err(DiskError::Damaged(what));
+        }
+        disk.incarnation = incarnation;
+        disk.count()?;
+        Ok(disk)
+    }
+
+    fn open_database(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
         let database = Database::builder(directory)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -76,19 +100,14 @@ impl Disk {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER_BYTES);
         let records = database.keyspace("records", options)?;
         let aside = database.keyspace("aside", options)?;
-        let mut disk = Disk {
+        Ok(Disk {
             database,
             records,
             aside,
             in_step: in_step.to_owned(),
             incarnation: 1,
-            was_behind,
-        };
-        disk.begin_incarnation(is_in_step)?;
-        File::create(in_step)
-            .and_then(|file| file.sync_all())
-            .map_err(failed)?;
-        Ok(disk)
+            was_behind: false,
+        })
     }
 
     /// The number of this process among those that opened the store.
@@ -108,6 +127,24 @@ impl Disk {
             .iter()
             .map(|item| item.into_inner().map_err(DiskError::from))
             .filter(move |item| item.as_ref().map_or(true, |(key, _)| **key != *own))
+    }
+
+    /// Some keys from this one on, without the one of the control thread.
+    pub fn keys(&self, from: &[u8], most: usize) -> Result<Vec<fjall::Slice>, DiskError> {
+        let own = name(&Key::Incarnation);
+        let items = self.records.range(from..).take(most);
+        let keys = items.map(|item| item.key().map_err(DiskError::from));
+        keys.filter(|key| key.as_ref().map_or(true, |key| **key != *own))
+            .collect()
+    }
+
+    /// Removes records, all of them or none.
+    pub fn remove(&self, keys: &[fjall::Slice]) -> Result<(), DiskError> {
+        let mut batch = self.database.batch();
+        for key in keys {
+            batch.remove(&self.records, key.clone());
+        }
+        Ok(batch.commit()?)
     }
 
     /// Takes a record that nobody believes out of the way. It is kept for who wants to look at it.
@@ -145,32 +182,51 @@ impl Disk {
         }
     }
 
+    /// It has everything again.
+    pub fn catch_up(&self) -> Result<(), DiskError> {
+        File::create(&self.in_step)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)
+    }
+
     /// Counts this process, on the disk before anything else is done.
     fn begin_incarnation(&mut self, is_in_step: bool) -> Result<(), DiskError> {
-        let before = match self.records.get(name(&Key::Incarnation))? {
-            Some(value) => match Record::read(&Key::Incarnation, &value) {
-                Ok(Record::Incarnation(number)) => number,
-                _ => {
-                    return Err(DiskError::Damaged(
-                        "it does not say who wrote it".to_owned(),
-                    ));
-                }
-            },
+        let before = match self.counted()? {
+            Some(number) => number,
             // The process that began it ended before it had counted itself.
             None if !is_in_step && self.records.is_empty()? => 0,
-            None => {
-                return Err(DiskError::Damaged(
-                    "it does not say who wrote it".to_owned(),
-                ));
-            }
+            None => return Err(nameless()),
         };
         self.incarnation = before + if self.was_behind { LEAP } else { 1 };
+        self.count()
+    }
+
+    /// The number of the last process that counted itself.
+    fn counted(&self) -> Result<Option<u32>, DiskError> {
+        let Some(value) = self.records.get(name(&Key::Incarnation))? else {
+            return Ok(None);
+        };
+        match Record::read(&Key::Incarnation, &value) {
+            Ok(Record::Incarnation(number)) => Ok(Some(number)),
+            _ => Err(nameless()),
+        }
+    }
+
+    fn count(&self) -> Result<(), DiskError> {
         let mut records = Records::default();
         let record = Record::Incarnation(self.incarnation);
         records.put(&Key::Incarnation, &record);
         self.write(core::iter::once(&records))?;
         Ok(self.database.persist(PersistMode::SyncAll)?)
     }
+}
+
+fn nameless() -> DiskError {
+    DiskError::Damaged("it does not say who wrote it".to_owned())
+}
+
+fn failed(error: io::Error) -> DiskError {
+    DiskError::Failed(error.to_string())
 }
 
 fn name(key: &Key<'_>) -> Vec<u8> {

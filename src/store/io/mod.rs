@@ -1,9 +1,11 @@
 //! The store on the disk, beneath the data directory: one file system directory that nothing has to set up. It is
 //! opened and read at the start, and written by one thread ([`writer`]); what records mean is not known here.
 //!
-//! A disk that fails is never the end of serving: the store says so, loudly, and goes on in memory.
+//! A disk that fails is never the end of serving: the store says so, loudly, and goes on in memory ([`recovery`] is
+//! how it comes back).
 
 mod disk;
+mod recovery;
 mod writer;
 
 use core::fmt;
@@ -12,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use disk::{Disk, DiskError};
+pub use recovery::Home;
 pub use writer::{Post, Writer};
 
 /// The store's directory within the data directory.
@@ -91,6 +94,33 @@ pub fn open(data_dir: &Path) -> Result<Opened, OpenError> {
         incarnation: 1,
         warnings,
     })
+}
+
+/// Opens it once more in the process that has this number, after the disk had failed it. `had`: it was open before;
+/// what lies there although it never was is nothing that this process knows, and is set aside.
+fn open_again(data_dir: &Path, incarnation: u32, had: bool) -> Result<Disk, DiskError> {
+    let directory = data_dir.join(DIRECTORY);
+    let in_step = data_dir.join(IN_STEP);
+    let open = || Disk::open_again(&directory, &in_step, incarnation);
+    let failed = |error: io::Error| DiskError::Failed(error.to_string());
+    let opened = if had || !directory.try_exists().map_err(failed)? {
+        open()
+    } else {
+        // Whatever keeps it from being opened keeps it where it is.
+        Disk::open(&directory, &in_step).and_then(|_| {
+            Err(DiskError::Damaged(
+                "it could not be read when lampfield started".to_owned(),
+            ))
+        })
+    };
+    match opened {
+        Err(DiskError::Damaged(what)) => {
+            let to = set_aside(data_dir).map_err(failed)?;
+            tracing::warn!("store: {what}; it was set aside as {}", to.display());
+            open()
+        }
+        opened => opened,
+    }
 }
 
 /// Gives the directory another name. The first free one: what was set aside before stays.

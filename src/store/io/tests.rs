@@ -130,3 +130,61 @@ fn a_store_that_another_process_has_is_refused_and_left_alone() {
     disk.write([&block].into_iter()).expect("written");
     assert_eq!(read(&disk), list(&[("a", 1)]));
 }
+
+#[test]
+fn a_disk_that_is_back_serves_the_same_process_and_is_in_step_when_it_has_caught_up() {
+    let scratch = Scratch::new("store-again");
+    let first = scratch.open();
+    let disk = first.disk.expect("a disk");
+    let block = epochs(&[("a", 1), ("b", 2), ("c", 3)]);
+    disk.write([&block].into_iter()).expect("written");
+    drop(disk);
+    let again = open_again(&scratch.0, first.incarnation, true).expect("it is back");
+    assert_eq!(read(&again), list(&[("a", 1), ("b", 2), ("c", 3)]));
+    assert!(!scratch.0.join(IN_STEP).exists());
+    // Some keys, and then those after the last of them.
+    let keys = again.keys(&[], 3).expect("readable");
+    let (last, _) = keys.split_last().expect("some");
+    again.remove(core::slice::from_ref(last)).expect("removed");
+    let left = read(&again);
+    assert_eq!(left.len(), 2);
+    let mut after = keys[0].to_vec();
+    after.push(0);
+    let fewer = again.keys(&after, 100).expect("readable");
+    assert_eq!(fewer.len(), left.len() - 1);
+    again.catch_up().expect("marked");
+    drop(again);
+    let next = scratch.open();
+    assert_eq!(
+        (next.incarnation, next.warnings),
+        (first.incarnation + 1, vec![])
+    );
+}
+
+#[test]
+fn what_this_process_never_read_or_another_one_wrote_is_set_aside_when_the_disk_is_back() {
+    let scratch = Scratch::new("store-foreign");
+    let fill = |disk: &Disk| {
+        let block = epochs(&[("a", 1)]);
+        disk.write([&block].into_iter()).expect("written");
+    };
+    let first = scratch.open();
+    fill(first.disk.as_ref().expect("a disk"));
+    drop(first);
+    for (number, (incarnation, had)) in [(1, false), (7, true)].into_iter().enumerate() {
+        let again = open_again(&scratch.0, incarnation, had).expect("a new one begins");
+        assert_eq!(read(&again), []);
+        let aside = scratch.0.join(format!("store.damaged-{}", number + 1));
+        assert!(aside.is_dir(), "{}", aside.display());
+        fill(&again);
+        drop(again);
+    }
+    // The number of the process that began it anew stands in it.
+    let again = open_again(&scratch.0, 7, true).expect("its own");
+    assert_eq!(read(&again), list(&[("a", 1)]));
+    // While somebody else has it, it stays as it is.
+    assert!(matches!(
+        open_again(&scratch.0, 7, true),
+        Err(DiskError::Locked)
+    ));
+}

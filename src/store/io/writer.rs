@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes records from all shards, writes what has come as one, and says what is kept.
-//! Where the disk fails it goes on taking them, says so once, and counts what is lost.
+//! Where the disk fails it goes on taking them, says so once, and counts what is lost, until the disk is back and
+//! everything stands on it again.
 
 use core::time::Duration;
 use std::io;
@@ -9,10 +10,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::disk::{Disk, DiskError};
+use super::recovery::{Home, Recovery};
 use crate::partition::ShardId;
 use crate::shard::mail::Mail;
 use crate::store::Durability;
 use crate::store::records::Records;
+use crate::store::rewrite::StoreNews;
 
 /// What the operating system has is on the disk so much later at the latest.
 const SYNC_AFTER: Duration = Duration::from_millis(50);
@@ -44,16 +47,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts it. Without a disk, everything that comes is lost and counted.
+    /// Starts it. Without a disk, everything that comes is lost and counted, until there is one.
     pub fn start(
         disk: Option<Disk>,
+        home: Home,
         durability: Durability,
         shards: u16,
         post: impl Post,
     ) -> io::Result<Writer> {
         let stop = Arc::new(AtomicBool::new(false));
-        let work = Work {
-            disk,
+        let mut work = Work {
+            disk: None,
+            recovery: Recovery::new(home, disk.is_some(), shards),
             durability,
             post,
             stop: Arc::clone(&stop),
@@ -61,6 +66,10 @@ impl Writer {
             said: (0..shards).map(|_| Said::default()).collect(),
             unsynced_since: None,
         };
+        match disk {
+            Some(disk) => work.disk = Some(disk),
+            None => work.announce(StoreNews::Failed),
+        }
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || work.run())?;
@@ -84,10 +93,13 @@ struct Said {
     kept: u64,
     lost: u64,
     waits: bool,
+    /// Said before the rest.
+    news: Option<StoreNews>,
 }
 
 struct Work<P> {
     disk: Option<Disk>,
+    recovery: Recovery,
     durability: Durability,
     post: P,
     stop: Arc<AtomicBool>,
@@ -113,6 +125,7 @@ impl<P: Post> Work<P> {
             if !idle {
                 self.write();
             }
+            self.recover(stopping);
             // Where it counts as kept once the operating system has it, nobody waits for the disk.
             let early = self.durability != Durability::Disk && self.tell();
             if self.is_sync_due(stopping) {
@@ -122,7 +135,7 @@ impl<P: Post> Work<P> {
             if idle && stopping {
                 return;
             }
-            if idle {
+            if idle && !self.recovery.is_sweeping() {
                 let retry = Duration::from_millis(1);
                 let wait = self
                     .unsynced_since
@@ -145,6 +158,9 @@ impl<P: Post> Work<P> {
             self.fail_with(&error);
         }
         for (shard, block) in self.blocks.drain(..) {
+            if self.disk.is_some() {
+                self.recovery.take(shard, &block);
+            }
             let said = &mut self.said[usize::from(shard.0)];
             let count = block.len() as u64;
             said.serial = block.serial;
@@ -154,6 +170,34 @@ impl<P: Post> Work<P> {
                 None => said.lost += count,
             }
             self.post.give_back(shard, block);
+        }
+    }
+
+    /// Where the disk has failed: a step towards the time when everything stands on it again.
+    fn recover(&mut self, stopping: bool) {
+        match &self.disk {
+            None if !stopping && self.recovery.is_due() => {
+                if let Some((disk, news)) = self.recovery.open() {
+                    self.disk = Some(disk);
+                    self.announce(news);
+                }
+            }
+            None => {}
+            Some(disk) => match self.recovery.sweep(disk) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!("the store has everything again, and keeps what comes");
+                    self.announce(StoreNews::Whole);
+                }
+                Err(error) => self.fail_with(&error),
+            },
+        }
+    }
+
+    /// Every shard is to know.
+    fn announce(&mut self, news: StoreNews) {
+        for said in &mut self.said {
+            said.news = Some(news);
         }
     }
 
@@ -178,11 +222,20 @@ impl<P: Post> Work<P> {
     /// Whether everybody has been told what there was to tell.
     fn tell(&mut self) -> bool {
         let mut all = true;
+        for (number, said) in self.said.iter_mut().enumerate() {
+            let shard = ShardId(number as u16);
+            if let Some(news) = said.news
+                && self.post.send(shard, Mail::Store(news))
+            {
+                said.news = None;
+            }
+            all &= said.news.is_none();
+        }
         for (number, said) in self
             .said
             .iter_mut()
             .enumerate()
-            .filter(|(_, said)| said.waits)
+            .filter(|(_, said)| said.waits && said.news.is_none())
         {
             let mail = Mail::Written {
                 serial: said.serial,
@@ -190,7 +243,10 @@ impl<P: Post> Work<P> {
                 lost: said.lost,
             };
             if self.post.send(ShardId(number as u16), mail) {
-                *said = Said::default();
+                *said = Said {
+                    news: said.news,
+                    ..Said::default()
+                };
             } else {
                 all = false;
             }
@@ -206,13 +262,16 @@ impl<P: Post> Work<P> {
         self.fail(what);
     }
 
-    /// The disk is given up; whoever opens the store next learns of it.
+    /// The disk is given up for now; whoever opens the store next learns of it.
     fn fail(&mut self, what: &str) {
         let Some(disk) = self.disk.take() else { return };
         self.unsynced_since = None;
-        tracing::error!(
-            "the store can no longer be written ({what}): lampfield serves on, but from here on nothing outlives a restart"
-        );
+        if self.recovery.fail() {
+            tracing::error!(
+                "the store can no longer be written ({what}): lampfield serves on, but from here on nothing outlives a restart, until the disk is back"
+            );
+            self.announce(StoreNews::Failed);
+        }
         if let Err(error) = disk.fall_behind() {
             tracing::error!(%error, "and it cannot be marked as incomplete");
         }

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 
 use lampfield::store::format::{Key, Record};
 use lampfield::store::records::Records;
+use lampfield::store::rewrite::Rewrite;
 
 use crate::random::Random;
+
+/// So much further counts a process that follows one whose disk failed.
+const LEAP: u32 = 1 << 14;
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -19,6 +23,10 @@ pub struct Disk {
     /// What has been written since, batch by batch.
     unsynced: Vec<Batch>,
     incarnation: u32,
+    /// It takes nothing.
+    pub fails: bool,
+    /// Something that was given out is not on it.
+    pub is_behind: bool,
     /// Keys under which a torn record stands.
     pub torn: Vec<Vec<u8>>,
 }
@@ -26,7 +34,9 @@ pub struct Disk {
 impl Disk {
     /// Another process opens it: it counts itself before anything else.
     pub fn open(&mut self) -> u32 {
-        self.incarnation += 1;
+        self.incarnation += if self.is_behind { LEAP } else { 1 };
+        self.is_behind = false;
+        self.fails = false;
         self.sync();
         self.incarnation
     }
@@ -74,6 +84,21 @@ impl Disk {
         }
         self.content = content;
         self.sync();
+    }
+
+    /// Everything has been written once more: what nobody wrote goes, and nothing is missing any more.
+    pub fn sweep(&mut self, rewrite: &mut Rewrite) -> usize {
+        rewrite.sort();
+        let over: Batch = self
+            .content
+            .keys()
+            .filter(|key| rewrite.is_left_over(key))
+            .map(|key| (key.clone(), None))
+            .collect();
+        apply(&mut self.content, &over);
+        self.sync();
+        self.is_behind = false;
+        over.len()
     }
 
     /// A record that nobody believed.

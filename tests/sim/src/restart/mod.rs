@@ -1,9 +1,11 @@
 //! A server that is killed at any moment, again and again, and the phones that must not notice more than a pause. What
-//! it knows goes to a disk and comes back from it; what was on its way to the disk is lost.
+//! it knows goes to a disk and comes back from it; what was on its way to the disk is lost. The disk itself fails for
+//! a while now and then: then nothing is kept, and afterwards everything is.
 //!
 //! The rules, over all of its lives: no dialog sees a CSeq or a document version at or below one that it saw before; a
 //! subscription that was answered and has not expired is known again and told of the present state (where only the
-//! process crashed, or the answer waited for the disk); no answer leaves before what it promises is kept.
+//! process crashed, or the answer waited for the disk), one whose end was answered is not; no answer leaves before what
+//! it promises is kept.
 
 mod disk;
 mod phone;
@@ -18,6 +20,7 @@ use lampfield::shard::control::{Answer, Ask, HintChange, Reply, Request};
 use lampfield::shard::mail::Mail;
 use lampfield::store::format::Key;
 use lampfield::store::records::Records;
+use lampfield::store::rewrite::{Rewrite, StoreNews};
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
 
@@ -57,6 +60,8 @@ enum Event {
     /// The writer takes what has been given out.
     Write,
     Sync,
+    DiskFails,
+    DiskIsBack,
 }
 
 /// The newest NOTIFY of a dialog, over all lives of the server.
@@ -83,8 +88,13 @@ pub struct Lives {
     unsynced: Vec<(ShardId, u64)>,
     write_is_due: bool,
     sync_is_due: bool,
+    /// The disk was back, and is to have everything again.
+    rewrite: Option<Rewrite>,
+    rewrites: u32,
     phones: Vec<Phone>,
     told: BTreeMap<(String, String), Told>,
+    /// Dialogs whose end was answered, and when.
+    ended: BTreeMap<(String, String), Time>,
     /// By resource: what it shall be, and whether that was answered.
     hints: Vec<(HintState, bool)>,
     request: u64,
@@ -131,8 +141,11 @@ impl Lives {
             unsynced: Vec::new(),
             write_is_due: false,
             sync_is_due: false,
+            rewrite: None,
+            rewrites: 0,
             phones,
             told: BTreeMap::new(),
+            ended: BTreeMap::new(),
             hints: vec![(HintState::Idle, true); RESOURCES],
             request: 0,
             open: BTreeMap::new(),
@@ -173,6 +186,9 @@ impl Lives {
                 1 => self.random.millis(300, 5_000),
                 _ => self.random.millis(5_000, 60_000),
             };
+            if self.random.per_mille(400) {
+                self.disk_will_fail(length);
+            }
             self.run_until(self.now + length)?;
             self.crash();
             let down = self.random.millis(1, 4_000);
@@ -195,6 +211,7 @@ impl Lives {
         self.open.clear();
         self.write_is_due = false;
         self.sync_is_due = false;
+        self.rewrite = None;
         self.events
             .retain(|_, event| matches!(event, Event::ToServer { .. } | Event::ToPeer { .. }));
         self.remembers = true;
@@ -203,10 +220,12 @@ impl Lives {
             self.disk.lose_power(&mut self.random);
             self.remembers = self.waits_for_disk;
         }
+        self.remembers &= !self.disk.is_behind;
         if !self.remembers {
             // What was promised just now is promised no more; let nobody hear of it.
             self.events
                 .retain(|_, event| !matches!(event, Event::ToPeer { .. }));
+            self.ended.clear();
             for phone in &mut self.phones {
                 if let Some(dialog) = &mut phone.dialog {
                     dialog.doubtful = true;
@@ -427,8 +446,31 @@ impl Lives {
                 self.write();
                 Ok(())
             }
+            Event::DiskFails => {
+                // Nobody waits for what it does not take.
+                for (shard, serial) in std::mem::take(&mut self.unsynced) {
+                    self.acknowledge(shard, serial);
+                }
+                self.disk.fails = true;
+                self.disk.is_behind = true;
+                self.rewrite = None;
+                self.tell_of_the_disk(StoreNews::Failed);
+                Ok(())
+            }
+            Event::DiskIsBack => {
+                self.disk.fails = false;
+                self.rewrites += 1;
+                let rewrite = Rewrite::new(self.rewrites, self.shards);
+                let news = rewrite.news();
+                self.rewrite = Some(rewrite);
+                self.tell_of_the_disk(news);
+                Ok(())
+            }
             Event::Sync => {
                 self.sync_is_due = false;
+                if self.disk.fails {
+                    return Ok(());
+                }
                 self.disk.sync();
                 for (shard, serial) in std::mem::take(&mut self.unsynced) {
                     self.acknowledge(shard, serial);
@@ -438,15 +480,49 @@ impl Lives {
         }
     }
 
+    /// At some time of this life, and most of the time it comes back.
+    fn disk_will_fail(&mut self, length: Duration) {
+        let millis = length.as_millis() as u64;
+        let fails = self.random.below(millis);
+        self.schedule_at(self.now + Duration::from_millis(fails), Event::DiskFails);
+        if self.random.per_mille(800) {
+            let back = fails + self.random.below(millis);
+            self.schedule_at(self.now + Duration::from_millis(back), Event::DiskIsBack);
+        }
+    }
+
+    fn tell_of_the_disk(&mut self, news: StoreNews) {
+        self.note(format!("the disk: {news:?}"));
+        for shard in (0..self.shards).map(ShardId) {
+            let parcel = Parcel::Mail(Mail::Store(news));
+            // In the order in which it is told.
+            let when = self.now + Duration::from_millis(1);
+            self.schedule_at(when, Event::Parcel { shard, parcel });
+        }
+    }
+
     /// What has come goes to the operating system, and is acknowledged; or the acknowledgement waits for the disk.
     fn write(&mut self) {
         self.write_is_due = false;
         while let Some((shard, records)) = self.given_out.pop_front() {
+            if self.disk.fails {
+                self.disk.is_behind = true;
+                self.acknowledge(shard, records.serial);
+                continue;
+            }
             self.disk.write(&records);
             if self.waits_for_disk {
                 self.unsynced.push((shard, records.serial));
             } else {
                 self.acknowledge(shard, records.serial);
+            }
+            if let Some(rewrite) = &mut self.rewrite
+                && rewrite.take(shard, &records)
+            {
+                let swept = self.disk.sweep(rewrite);
+                self.note(format!("the disk has everything again, {swept} swept"));
+                self.rewrite = None;
+                self.tell_of_the_disk(StoreNews::Whole);
             }
         }
         if !self.sync_is_due {
@@ -531,6 +607,12 @@ impl Lives {
             text("Call-ID"),
             message.tag("From").unwrap_or_default().to_string(),
         );
+        let is_active = text("Subscription-State").starts_with("active");
+        if let Some(ended) = self.ended.get(&name).filter(|_| is_active)
+            && *ended < self.up_since
+        {
+            return Err(format!("{name:?} ended at {ended:?}, and is told of"));
+        }
         let cseq = message.cseq().ok_or("a NOTIFY without CSeq")?;
         let Document::Dialog { version, full, .. } = Document::read(message)? else {
             return Err("a NOTIFY with another document".to_string());
@@ -566,7 +648,18 @@ impl Lives {
         let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == peer) else {
             return Err(format!("nobody is at {peer}"));
         };
-        match phone.receive(self.now, &message, &mut self.random) {
+        let before = phone.dialog.as_ref().map(|dialog| {
+            let asked = phone.asked.as_ref().is_some_and(|asked| asked.ends);
+            (phone.call_id(), dialog.server_tag.clone(), asked)
+        });
+        let received = phone.receive(self.now, &message, &mut self.random);
+        if let Some((call_id, tag, true)) = before
+            && phone.dialog.is_none()
+            && message.status() == Some(200)
+        {
+            self.ended.insert((call_id, tag), self.now);
+        }
+        match received {
             Ok(None) => Ok(()),
             Ok(Some(bytes)) => {
                 let source = peer;

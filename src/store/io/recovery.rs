@@ -1,0 +1,153 @@
+//! The way back of a disk that failed: it is tried again from time to time, every shard gives out everything that it
+//! knows, what stands on the disk beside that is removed, and only then is the store whole.
+
+use core::time::Duration;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::disk::{Disk, DiskError};
+use super::open_again;
+use crate::partition::ShardId;
+use crate::store::records::Records;
+use crate::store::rewrite::{Rewrite, StoreNews};
+
+/// A disk that has failed is tried again after this, and each time after twice as long, up to the longest.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// So many keys are looked at before records are taken again.
+const SWEPT: usize = 4096;
+
+/// Whose store it is.
+pub struct Home {
+    pub data_dir: PathBuf,
+    pub incarnation: u32,
+}
+
+/// How far the store is from having everything.
+pub(super) struct Recovery {
+    home: Home,
+    shards: u16,
+    /// It has been open in this process.
+    had: bool,
+    attempts: u32,
+    state: State,
+}
+
+enum State {
+    /// It has everything.
+    Whole,
+    /// There is no disk; when it is tried again, and how long after the last time that is.
+    Waiting { at: Instant, after: Duration },
+    /// Shards give out everything.
+    Rewriting { rewrite: Rewrite, after: Duration },
+    /// What is left over is removed, from this key on.
+    Sweeping {
+        rewrite: Rewrite,
+        from: Vec<u8>,
+        after: Duration,
+    },
+}
+
+impl Recovery {
+    pub fn new(home: Home, has_disk: bool, shards: u16) -> Self {
+        let mut recovery = Recovery {
+            home,
+            shards,
+            had: has_disk,
+            attempts: 0,
+            state: State::Whole,
+        };
+        if !has_disk {
+            recovery.fail();
+        }
+        recovery
+    }
+
+    /// The disk has failed. Whether the store was whole before.
+    pub fn fail(&mut self) -> bool {
+        let (was_whole, after) = match &self.state {
+            State::Whole => (true, AGAIN),
+            State::Waiting { after, .. }
+            | State::Rewriting { after, .. }
+            | State::Sweeping { after, .. } => (false, (*after * 2).min(AGAIN_MAX)),
+        };
+        let at = Instant::now() + after;
+        self.state = State::Waiting { at, after };
+        was_whole
+    }
+
+    /// Whether the disk is to be tried now.
+    pub fn is_due(&self) -> bool {
+        matches!(self.state, State::Waiting { at, .. } if at <= Instant::now())
+    }
+
+    /// Whether there is work that nobody has to be waited for.
+    pub fn is_sweeping(&self) -> bool {
+        matches!(self.state, State::Sweeping { .. })
+    }
+
+    /// Tries the disk. If it does it again, what every shard is to be told.
+    pub fn open(&mut self) -> Option<(Disk, StoreNews)> {
+        let State::Waiting { after, .. } = self.state else {
+            return None;
+        };
+        match open_again(&self.home.data_dir, self.home.incarnation, self.had) {
+            Ok(disk) => {
+                self.had = true;
+                self.attempts += 1;
+                let rewrite = Rewrite::new(self.attempts, self.shards);
+                let news = rewrite.news();
+                self.state = State::Rewriting { rewrite, after };
+                Some((disk, news))
+            }
+            Err(error) => {
+                tracing::debug!(?error, "the store cannot be opened again");
+                self.fail();
+                None
+            }
+        }
+    }
+
+    /// A block has been written.
+    pub fn take(&mut self, shard: ShardId, block: &Records) {
+        match &mut self.state {
+            State::Whole | State::Waiting { .. } => {}
+            State::Sweeping { rewrite, .. } => {
+                rewrite.take(shard, block);
+            }
+            State::Rewriting { rewrite, after } => {
+                if rewrite.take(shard, block) {
+                    let rewrite = core::mem::replace(rewrite, Rewrite::new(0, 0));
+                    self.state = State::Sweeping {
+                        rewrite,
+                        from: Vec::new(),
+                        after: *after,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Removes some of what is left over. Whether the store is whole with that.
+    pub fn sweep(&mut self, disk: &Disk) -> Result<bool, DiskError> {
+        let State::Sweeping { rewrite, from, .. } = &mut self.state else {
+            return Ok(false);
+        };
+        rewrite.sort();
+        let keys = disk.keys(from, SWEPT)?;
+        let Some(last) = keys.last() else {
+            disk.sync()?;
+            disk.catch_up()?;
+            self.state = State::Whole;
+            return Ok(true);
+        };
+        from.clear();
+        from.extend_from_slice(last);
+        // The first key that may follow it.
+        from.push(0);
+        let over = keys.iter().filter(|key| rewrite.is_left_over(key));
+        let over: Vec<_> = over.cloned().collect();
+        disk.remove(&over)?;
+        Ok(false)
+    }
+}
