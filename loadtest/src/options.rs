@@ -31,6 +31,8 @@ pub enum Load {
     /// New subscriptions in a closed loop
     Subscribe,
     /// Everyone at once, at a rate
+    Burst,
+    /// A whole site comes back within `--seconds` while others refresh and see changes
     Storm,
     /// Refreshes of existing subscriptions
     Refresh,
@@ -53,9 +55,9 @@ pub enum Load {
 }
 
 impl Load {
-    /// Whether the server's configuration changes while it runs.
+    /// Whether the server has a file: what it says changes while it runs, or allows expiries of seconds.
     pub fn reloads(self) -> bool {
-        matches!(self, Load::Swap | Load::Expire)
+        matches!(self, Load::Swap | Load::Expire | Load::Churn)
     }
 }
 
@@ -85,8 +87,17 @@ pub struct Options {
     #[arg(long)]
     pub rate: Option<f64>,
     /// How long, where the load has a rate
-    #[arg(long, default_value_t = 10)]
-    pub seconds: u32,
+    #[arg(long)]
+    pub seconds: Option<u32>,
+    /// How long phones churn, in minutes; parts of one count
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// How many of the phones of a storm are there before it
+    #[arg(long)]
+    pub live: Option<u32>,
+    /// Phones that come back had subscriptions before, of which they do not know any more
+    #[arg(long)]
+    pub ghosts: bool,
     /// Changes of state, or rounds of refreshing
     #[arg(long, default_value_t = 7)]
     pub changes: u32,
@@ -112,8 +123,8 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "dialog")]
     pub package: Package,
     /// Seconds that phones ask for
-    #[arg(long, default_value_t = 3600)]
-    pub expires: u32,
+    #[arg(long)]
+    pub expires: Option<u32>,
     /// Sockets that phones are spread over
     #[arg(long, default_value_t = 4)]
     pub ports: usize,
@@ -168,7 +179,8 @@ impl Options {
     /// How many subscriptions.
     pub fn count(&self) -> u32 {
         let usual = match self.load {
-            Load::Subscribe | Load::Refresh | Load::Storm => 50_000,
+            Load::Subscribe | Load::Refresh | Load::Burst => 50_000,
+            Load::Storm => 330_000,
             Load::Fanout => 10_000,
             Load::Memory => 100_000,
             Load::Publish => 3_000,
@@ -187,6 +199,7 @@ impl Options {
             Load::Publish => self.count() / 3,
             Load::Subscribe
             | Load::Refresh
+            | Load::Burst
             | Load::Storm
             | Load::Memory
             | Load::Churn
@@ -202,6 +215,24 @@ impl Options {
     pub fn swaps(&self) -> u32 {
         let usual = if self.load == Load::Expire { 8 } else { 100 };
         self.swaps.unwrap_or(usual)
+    }
+
+    /// How long, in seconds, where the load has a rate.
+    pub fn seconds(&self) -> u32 {
+        let usual = if self.load == Load::Storm { 60 } else { 10 };
+        self.seconds.unwrap_or(usual).max(1)
+    }
+
+    /// How many phones are there before a storm.
+    pub fn live(&self) -> u32 {
+        let count = self.count();
+        self.live.unwrap_or(count / 11).clamp(1, count)
+    }
+
+    /// Seconds that phones ask for; where they churn for minutes, at most.
+    pub fn expires(&self) -> u32 {
+        let usual = if self.minutes.is_some() { 120 } else { 3600 };
+        self.expires.unwrap_or(usual).max(3)
     }
 
     /// How often the server is killed.
@@ -247,7 +278,7 @@ impl Options {
             server: server.sip,
             edge,
             package: self.package,
-            expires: self.expires,
+            expires: self.expires(),
             ports: self.ports.clamp(1, 64),
             keys: self.keys.max(1),
             edges: self.edges.min(6),

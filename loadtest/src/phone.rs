@@ -22,6 +22,8 @@ pub enum Stage {
     Gone,
     /// Refused; it may try again later.
     Refused,
+    /// Off without a word: nothing reaches it.
+    Dead,
 }
 
 /// One key of one phone.
@@ -35,6 +37,10 @@ pub struct Phone {
     pub cseq: u32,
     pub asked: u32,
     pub granted: u32,
+    /// When its newest request was first sent.
+    pub asked_since: Duration,
+    /// It lets its subscription expire.
+    pub sleeps: bool,
     pub awaits_answer: bool,
     pub awaits_notify: bool,
     /// The tag and the target of the server, empty before they are known.
@@ -74,6 +80,11 @@ pub struct Seen {
     pub answers: u64,
     pub answers_again: u64,
     pub refusals: u64,
+    /// Of them, how many refused a refresh.
+    pub refreshes_refused: u64,
+    pub reboots: u64,
+    pub deaths: u64,
+    pub expired: u64,
     pub notifies: u64,
     pub notifies_again: u64,
     pub notifies_missed: u64,
@@ -322,6 +333,8 @@ impl Phone {
                 seen.ended_unasked += 1;
             } else if parameter(state, b"reason=") != Some(b"timeout") {
                 seen.header_wrong += 1;
+            } else if self.stage != Stage::Leaving {
+                seen.expired += 1;
             }
             self.stage = Stage::Gone;
         } else {

@@ -31,7 +31,9 @@ impl Field {
             let most = self.seen.notify_bytes_max.max(bytes.len() as u64);
             self.seen.notify_bytes_max = most;
             let status = self.hear_notify(&heard, port, came_from, class);
-            if !matches!(self.ports[port].way, Way::Closed) {
+            if let Some(status) = status
+                && !matches!(self.ports[port].way, Way::Closed)
+            {
                 write_answer(self.ports[port].way.open(), &heard, status);
                 self.seen.answers_sent += 1;
                 self.post(port, peer);
@@ -58,28 +60,32 @@ impl Field {
         known.then_some((phone, incarnation))
     }
 
+    /// What the phone answers; None: it is off.
     fn hear_notify(
         &mut self,
         heard: &Heard<'_>,
         port: usize,
         came_from: Option<SocketAddr>,
         class: Option<u8>,
-    ) -> &'static str {
+    ) -> Option<&'static str> {
         const GONE: &str = "481 Call/Transaction Does Not Exist";
         let Some((index, incarnation)) = self.phone_of(heard.call_id) else {
             self.seen.wrong_dialog += 1;
-            return GONE;
+            return Some(GONE);
         };
         let phone = &mut self.phones[index as usize];
+        if phone.stage == Stage::Dead {
+            return None;
+        }
         if phone.incarnation != incarnation {
             // An earlier life of this phone, which it does not remember.
-            return GONE;
+            return Some(GONE);
         }
         if phone.heard_cseq.is_some_and(|last| heard.cseq < last) && self.is_earlier(index, port) {
             // Shards write to their own connections: what was said by the one before may come after what is said by
             // the next. A phone forgets it (RFC 3261 12.2.2).
             self.seen.notifies_overtaken += 1;
-            return "200 OK";
+            return Some("200 OK");
         }
         let phone = &mut self.phones[index as usize];
         self.local_tag.clear();
@@ -113,12 +119,14 @@ impl Field {
         self.wrong = self.wrong + usize::from(is_wrong) - usize::from(was_wrong);
         if was_wrong && !is_wrong {
             let wrong_since = phone.wrong_since;
-            self.delays.push(self.now.saturating_sub(wrong_since));
+            if self.timed.contains(&index) {
+                self.delays.push(self.now.saturating_sub(wrong_since));
+            }
         }
-        match verdict {
+        Some(match verdict {
             Verdict::Taken | Verdict::Again => "200 OK",
             Verdict::Foreign => GONE,
-        }
+        })
     }
 
     /// A NOTIFY comes from where the phone's last accepted request went, to this phone's Contact and no other, and
@@ -188,6 +196,10 @@ impl Field {
         }
         phone.awaits_answer = false;
         self.seen.answers += 1;
+        if self.timed.contains(&index) {
+            self.answer_times
+                .push(self.now.saturating_sub(phone.asked_since));
+        }
         // RFC 3261 18.2.2: an answer leaves from where its request came in.
         let right = came_from == Some(self.places.address(phone.asked_at));
         self.seen.from_wrong_place += u64::from(!right);
@@ -259,6 +271,7 @@ impl Field {
             Stage::Subscribing => Stage::Refused,
             stage => stage,
         };
+        self.seen.refreshes_refused += u64::from(stage == Stage::Active);
         self.ended(index, stage);
     }
 
@@ -270,6 +283,14 @@ impl Field {
             self.oddities
                 .push(format!("{call_id} {what} at {at:?}: {knows}"));
         }
+    }
+
+    /// This phone is switched off, and says nothing.
+    pub fn die(&mut self, index: u32) {
+        self.seen.deaths += 1;
+        let phone = &mut self.phones[index as usize];
+        self.wrong -= usize::from(phone.stage == Stage::Active && !phone.right);
+        phone.stage = Stage::Dead;
     }
 
     /// Nothing more is awaited by this phone.
@@ -375,7 +396,12 @@ impl Field {
                 Stage::Refused => self.subscribe(index),
                 Stage::Active if !phone.awaits_answer => self.refresh(index),
                 Stage::Leaving if !phone.awaits_answer => self.unsubscribe(index),
-                Stage::Off | Stage::Subscribing | Stage::Active | Stage::Leaving | Stage::Gone => {}
+                Stage::Off
+                | Stage::Subscribing
+                | Stage::Active
+                | Stage::Leaving
+                | Stage::Gone
+                | Stage::Dead => {}
             }
         }
     }

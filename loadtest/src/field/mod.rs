@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -149,8 +150,12 @@ pub struct Field {
     /// What must not happen and did, in words.
     pub oddities: Vec<String>,
     pub random: Random,
-    /// How long each lamp that turned right had been wrong.
+    /// The phones whose lamps and answers are timed.
+    pub timed: Range<u32>,
+    /// How long each lamp of them that turned right had been wrong.
     pub delays: Vec<Duration>,
+    /// How long they waited for each answer.
+    pub answer_times: Vec<Duration>,
     /// Phones with an active subscription whose lamp is wrong.
     wrong: usize,
     /// Phones and publishers that wait for something.
@@ -217,7 +222,9 @@ impl Field {
             seen: Seen::default(),
             oddities: Vec::new(),
             random,
+            timed: 0..u32::MAX,
             delays: Vec::new(),
+            answer_times: Vec::new(),
             wrong: 0,
             open: 0,
             ports,
@@ -366,6 +373,7 @@ impl Field {
         phone.cseq += 1;
         phone.asked = expires;
         phone.asked_at = place;
+        phone.asked_since = self.start.elapsed();
         if phone.stage == Stage::Subscribing {
             phone.known = place;
         }

@@ -20,7 +20,7 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     let count = site.options.count();
     site.closed_loop(0..count / 2, Field::subscribe);
     let rate = site.options.rate.unwrap_or(2_000.0);
-    let total = (rate * f64::from(site.options.seconds)) as u64;
+    let total = (rate * f64::from(site.options.seconds())) as u64;
     let (cpu, start) = (site.server.cpu(), site.field.clock());
     let mut done = 0;
     while done < total {
@@ -83,7 +83,7 @@ fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
         return;
     }
     match phone.stage {
-        Stage::Off | Stage::Gone | Stage::Refused => site.field.subscribe(index),
+        Stage::Off | Stage::Gone | Stage::Refused | Stage::Dead => site.field.subscribe(index),
         Stage::Active if choice < 60 => site.field.refresh(index),
         Stage::Active if choice < 90 => site.field.unsubscribe(index),
         // It rebooted: a new dialog, and no word about the old one.

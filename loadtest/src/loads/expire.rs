@@ -148,7 +148,7 @@ fn learn(site: &mut Site<'_>, report: &mut Report, swaps: &mut Swaps) -> io::Res
     let hints = watchers / WATCHERS_PER_HINT;
     let ledger = Ledger::open(site);
     let mut plan = site.field.plan.clone();
-    plan.expires = site.options.expires;
+    plan.expires = site.options.expires();
     plan.seed += 1;
     site.field = Field::new(plan, watchers, hints)?;
     swaps.show(site);

@@ -2,6 +2,7 @@
 //! that are bounded in count and in time.
 
 mod churn;
+mod endurance;
 mod expire;
 mod fanout;
 mod ledger;
@@ -10,6 +11,7 @@ mod publish;
 mod rates;
 mod restart;
 mod restore;
+mod storm;
 mod swap;
 mod swaps;
 
@@ -62,12 +64,16 @@ pub fn run(options: &Options, server: &mut Server) -> io::Result<Report> {
     };
     match options.load {
         Load::Subscribe => rates::subscribe(&mut site, &mut report),
-        Load::Storm => rates::storm(&mut site, &mut report),
+        Load::Burst => rates::burst(&mut site, &mut report),
+        Load::Storm => storm::run(&mut site, &mut report)?,
         Load::Refresh => rates::refresh(&mut site, &mut report),
         Load::Fanout => fanout::run(&mut site, &mut report)?,
         Load::Memory => memory::run(&mut site, &mut report),
         Load::Publish => publish::run(&mut site, &mut report)?,
-        Load::Churn => churn::run(&mut site, &mut report)?,
+        Load::Churn => match options.minutes {
+            Some(minutes) => endurance::run(&mut site, &mut report, minutes)?,
+            None => churn::run(&mut site, &mut report)?,
+        },
         Load::Swap => swap::run(&mut site, &mut report)?,
         Load::Expire => expire::run(&mut site, &mut report)?,
         Load::Restart => restart::run(&mut site, &mut report)?,

@@ -22,7 +22,7 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
         site.field.add_publisher(resource);
     }
     let rate = site.options.rate.unwrap_or(500.0);
-    let total = (rate * f64::from(site.options.seconds)) as u64;
+    let total = (rate * f64::from(site.options.seconds())) as u64;
     let (cpu, start) = (site.server.cpu(), site.field.clock());
     let heard = site.field.seen.notifies;
     let mut sent = 0;
@@ -46,7 +46,7 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     report.count("watchers", u64::from(site.options.count()));
     report.figure(
         "PUBLISH rate",
-        published as f64 / f64::from(site.options.seconds),
+        published as f64 / f64::from(site.options.seconds()),
         "1/s",
     );
     report.count("NOTIFYs caused", notifies);

@@ -1,4 +1,4 @@
-//! Subscriptions as fast as they go, as a storm, and their refreshes.
+//! Subscriptions as fast as they go, at a rate, and their refreshes.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ pub fn subscribe(site: &mut Site<'_>, report: &mut Report) {
     // The first ones find cold caches and empty tables.
     let warm = (count / 10).min(1000);
     site.closed_loop(0..warm, Field::subscribe);
+    site.field.answer_times.clear();
     let (cpu, start) = (site.server.cpu(), site.field.clock());
     site.closed_loop(warm..count, Field::subscribe);
     let time = site.field.clock() - start;
@@ -24,11 +25,24 @@ pub fn subscribe(site: &mut Site<'_>, report: &mut Report) {
     report.count("subscriptions", site.field.count(Stage::Active) as u64);
     report.goal("CPU per new subscription", each, "µs", 25.0);
     report.threads(&used, done, "subscription");
+    tell_of_answers(site, report);
     report.figure("rate", done as f64 / time.as_secs_f64(), "1/s");
 }
 
-/// The power is back: everyone at the given rate, whether or not the server keeps up.
-pub fn storm(site: &mut Site<'_>, report: &mut Report) {
+/// How long phones waited for their answers.
+fn tell_of_answers(site: &mut Site<'_>, report: &mut Report) {
+    let times = &mut site.field.answer_times;
+    times.sort();
+    for (name, part) in [("median", 0.5), ("99 %", 0.99), ("worst", 1.0)] {
+        report.time(
+            &format!("a SUBSCRIBE was answered after, {name}"),
+            percentile(times, part),
+        );
+    }
+}
+
+/// Everyone at the given rate, whether or not the server keeps up.
+pub fn burst(site: &mut Site<'_>, report: &mut Report) {
     let count = site.options.count();
     let rate = site.options.rate.unwrap_or(10_000.0);
     let (cpu, start) = (site.server.cpu(), site.field.clock());
@@ -48,6 +62,7 @@ pub fn storm(site: &mut Site<'_>, report: &mut Report) {
     report.figure("offered", f64::from(count) / sent.as_secs_f64(), "1/s");
     report.time("all asked after", sent);
     report.time("all active after", time);
+    tell_of_answers(site, report);
     report.figure(
         "CPU per new subscription",
         used.total() as f64 / 1000.0 / f64::from(count),

@@ -168,7 +168,7 @@ fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
         Stage::Active if choice < CHANGES + LEAVES => site.field.unsubscribe(index),
         Stage::Active if choice < CHANGES + LEAVES + REBOOTS => site.field.subscribe(index),
         Stage::Active => site.field.refresh(index),
-        Stage::Subscribing | Stage::Leaving | Stage::Refused => {}
+        Stage::Subscribing | Stage::Leaving | Stage::Refused | Stage::Dead => {}
     }
 }
 

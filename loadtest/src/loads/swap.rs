@@ -106,7 +106,7 @@ fn one_request(site: &mut Site<'_>, index: u32) {
         Stage::Active if leaves => site.field.unsubscribe(index),
         Stage::Active => site.field.refresh(index),
         Stage::Off | Stage::Gone => site.field.subscribe(index),
-        Stage::Subscribing | Stage::Leaving | Stage::Refused => {}
+        Stage::Subscribing | Stage::Leaving | Stage::Refused | Stage::Dead => {}
     }
 }
 
