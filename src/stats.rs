@@ -138,6 +138,7 @@ metrics! {
         NotifySent { event = "sent" }
         NotifyRetransmitted { event = "retransmitted" }
         NotifyReplaced { event = "replaced" }
+        NotifySpared { event = "spared" }
         NotifyAnswered1xx { event = "answered_1xx" }
         NotifyAnswered2xx { event = "answered_2xx" }
         NotifyAnswered3xx { event = "answered_3xx" }

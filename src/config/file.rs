@@ -94,7 +94,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let shards = flags.shards.or(shards);
     let pin = read_pin(&mut root, flags, shards, notes);
     let data_dir = root.text("data_dir").map(|text| PathBuf::from(text.value));
-    let durability = read_store(&mut root);
+    let (durability, restart_notify) = read_store(&mut root);
     let log = read_log(&mut root, notes);
     let (admin, admin_span) = read_admin(&mut root, path, flags);
     let subscribe_expiry = read_packages(&mut root);
@@ -115,6 +115,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         pin,
         data_dir: flags.data_dir.clone().or(data_dir),
         durability,
+        restart_notify,
         admin,
         subscribe_expiry,
         publish_expiry,

@@ -8,7 +8,7 @@ use crate::policy::SourceLimits;
 use crate::rate::Rate;
 use crate::shard::settings::{Expiry, PACE_BURST, PACE_PER_SECOND, RetryAfter, SubscribeRules};
 use crate::state::{self, DndShows};
-use crate::store::Durability;
+use crate::store::{Durability, RestartNotify};
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, RenderOptions};
 use crate::time::T64;
@@ -127,9 +127,9 @@ fn read_expiry(what: &str, mut section: Section<'_>, standard: Expiry) -> Expiry
 }
 
 /// `[store]`.
-pub(super) fn read_store(root: &mut Section<'_>) -> Durability {
+pub(super) fn read_store(root: &mut Section<'_>) -> (Durability, RestartNotify) {
     let Some(mut section) = root.section("store") else {
-        return Durability::default();
+        return Default::default();
     };
     let durability = section.word(
         "durability",
@@ -139,8 +139,18 @@ pub(super) fn read_store(root: &mut Section<'_>) -> Durability {
             ("none", Durability::None),
         ],
     );
+    let restart_notify = section.word(
+        "restart_notify",
+        &[
+            ("all", RestartNotify::All),
+            ("changed", RestartNotify::Changed),
+        ],
+    );
     section.finish();
-    durability.unwrap_or_default()
+    (
+        durability.unwrap_or_default(),
+        restart_notify.unwrap_or_default(),
+    )
 }
 
 /// What `[notify]` says.

@@ -8,7 +8,7 @@ use crate::policy::{PolicySettings, SourceLimits};
 use crate::rate::Rate;
 use crate::shard::settings::{Expiry, RetryAfter, SubscribeRules};
 use crate::state;
-use crate::store::Durability;
+use crate::store::{Durability, RestartNotify};
 use crate::subscription::outcome::{OnClose, OnTimeout};
 use crate::subscription::package::RenderOptions;
 use crate::transport::stream::WebRules;
@@ -30,6 +30,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// When a record in it counts as kept.
     pub durability: Durability,
+    /// Who is told after a restart.
+    pub restart_notify: RestartNotify,
     pub admin: Admin,
     /// Gate `i` is that of listener `i`.
     pub policy: PolicySettings,

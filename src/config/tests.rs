@@ -445,7 +445,7 @@ fn the_manual_names_every_key() {
         ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[overload]\nzzzzzzzz = 1\n", 2),
         ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 2),
-        ("[store]\nzzzzzzzz = 1\n", 1),
+        ("[store]\nzzzzzzzz = 1\n", 2),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {
         let shown = wrong(text, &Flags::default());

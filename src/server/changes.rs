@@ -24,6 +24,7 @@ impl Changes {
             pin,
             data_dir,
             durability,
+            restart_notify,
             admin,
             policy,
             subscribe_expiry,
@@ -44,7 +45,10 @@ impl Changes {
             ("shards", count(old.shards) != count(*shards)),
             ("pin", old.pin != *pin),
             ("data_dir", old.data_dir != *data_dir),
-            ("store", old.durability != *durability),
+            (
+                "store",
+                (old.durability, old.restart_notify) != (*durability, *restart_notify),
+            ),
             ("admin.address", old.admin.address != admin.address),
             // Resources bear their domain in their name, and sources would have to say everything again.
             (

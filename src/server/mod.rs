@@ -183,6 +183,7 @@ impl Server {
             settings.compose = config.compose.clone();
             settings.in_flight_max = sockets.answers_max();
             settings.incarnation = incarnation;
+            settings.restart_notify = config.restart_notify;
             Ok(settings)
         };
         let doors = Arc::new(Doors::default());

@@ -104,7 +104,11 @@ impl Shard {
         if self.copies.copy(subscription.copy).snapshot.is_none() {
             return;
         }
-        if subscription.is_cut() {
+        if self.knows(index) {
+            self.subscriptions[index].owed = Owed::Nothing;
+            return;
+        }
+        if self.subscriptions[index].is_cut() {
             return self.on_cut(now, index, out);
         }
         if self.stands_in_line(index) || self.must_wait(now, index, out) {

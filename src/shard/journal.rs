@@ -205,7 +205,8 @@ impl Shard {
         if self.is_kept(index) {
             let standing = self.reserve(now, index, out);
             let key = refresh_key(&self.subscriptions[index]);
-            out.records.put(&key, &Record::Refresh(standing));
+            let told = None;
+            out.records.put(&key, &Record::Refresh { standing, told });
         }
     }
 
@@ -216,6 +217,7 @@ impl Shard {
             return;
         }
         subscription.reserved = subscription.cseq;
+        let told = self.told(index);
         self.open_records(out);
         let standing = Standing {
             // As if the next process had written it: then it leaves nothing out.
@@ -223,7 +225,7 @@ impl Shard {
             ..self.standing(now, index)
         };
         let key = refresh_key(&self.subscriptions[index]);
-        out.records.put(&key, &Record::Refresh(standing));
+        out.records.put(&key, &Record::Refresh { standing, told });
     }
 
     /// A subscription has ended: no later process finds it.

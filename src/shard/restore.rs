@@ -1,20 +1,25 @@
 //! Records of an earlier process become what they were: through the same tables, timers and lists as what is new.
 //! What cannot be believed is named and left to whoever read it; what is over is forgotten.
 
+use core::hash::{Hash, Hasher};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
 
 use super::Shard;
 use super::control::{Answer, Aside};
 use super::effects::Effects;
 use super::journal::RESERVED;
-use crate::hint::ResourceKey;
+use crate::hint::{Aspect, CallState, ResourceKey};
 use crate::partition::Partition;
 use crate::state::{EntityTag, KeptHint, KeptPublication};
 use crate::stats::Counter;
+use crate::store::RestartNotify;
 use crate::store::format::{
     Fault, HintRecord, Key, Over, PublicationRecord, Record, Standing, SubscriptionRecord,
-    UnixMillis,
+    UnixMillis, put_calls, put_mailbox, put_presence,
 };
 use crate::store::records::Records;
 use crate::subscription::connections::Carried;
@@ -37,8 +42,10 @@ const CSEQ_MAX: u32 = (1 << 31) - (1 << 24);
 /// What has changed since a record was written, until that record comes.
 #[derive(Default)]
 pub(super) struct Since {
-    refresh: Option<(Partition, u64, Standing)>,
+    refresh: Option<(Partition, u64, Standing, Option<u64>)>,
     renewal: Option<(Partition, u64, UnixMillis)>,
+    /// By subscription: the check value of its tag, and the state that it has taken, until it is its turn to be told.
+    told: BTreeMap<u32, (u64, u64)>,
 }
 
 /// What became of one record.
@@ -99,8 +106,8 @@ impl Shard {
             (Key::Publication { partition, tag }, Record::Publication(publication)) => {
                 self.restore_publication(now, partition, tag, publication)
             }
-            (Key::Refresh { partition, check }, Record::Refresh(standing)) => {
-                self.since.refresh = Some((partition, check, standing));
+            (Key::Refresh { partition, check }, Record::Refresh { standing, told }) => {
+                self.since.refresh = Some((partition, check, standing, told));
                 Ok(Outcome::Kept)
             }
             (Key::Subscription { partition, check }, Record::Subscription(subscription)) => {
@@ -178,10 +185,10 @@ impl Shard {
             .since
             .refresh
             .take()
-            .filter(|(of, name, _)| (*of, *name) == (partition, check))
-            .map(|(_, _, standing)| standing)
-            .filter(|refresh| !refresh.is_outdated_by(&record.standing));
-        let standing = refreshed.unwrap_or(record.standing);
+            .filter(|(of, name, _, _)| (*of, *name) == (partition, check))
+            .map(|(_, _, standing, told)| (standing, told))
+            .filter(|(refresh, _)| !refresh.is_outdated_by(&record.standing));
+        let (standing, told) = refreshed.unwrap_or((record.standing, None));
         let package = package::by_name(record.package.as_bytes()).ok_or(Fault::Value("package"))?;
         let content_type = type_of(package, record.content_type)?;
         let text = Text::new(record.texts).ok_or(Fault::Value("text"))?;
@@ -234,9 +241,65 @@ impl Shard {
             self.stats.record(Counter::SubscriptionTimeout);
             self.terminate(now, index, Reason::Timeout);
         } else {
+            if let Some(told) = told
+                && self.settings.restart_notify == RestartNotify::Changed
+                && standing.incarnation == self.journal.incarnation()
+            {
+                self.since.told.insert(index, (check, told));
+            }
             self.enqueue(index, Owed::Change);
         }
         Ok(Outcome::Kept)
+    }
+
+    /// The state that a watcher has taken and waits for no other, as a number; what it would be told is a part of it.
+    pub(super) fn told(&self, index: u32) -> Option<u64> {
+        let subscription = &self.subscriptions[index];
+        let is_settled = subscription.phase == Phase::Active
+            && subscription.owed == Owed::Nothing
+            && subscription.in_flight.is_none()
+            && subscription.cseq >= subscription.first_cseq;
+        is_settled.then(|| self.state_of(index)).flatten()
+    }
+
+    /// Whether it is its turn after a restart, and nothing is to be told that it does not know.
+    pub(super) fn knows(&mut self, index: u32) -> bool {
+        if self.since.told.is_empty() {
+            return false;
+        }
+        let subscription = &self.subscriptions[index];
+        let (check, owed) = (subscription.check, subscription.owed);
+        let Some((of, told)) = self.since.told.remove(&index) else {
+            return false;
+        };
+        let knows = of == check && owed == Owed::Change && self.state_of(index) == Some(told);
+        self.stats.add(Counter::NotifySpared, u64::from(knows));
+        knows
+    }
+
+    /// Calls that have ended are remembered for a while, and not by the next process: they say nothing here.
+    fn state_of(&self, index: u32) -> Option<u64> {
+        let subscription = &self.subscriptions[index];
+        let copy = self.copies.copy(subscription.copy);
+        let snapshot = copy.snapshot.as_ref()?;
+        let package = Package::from_id(subscription.package);
+        let mut bytes = Vec::new();
+        match package.aspect {
+            Aspect::Dialogs => {
+                let calls = snapshot.dialogs.content.iter();
+                let live = calls.filter(|call| call.state != CallState::Terminated);
+                put_calls(live, &mut bytes);
+            }
+            Aspect::Presence => put_presence(&snapshot.presence.content, &mut bytes),
+            Aspect::Mailbox => put_mailbox(snapshot.mailbox.content.as_deref(), &mut bytes),
+        }
+        let mut hasher = SipHasher13::new_with_key(b"lampfield record");
+        bytes.hash(&mut hasher);
+        package
+            .type_name(subscription.content_type)
+            .hash(&mut hasher);
+        self.settings.rules.render.hash(&mut hasher);
+        Some(hasher.finish())
     }
 
     /// The CSeq that no process before this one has gone beyond.

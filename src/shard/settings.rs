@@ -9,6 +9,7 @@ use crate::rate::Rate;
 use crate::rng::Rng;
 use crate::shard::admission::Capacity;
 use crate::state;
+use crate::store::RestartNotify;
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use crate::subscription::package::{PACKAGES, Package, RenderOptions};
 use crate::transport::{Listener, ListenerTable};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// The number of this process among all that wrote into its store; None: nothing is kept.
     pub incarnation: Option<u32>,
+    /// Who is told after a restart.
+    pub restart_notify: RestartNotify,
     /// At most so many NOTIFYs that are not answered yet.
     pub client_transactions_max: usize,
     /// How much may wait before less is taken on.
@@ -213,6 +216,7 @@ impl Settings {
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
             in_flight_max: limits::IN_FLIGHT_MAX,
             incarnation: None,
+            restart_notify: RestartNotify::default(),
             client_transactions_max: limits::CLIENT_TRANSACTIONS_PER_SHARD,
             capacity: Capacity::default(),
         }

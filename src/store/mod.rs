@@ -7,6 +7,17 @@ pub mod io;
 pub mod records;
 pub mod rewrite;
 
+/// Who is told after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartNotify {
+    /// Everybody.
+    #[default]
+    All,
+    /// After a planned stop only those to whom another state is to be told than the one that they had taken; after a
+    /// crash everybody, since what the process told last died with it.
+    Changed,
+}
+
 /// When a record counts as kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {

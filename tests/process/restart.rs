@@ -14,13 +14,17 @@ const EARLY: &str = "<?xml version=\"1.0\"?>\r\n\
 /// A server whose phones find it again at the same port.
 pub fn start(scratch: &Scratch, port: u16) -> Server {
     let listen = format!("udp:127.0.0.1:{port}");
-    // The kernel lets go of a ring and its sockets only a moment after their process has ended.
-    while std::net::UdpSocket::bind(("127.0.0.1", port)).is_err() {
-        std::thread::yield_now();
-    }
+    wait_until_free(port);
     let data_dir = scratch.0.join("data");
     let data_dir = data_dir.to_str().expect("a plain path");
     Server::start_with(&["--listen", &listen, "--data-dir", data_dir])
+}
+
+/// The kernel lets go of a ring and its sockets only a moment after their process has ended.
+fn wait_until_free(port: u16) {
+    while std::net::UdpSocket::bind(("127.0.0.1", port)).is_err() {
+        std::thread::yield_now();
+    }
 }
 
 fn cseq(received: &Received) -> u32 {
@@ -170,6 +174,62 @@ fn an_orderly_stop_keeps_what_is_kept_in_silence() {
     let state = next.header("Subscription-State");
     assert!(state.starts_with("active;expires=5"), "{next:?}");
     assert_eq!(cseq(&next), cseq(&first) + 1);
+}
+
+#[test]
+fn after_a_planned_stop_only_those_are_told_whose_state_has_changed_where_that_is_asked_for() {
+    let scratch = Scratch::new("changed-only");
+    let data_dir = scratch.0.join("data");
+    let data_dir = data_dir.to_str().expect("a plain path");
+    let begin = |port: u16| {
+        wait_until_free(port);
+        let text = format!(
+            "[store]\nrestart_notify = \"changed\"\n[[listener]]\naddress = \"udp:127.0.0.1:{port}\"\n"
+        );
+        let file = scratch.file("lampfield.toml", &text);
+        Server::start_with(&["--config", &file, "--data-dir", data_dir])
+    };
+    let server = begin(0);
+    let sip = server.sip[0];
+    let watch = |name: &str, user: &str| {
+        let phone = Phone::new(sip, name);
+        phone.subscribe(user, "dialog", 600);
+        phone.answered();
+        phone.notified(|_| true);
+        phone
+    };
+    let (knows, learns) = (watch("100", "1001"), watch("101", "1002"));
+    for (user, more) in [("1001", ""), ("1002", r#","expires":3"#)] {
+        let body = format!(r#"{{"state":"ringing"{more}}}"#);
+        let path = format!("/v1/hints/{user}");
+        let (status, _) = send(&server, "PUT", &path, &body);
+        assert_eq!(status, 200);
+    }
+    let early = |notify: &Received| notify.has("early");
+    let last = knows.notified(early);
+    learns.notified(early);
+    server.signal("TERM");
+    let (code, log) = server.ended();
+    assert_eq!(code, Some(0), "{log}");
+    // Meanwhile the second hint goes, and nobody is there to say so.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let server = begin(sip.port());
+    learns.notified(|notify| notify.has("terminated"));
+    // The first phone's very next NOTIFY is that of the next change.
+    let (status, _) = send(&server, "PUT", "/v1/hints/1001", r#"{"state":"hold"}"#);
+    assert_eq!(status, 200);
+    let next = knows.notified(|_| true);
+    assert!(next.has("+sip.rendering"), "{next:?}");
+    assert_eq!(cseq(&next), cseq(&last) + 1);
+    // What a crash takes along nobody knows: then everybody is told.
+    server.signal("KILL");
+    server.ended();
+    let _server = begin(sip.port());
+    let told = knows.notified(|_| true);
+    assert!(
+        told.has("+sip.rendering") && cseq(&told) > cseq(&next),
+        "{told:?}"
+    );
 }
 
 #[test]

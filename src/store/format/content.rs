@@ -27,6 +27,25 @@ fields! { MessageCount { class new old urgent } }
 fields! { Mailbox { waiting account counts } }
 fields! { HintContent { state calls note mailbox } }
 
+/// Calls, one after the other, as they stand in records.
+pub fn put_calls<'a>(calls: impl Iterator<Item = &'a Call>, out: &mut Vec<u8>) {
+    for call in calls {
+        call.put(out);
+    }
+}
+
+/// Presence as it stands in records.
+pub fn put_presence(presence: &Presence, out: &mut Vec<u8>) {
+    presence.put(out);
+}
+
+/// Messages waiting as they stand in records; nothing where nobody said anything.
+pub fn put_mailbox(mailbox: Option<&Mailbox>, out: &mut Vec<u8>) {
+    if let Some(mailbox) = mailbox {
+        mailbox.put(out);
+    }
+}
+
 impl Code for ForeignElement {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);

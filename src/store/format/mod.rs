@@ -15,10 +15,12 @@ use siphasher::sip::SipHasher13;
 use crate::hint::{HintContent, Order, Published};
 use code::{Code, Reader, fields, numbered, put_bytes};
 
+pub use content::{put_calls, put_mailbox, put_presence};
 pub use key::Key;
 
-/// The version that is written. Every one since 1 is read.
-pub const VERSION: u8 = 1;
+/// The newest version that is written. Every one since 1 is read, and a record has the oldest that can say it:
+/// 2 for a refresh with the state that was told.
+pub const VERSION: u8 = 2;
 
 /// Bytes of the check value at the end of each record.
 const CHECK: usize = 4;
@@ -66,7 +68,11 @@ pub enum Record<'a> {
     Publication(PublicationRecord<'a>),
     Renewal(UnixMillis),
     Subscription(SubscriptionRecord<'a>),
-    Refresh(Standing),
+    Refresh {
+        standing: Standing,
+        /// The state that the watcher has taken, as a number that no other state has; of a process that ended in order.
+        told: Option<u64>,
+    },
 }
 
 /// What a source says of the resource in the key.
@@ -170,7 +176,7 @@ impl<'a> Record<'a> {
     /// Appends it. Its key stands in `out` already, from `key` to the end.
     pub fn write(&self, key: usize, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(VERSION);
+        out.push(self.version());
         match self {
             Record::Incarnation(number) => number.put(out),
             Record::Epoch(epoch) => epoch.put(out),
@@ -178,7 +184,12 @@ impl<'a> Record<'a> {
             Record::Publication(publication) => publication.write(out),
             Record::Renewal(expires) => expires.put(out),
             Record::Subscription(subscription) => subscription.write(out),
-            Record::Refresh(standing) => standing.put(out),
+            Record::Refresh { standing, told } => {
+                standing.put(out);
+                if let Some(told) = told {
+                    told.put(out);
+                }
+            }
         }
         let check = check(&out[key..start], &out[start..]);
         out.extend_from_slice(&check);
@@ -200,15 +211,28 @@ impl<'a> Record<'a> {
     pub fn read_body(key: &Key<'_>, body: &'a [u8]) -> Result<Record<'a>, Fault> {
         let mut from = Reader::new(body);
         let version = u8::get(&mut from)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Fault::Version(version));
         }
-        let record = Record::fields(key, &mut from)?;
+        let record = Record::fields(key, version, &mut from)?;
         from.end()?;
         Ok(record)
     }
 
-    fn fields(key: &Key<'_>, from: &mut Reader<'a>) -> Result<Record<'a>, Fault> {
+    fn version(&self) -> u8 {
+        match self {
+            Record::Refresh { told: Some(_), .. } => 2,
+            Record::Incarnation(_)
+            | Record::Epoch(_)
+            | Record::Hint(_)
+            | Record::Publication(_)
+            | Record::Renewal(_)
+            | Record::Subscription(_)
+            | Record::Refresh { told: None, .. } => 1,
+        }
+    }
+
+    fn fields(key: &Key<'_>, version: u8, from: &mut Reader<'a>) -> Result<Record<'a>, Fault> {
         Ok(match key {
             Key::Incarnation => Record::Incarnation(Code::get(from)?),
             Key::Epoch { .. } => Record::Epoch(Code::get(from)?),
@@ -216,7 +240,14 @@ impl<'a> Record<'a> {
             Key::Publication { .. } => Record::Publication(PublicationRecord::read(from)?),
             Key::Renewal { .. } => Record::Renewal(Code::get(from)?),
             Key::Subscription { .. } => Record::Subscription(SubscriptionRecord::read(from)?),
-            Key::Refresh { .. } => Record::Refresh(Code::get(from)?),
+            Key::Refresh { .. } => Record::Refresh {
+                standing: Code::get(from)?,
+                told: if version >= 2 {
+                    Some(Code::get(from)?)
+                } else {
+                    None
+                },
+            },
         })
     }
 }

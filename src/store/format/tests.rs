@@ -152,7 +152,10 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
         ),
         (
             Key::Refresh { partition, check },
-            Record::Refresh(standing()),
+            Record::Refresh {
+                standing: standing(),
+                told: None,
+            },
         ),
     ]
 }
@@ -227,6 +230,29 @@ fn records_that_version_1_wrote_are_read() {
         assert_eq!(Key::read(&name), Ok(*key));
         assert_eq!(Record::read(key, &bytes).as_ref(), Ok(record));
     }
+}
+
+/// What version 2 wrote where it says more than version 1.
+const VERSION_2: &str = include_str!("version-2.txt");
+
+#[test]
+fn records_that_version_2_wrote_are_read() {
+    let (name, bytes) = VERSION_2.trim_end().split_once(' ').expect("key and value");
+    let key = Key::Refresh {
+        partition: PARTITION,
+        check: 7,
+    };
+    let record = Record::Refresh {
+        standing: standing(),
+        told: Some(0x0123_4567_89ab_cdef),
+    };
+    let (name, bytes) = (from_hex(name), from_hex(bytes));
+    assert_eq!(Key::read(&name), Ok(key));
+    assert_eq!(Record::read(&key, &bytes).as_ref(), Ok(&record));
+    let mut written = name.clone();
+    record.write(0, &mut written);
+    assert_eq!(written[name.len()..], bytes);
+    assert_eq!(bytes[0], 2);
 }
 
 fn from_hex(text: &str) -> Vec<u8> {

@@ -17,7 +17,9 @@ use std::time::Duration;
 use lampfield::hint::{HintState, HintUpdate};
 use lampfield::partition::{Owners, ShardId};
 use lampfield::shard::control::{Answer, Ask, HintChange, Reply, Request};
+use lampfield::shard::effects::Event as ShardEvent;
 use lampfield::shard::mail::Mail;
+use lampfield::store::RestartNotify;
 use lampfield::store::format::Key;
 use lampfield::store::records::Records;
 use lampfield::store::rewrite::{Rewrite, StoreNews};
@@ -108,6 +110,11 @@ pub struct Lives {
     busy: bool,
     /// The last crash took nothing that was answered: only the process has ended, or answers wait for the disk.
     remembers: bool,
+    /// The last process ended in order.
+    was_in_order: bool,
+    /// It has been asked to end.
+    ends: bool,
+    restart_notify: RestartNotify,
     /// Since when it has been up.
     up_since: Time,
     pub datagrams: u64,
@@ -123,6 +130,10 @@ impl Lives {
         let mut settings = Settings::default();
         settings.seed = random.next();
         let waits_for_disk = random.per_mille(400);
+        let mut restart_notify = RestartNotify::All;
+        if random.per_mille(500) {
+            restart_notify = RestartNotify::Changed;
+        }
         let phones = random.between(1, 12) as usize;
         let phones = (0..phones)
             .map(|number| {
@@ -155,6 +166,9 @@ impl Lives {
             next_change: now,
             busy: false,
             remembers: true,
+            was_in_order: false,
+            ends: false,
+            restart_notify,
             up_since: now,
             datagrams: 0,
             trace: VecDeque::new(),
@@ -190,6 +204,10 @@ impl Lives {
                 self.disk_will_fail(length);
             }
             self.run_until(self.now + length)?;
+            if self.random.per_mille(300) && !self.disk.is_behind {
+                self.restart_in_order()?;
+                continue;
+            }
             self.crash();
             let down = self.random.millis(1, 4_000);
             self.run_until(self.now + down)?;
@@ -201,19 +219,54 @@ impl Lives {
         self.all_show_what_is_so()
     }
 
+    /// A planned stop, when everybody has been told, and a start: everybody shows what is so, and where that is
+    /// switched off nobody is told what it knows.
+    fn restart_in_order(&mut self) -> Result<(), String> {
+        self.next_change = self.now + Duration::from_secs(100_000);
+        let quiet = self.now;
+        self.run_until(self.now + TOLD_WITHIN)?;
+        for shard in (0..self.shards).map(ShardId) {
+            let within = Duration::from_secs(2);
+            self.ask(shard, Ask::Drain { within })?;
+        }
+        self.ends = true;
+        self.note("it is asked to end".to_string());
+        self.run_until(self.now + Duration::from_millis(2_500))?;
+        self.write();
+        self.disk.sync();
+        let remembers = !self.disk.is_behind;
+        self.lose_process();
+        self.remembers = remembers;
+        self.was_in_order = true;
+        let down = self.random.millis(1, 2_000);
+        self.run_until(self.now + down)?;
+        self.start()?;
+        self.next_change = self.now + Duration::from_secs(100_000);
+        self.run_until(self.now + TOLD_WITHIN + Duration::from_secs(1))?;
+        self.all_show_what_is_so()?;
+        let spares = self.restart_notify == RestartNotify::Changed;
+        for phone in &self.phones {
+            let Some(dialog) = phone.waits(self.now + Duration::from_secs(1)) else {
+                continue;
+            };
+            let was_told = dialog.told_at >= self.up_since;
+            // Whoever asks is told.
+            if phone.asked_at < quiet && was_told == spares {
+                return Err(format!(
+                    "{} was told after an orderly restart: {was_told}, and {:?} is set: {dialog:?}",
+                    phone.address, self.restart_notify
+                ));
+            }
+        }
+        self.next_change = self.now;
+        Ok(())
+    }
+
     /// At any moment: in the middle of a turn, with records on their way.
     fn crash(&mut self) {
         self.note("it is killed".to_string());
-        self.edge = None;
-        self.given_out.clear();
-        self.unsynced.clear();
-        self.arrives.clear();
-        self.open.clear();
-        self.write_is_due = false;
-        self.sync_is_due = false;
-        self.rewrite = None;
-        self.events
-            .retain(|_, event| matches!(event, Event::ToServer { .. } | Event::ToPeer { .. }));
+        self.lose_process();
+        self.was_in_order = false;
         self.remembers = true;
         if self.random.per_mille(400) {
             self.note("and the power is lost".to_string());
@@ -234,6 +287,21 @@ impl Lives {
         }
     }
 
+    /// What is in memory, and on its way between threads.
+    fn lose_process(&mut self) {
+        self.ends = false;
+        self.edge = None;
+        self.given_out.clear();
+        self.unsynced.clear();
+        self.arrives.clear();
+        self.open.clear();
+        self.write_is_due = false;
+        self.sync_is_due = false;
+        self.rewrite = None;
+        self.events
+            .retain(|_, event| matches!(event, Event::ToServer { .. } | Event::ToPeer { .. }));
+    }
+
     fn start(&mut self) -> Result<(), String> {
         let incarnation = self.disk.open();
         self.shards = self.random.between(1, 3) as u16;
@@ -242,6 +310,7 @@ impl Lives {
         let mut settings = self.settings.shards(self.shards)?;
         for one in &mut settings {
             one.incarnation = Some(incarnation);
+            one.restart_notify = self.restart_notify;
         }
         let wall = WallOffset(1_790_000_000_000_000_000);
         self.edge = Some(Edge::new(settings, self.now, wall));
@@ -562,7 +631,9 @@ impl Lives {
             return Ok(Vec::new());
         };
         let turn: Turn = edge.flush(shard)?;
-        if let Some(event) = turn.events.first() {
+        // Whoever ends in order says that it takes nobody any more.
+        let is_news = |event: &&ShardEvent| !(self.ends && matches!(event, ShardEvent::Limit(_)));
+        if let Some(event) = turn.events.iter().find(is_news) {
             return Err(format!("{shard:?} reports {event:?}"));
         }
         if !turn.records.is_empty() {
@@ -672,7 +743,9 @@ impl Lives {
 
     /// After a restart every subscription that was answered is told of the present state, without a word of its phone.
     fn everybody_is_told(&self) -> Result<(), String> {
+        let spares = self.restart_notify == RestartNotify::Changed;
         let up = self.edge.is_some() && self.now.since(self.up_since) > TOLD_WITHIN;
+        let up = up && !(spares && self.was_in_order);
         if !up {
             return Ok(());
         }

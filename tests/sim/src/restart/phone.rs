@@ -20,6 +20,8 @@ pub struct Phone {
     round: u32,
     pub dialog: Option<Dialog>,
     pub asked: Option<Asked>,
+    /// When it last did.
+    pub asked_at: Time,
     /// When it does something of its own accord.
     acts_at: Time,
     pub shown: Lamp,
@@ -62,6 +64,7 @@ impl Phone {
             round: 0,
             dialog: None,
             asked: None,
+            asked_at: now,
             acts_at: now + random.millis(1, 500),
             shown: Lamp::Dark,
         }
@@ -78,6 +81,7 @@ impl Phone {
 
     /// What it sends now.
     pub fn wake(&mut self, now: Time, random: &mut Random) -> Option<Vec<u8>> {
+        self.asked_at = now;
         if let Some(asked) = &mut self.asked {
             if now.since(asked.since) >= T64 {
                 self.asked = None;
@@ -188,6 +192,8 @@ impl Phone {
                 dialog.expires_at = expires_at;
                 dialog.doubtful = false;
             }
+            // It ends in order, and says so: later.
+            503 => self.acts_at = now + random.millis(500, 2_000),
             _ => {
                 let dialog = self.dialog.take();
                 self.acts_at = now + random.millis(1, 2_000);
