@@ -1,6 +1,13 @@
-//! Other people's software with the real server: Kamailio publishes calls, baresip watches presence.
+//! Other people's software with the real server: Kamailio publishes calls and stands before it as an edge, baresip
+//! watches presence, and so does a page in Chromium.
 #![cfg(feature = "server")]
 
+#[path = "interop/authority.rs"]
+mod authority;
+#[path = "interop/browser.rs"]
+mod browser;
+#[path = "interop/edge.rs"]
+mod edge;
 mod support;
 
 use std::fs;
@@ -8,6 +15,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use authority::Authority;
 use support::{Program, Scratch, Server, await_that, free, free_udp, need};
 
 /// A file of this repository.
@@ -41,7 +49,8 @@ fn sipp(
     Program::start(&mut command, scratch.path().join(format!("{name}.screen")))
 }
 
-fn watcher(scratch: &Scratch, server: &Server, word: &str) -> Program {
+/// A phone that watches 1001 at `target` until it shows a word.
+fn watcher(scratch: &Scratch, target: SocketAddr, word: &str) -> Program {
     let directory = scratch.path().join(word);
     fs::create_dir(&directory).expect("a scratch directory can be made");
     need("sipp", "sip-tester");
@@ -49,7 +58,7 @@ fn watcher(scratch: &Scratch, server: &Server, word: &str) -> Program {
     command
         .arg("-sf")
         .arg(ours("loadtest/watch.xml"))
-        .arg(server.v4.to_string())
+        .arg(target.to_string())
         .args(["-s", "1001", "-m", "1", "-nostdin"])
         .args(["-timeout", "28s", "-timeout_error", "-trace_err"])
         .args(["-key", "package", "dialog", "-key", "show", word])
@@ -72,16 +81,23 @@ fn kamailio_database(scratch: &Scratch) -> PathBuf {
     tables
 }
 
+/// The directory of Kamailio's modules, with this one in it.
+fn kamailio_modules(module: &str) -> String {
+    ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/kamailio/modules/"))
+        .into_iter()
+        .find(|directory| Path::new(directory).join(format!("{module}.so")).is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "Kamailio's module {module}: `apt-get install kamailio kamailio-presence-modules kamailio-tls-modules`"
+            )
+        })
+}
+
 fn kamailio(scratch: &Scratch, here: SocketAddr, phone: SocketAddr, server: SocketAddr) -> Program {
     need("kamailio", "kamailio kamailio-presence-modules");
     let database = kamailio_database(scratch);
-    let modules = ["x86_64", "aarch64"]
-        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/kamailio/modules/"))
-        .into_iter()
-        .find(|directory| Path::new(directory).join("pua_dialoginfo.so").is_file())
-        .expect(
-            "Kamailio's module pua_dialoginfo: `apt-get install kamailio kamailio-presence-modules`",
-        );
+    let modules = kamailio_modules("pua_dialoginfo");
     let mut command = Command::new("kamailio");
     command
         .args(["-DD", "-E", "-m", "64", "-M", "8"])
@@ -118,7 +134,7 @@ fn a_call_through_kamailio_lights_a_lamp_and_its_end_darkens_it() {
         &["-d", "700"],
     );
     let words = ["early", "confirmed", "terminated"];
-    let mut watchers = words.map(|word| watcher(&scratch, &server, word));
+    let mut watchers = words.map(|word| watcher(&scratch, server.v4, word));
     server.await_metric("lampfield_subscriptions", &["active"], 3);
     await_that("Kamailio listens", || {
         kamailio.assert_running();
@@ -140,12 +156,10 @@ fn a_call_through_kamailio_lights_a_lamp_and_its_end_darkens_it() {
     assert_eq!(server.metric("lampfield_bugs_total", &[]), 0);
 }
 
-#[test]
-fn baresip_shows_what_is_published() {
+/// Baresip, which watches the presence of 1001 at `server`, an address with a transport if it is not UDP. As old as it is in
+/// distributions, it asks nobody who has signed a certificate.
+fn baresip(scratch: &Scratch, server: &str) -> Program {
     need("baresip", "baresip-core");
-    let server = Server::start();
-    let scratch = Scratch::new("baresip");
-    let publisher = free_udp("127.0.0.1:0");
     // It wants its port for TCP as well, and the next one for TLS, or it ends at once.
     let here = loop {
         let here = free("127.0.0.1:0");
@@ -165,13 +179,10 @@ fn baresip_shows_what_is_published() {
                  module_app contact.so\nmodule_app presence.so\nmodule_app menu.so\n"
             ),
         ),
-        (
-            "accounts",
-            format!("<sip:watcher@{}>;regint=0\n", server.v4),
-        ),
+        ("accounts", format!("<sip:watcher@{server}>;regint=0\n")),
         (
             "contacts",
-            format!("\"Alice\" <sip:1001@{}>;presence=p2p\n", server.v4),
+            format!("\"Alice\" <sip:1001@{server}>;presence=p2p\n"),
         ),
     ];
     for (name, text) in configuration {
@@ -184,11 +195,27 @@ fn baresip_shows_what_is_published() {
         .arg(scratch.path())
         .current_dir(scratch.path())
         .stdin(Stdio::null());
-    let mut baresip = Program::start(&mut command, scratch.path().join("output"));
-    await_that("baresip subscribes", || {
+    Program::start(&mut command, scratch.path().join("output"))
+}
+
+/// Baresip tells changes only, and colours its words.
+fn await_said(baresip: &mut Program, word: &str) {
+    await_that(&format!("baresip says {word}"), || {
         baresip.assert_running();
-        server.metric("lampfield_subscriptions", &["active"]) == 1
+        let output = baresip.output();
+        let last = output.lines().rfind(|line| line.contains("changed status"));
+        let shown = last.and_then(|line| line.rsplit(" to ").next());
+        shown.is_some_and(|shown| shown.contains(word))
     });
+}
+
+#[test]
+fn baresip_shows_what_is_published() {
+    let server = Server::start();
+    let scratch = Scratch::new("baresip");
+    let publisher = free_udp("127.0.0.1:0");
+    let mut baresip = baresip(&scratch, &server.v4.to_string());
+    server.await_metric("lampfield_subscriptions", &["active"], 1);
     let mut publishing = sipp(
         &scratch,
         "loadtest/publish-presence.xml",
@@ -196,18 +223,56 @@ fn baresip_shows_what_is_published() {
         Some(server.v4),
         &["-d", "1500"],
     );
-    // Published open, then removed: without a publication the resource is closed. Baresip tells changes only,
-    // and colours its words.
+    // Published open, then removed: without a publication the resource is closed.
     for word in ["Online", "Offline"] {
-        await_that(&format!("baresip says {word}"), || {
-            baresip.assert_running();
-            let output = baresip.output();
-            let last = output.lines().rfind(|line| line.contains("changed status"));
-            let shown = last.and_then(|line| line.rsplit(" to ").next());
-            shown.is_some_and(|shown| shown.contains(word))
-        });
+        await_said(&mut baresip, word);
     }
     assert_eq!(publishing.wait(), Some(0), "{}", publishing.output());
     server.await_metric("lampfield_notifies_total", &["timed_out"], 0);
     assert_eq!(server.metric("lampfield_bugs_total", &[]), 0);
+}
+
+/// What a source says is shown by a baresip that has come by one connection of that transport.
+fn baresip_shows_changes(server: &Server, scratch: &Scratch, target: &str) {
+    let mut baresip = baresip(scratch, target);
+    await_that("baresip subscribes", || {
+        baresip.assert_running();
+        server.metric("lampfield_subscriptions", &["active"]) == 1
+    });
+    assert_eq!(server.metric("lampfield_connections", &[]), 1);
+    for _ in 0..2 {
+        server.set_hint("1001", "idle");
+        await_said(&mut baresip, "Online");
+        // The transports are swapped under it, with what is in the files now.
+        assert_eq!(server.http("POST", "/v1/reload", "").0, 200);
+        let (status, text) = server.http("DELETE", "/v1/hints/1001", "");
+        assert!((200..300).contains(&status), "{status}: {text}");
+        await_said(&mut baresip, "Offline");
+    }
+    assert_eq!(server.metric("lampfield_connections", &[]), 1);
+    assert_eq!(server.metric("lampfield_connections_total", &["opened"]), 1);
+    assert_eq!(server.metric("lampfield_notifies_total", &["timed_out"]), 0);
+    assert_eq!(server.metric("lampfield_bugs_total", &[]), 0);
+}
+
+#[test]
+fn baresip_on_tcp_shows_changes() {
+    let server = Server::start();
+    let scratch = Scratch::new("baresip-tcp");
+    let target = format!("{};transport=tcp", server.v4);
+    baresip_shows_changes(&server, &scratch, &target);
+}
+
+#[test]
+fn baresip_on_tls_shows_changes() {
+    let scratch = Scratch::new("baresip-tls");
+    let authority = Authority::new(scratch.path());
+    authority.issue("lampfield");
+    let address = free("127.0.0.1:0");
+    let server = Server::start_with(&format!(
+        "[[listener]]\naddress = \"tls:{address}\"\n{}",
+        authority.keys("lampfield")
+    ));
+    let target = format!("{address};transport=tls");
+    baresip_shows_changes(&server, &scratch, &target);
 }

@@ -131,19 +131,27 @@ pub struct Server {
 impl Server {
     /// Starts it on both address families, for UDP and TCP, and waits until it is ready.
     pub fn start() -> Self {
+        Server::start_with("")
+    }
+
+    /// The same with more in its configuration: the listeners of a test's own stand beside those.
+    pub fn start_with(configuration: &str) -> Self {
         let scratch = Scratch::new("server");
         let v4 = free("127.0.0.1:0");
         let v6 = free("[::1]:0");
         let admin = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("loopback has a free port");
+        let listeners = [("udp", v4), ("udp", v6), ("tcp", v4), ("tcp", v6)];
+        let listener =
+            |(transport, address)| format!("[[listener]]\naddress = \"{transport}:{address}\"\n");
+        let listeners: String = listeners.map(listener).concat();
+        let file = scratch.path().join("lampfield.toml");
+        fs::write(&file, format!("{listeners}{configuration}")).expect("it can be written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lampfield"));
         command
-            .args(["serve", "--shards", "2", "--pin", "off"])
-            .args(["--listen", &format!("udp:{v4}")])
-            .args(["--listen", &format!("udp:{v6}")])
-            .args(["--listen", &format!("tcp:{v4}")])
-            .args(["--listen", &format!("tcp:{v6}")])
+            .args(["serve", "--shards", "2", "--pin", "off", "--config"])
+            .arg(&file)
             .args(["--admin", &admin.to_string()])
             .arg("--data-dir")
             .arg(scratch.path().join("data"))

@@ -4,6 +4,7 @@
 mod canaries;
 mod instructions;
 mod load;
+mod npm;
 mod packages;
 mod rules;
 mod run;
@@ -24,7 +25,7 @@ cargo xtask COMMAND
   load NAME …   a load from loadtest/ against a release build; `load` alone lists the names
   fuzz run [SEED] [COUNT]   mutated messages through every fuzz body
   rules         which rules of RFCs the code names, and which of them no test names
-  packages      only installs the system packages that the tests need
+  packages      only installs what the tests need: system packages, and one from npm below target/
 ";
 
 fn main() -> ExitCode {
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
             rest,
         ),
         "rules" => rules::report(),
-        "packages" => packages::install(),
+        "packages" => packages::install() && npm::fetch(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             true

@@ -43,6 +43,21 @@ const PACKAGES: &[Package] = &[
         needed_by: "tests/interop.rs: a real phone that watches presence",
     },
     Package {
+        name: "kamailio-tls-modules",
+        proof: Proof::Library("kamailio/modules/tls.so"),
+        needed_by: "tests/interop.rs: an edge that speaks TLS",
+    },
+    Package {
+        name: "chromium",
+        proof: Proof::Program("chromium"),
+        needed_by: "tests/interop.rs: a page that watches lamps",
+    },
+    Package {
+        name: "npm",
+        proof: Proof::Program("npm"),
+        needed_by: "tests/interop.rs: fetches the SIP stack of that page",
+    },
+    Package {
         name: "valgrind",
         proof: Proof::Program("valgrind"),
         needed_by: "cargo xtask bench: instruction counts",

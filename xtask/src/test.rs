@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::npm;
 use crate::packages;
 use crate::run::{Steps, root};
 
@@ -23,6 +24,7 @@ const TESTS: &[&str] = &[
 pub fn everything() -> bool {
     let mut steps = Steps::new();
     steps.step("system packages", packages::install);
+    steps.step("packages from npm", npm::fetch);
     lint(&mut steps);
     if !steps.cargo("build of all tests", &["test", "--workspace", "--no-run"]) {
         return steps.summary();
