@@ -7,6 +7,7 @@
 //! script/   scenario files: a language for conversations, and the stage on which they run
 //! world/    the simulator: phones, publishers, feeds and a bad network, by seed
 //! restart/  the same for a server that is killed again and again, and has a disk
+//! streams/  the same for phones and edges that come by connections
 //! ```
 
 pub mod edge;
@@ -16,5 +17,6 @@ mod random;
 pub mod restart;
 pub mod script;
 pub mod sockets;
+pub mod streams;
 pub mod witness;
 pub mod world;

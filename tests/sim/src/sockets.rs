@@ -58,12 +58,9 @@ pub struct Sockets {
 }
 
 /// The listeners that a configuration wants, plain as can be.
-pub fn wanted(addresses: &[SocketAddr], fresh: bool) -> Vec<Wanted> {
+pub fn wanted(transport: Transport, addresses: &[SocketAddr], fresh: bool) -> Vec<Wanted> {
     let one = |&address| Wanted {
-        endpoint: Endpoint {
-            transport: Transport::Udp,
-            address,
-        },
+        endpoint: Endpoint { transport, address },
         advertise: None,
         web: WebRules::default(),
         gate: 0,
@@ -208,6 +205,23 @@ impl Sockets {
                 Arrival::Unread
             }
         }
+    }
+
+    /// A connection comes to an address: the listener that it is of now, and the number of its socket.
+    pub fn accept(&self, to: SocketAddr) -> Option<(ListenerId, u32)> {
+        let endpoint = Endpoint {
+            transport: Transport::Tcp,
+            address: to,
+        };
+        let mut living = self.sockets.iter();
+        let found = living.find(|one| one.endpoint == endpoint && !one.retired)?;
+        let name = found.shards.first()?.name?;
+        Some((name, found.number))
+    }
+
+    /// Whether the socket of that number is open.
+    pub fn has(&self, number: u32) -> bool {
+        self.sockets.iter().any(|one| one.number == number)
     }
 
     /// The address that a send under this name leaves from; an `Err` is a send on what is closed.

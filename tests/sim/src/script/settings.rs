@@ -289,6 +289,14 @@ impl Settings {
         self.listeners.truncate(1);
     }
 
+    /// Only those that take connections, numbered anew.
+    pub fn only_streams(&mut self) {
+        self.listeners.retain(|one| one.transport.is_stream());
+        for (number, listener) in (0..).zip(&mut self.listeners) {
+            listener.id = ListenerId(number);
+        }
+    }
+
     pub fn listeners(&self) -> Vec<Listener> {
         self.listeners.clone()
     }

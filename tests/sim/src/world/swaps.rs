@@ -9,7 +9,7 @@ use lampfield::partition::ShardId;
 use lampfield::shard::control::{Adoption, Answer, Ask};
 use lampfield::time::{T64, Time};
 use lampfield::transport::generations::{Closing, Plan, Why};
-use lampfield::transport::{Leases, ListenerId, Row, Stage};
+use lampfield::transport::{Leases, ListenerId, Row, Stage, Transport};
 
 use super::World;
 use crate::sockets::{Sockets, wanted};
@@ -91,7 +91,7 @@ pub struct Swaps {
 impl Swaps {
     pub fn new(now: Time, shards: u16, addresses: Vec<SocketAddr>) -> Self {
         Swaps {
-            sockets: Sockets::new(now, shards, &wanted(&addresses, false)),
+            sockets: Sockets::new(now, shards, &wanted(Transport::Udp, &addresses, false)),
             addresses,
             work: Work::Rest,
             waiting: BTreeSet::new(),
@@ -211,7 +211,7 @@ impl World {
     }
 
     fn begin_swap(&mut self, reload: Reload) -> Result<(), String> {
-        let wanted = wanted(&reload.addresses, reload.fresh);
+        let wanted = wanted(Transport::Udp, &reload.addresses, reload.fresh);
         let plan = self.swaps.sockets.generations.plan(&wanted);
         if let Some(closing) = self.swaps.sockets.generations.in_the_way(&plan) {
             self.swaps.wanted = Some(reload);

@@ -1,0 +1,569 @@
+//! Phones that come by connections: bytes cut anywhere, peers that read slowly or not at all, ends of every kind, edges
+//! that carry hundreds, and listeners that come and go. The framing and the way out are the server's own; sockets are
+//! simulated.
+//!
+//! It is checked that nothing is written to a connection that has ended, or to one whose peer cannot answer; that nobody
+//! is dialled; that CSeqs rise; that a 2xx is followed by a NOTIFY where the connection takes it; that what waits for a
+//! slow reader stays small; and that, once all is well, every lamp shows what is so.
+
+mod check;
+mod phone;
+mod server;
+mod trouble;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lampfield::hint::{HintState, HintUpdate};
+use lampfield::partition::ShardId;
+use lampfield::shard::control::{Answer, Ask, HintChange, Request};
+use lampfield::shard::mail::Mail;
+use lampfield::time::{T64, Time, WallOffset};
+use lampfield::transport::{ConnectionId, Transport};
+
+use crate::edge::{Edge, Parcel};
+use crate::message::Message;
+use crate::random::Random;
+use crate::script::settings::Settings;
+use crate::sockets::{Sockets, wanted};
+use crate::witness::DialogName;
+
+use check::Known;
+use phone::{Carrier, Mood, Phone};
+use wire::{Pace, Wire};
+
+/// Where the server may listen. The first is where it begins.
+const ADDRESSES: [([u8; 4], u16); 3] = [
+    ([192, 0, 2, 1], 5060),
+    ([192, 0, 2, 2], 5060),
+    ([192, 0, 2, 1], 5070),
+];
+const EDGE: [u8; 4] = [203, 0, 113, 9];
+/// The longest way of mail between two shards.
+const MAIL_MS: u64 = 20;
+/// The longest that a phone asks for.
+const EXPIRES_MAX: u64 = 180;
+/// How long calm must last until every lamp is right that the server can tell.
+const HEALED: Duration = Duration::from_secs(32 + 3);
+/// What is sent is read within this, however it is cut, or never.
+const ARRIVES: Duration = Duration::from_secs(20);
+/// More events than this without time passing is a loop.
+const EVENTS_MAX: u32 = 200_000;
+/// So many lines are shown of what went wrong.
+const TRACED: usize = 400;
+
+/// What will happen at some time.
+enum Event {
+    /// Somebody's connection is asked for at the server; without a carrier it is a stranger's.
+    Opens {
+        carrier: Option<usize>,
+    },
+    /// What a peer has sent is there.
+    Up(ConnectionId),
+    /// A peer reads.
+    Down(ConnectionId),
+    /// A peer sends something.
+    Says {
+        connection: ConnectionId,
+        bytes: Vec<u8>,
+    },
+    /// The server's kernel finds out that there is nobody any more.
+    Lost(ConnectionId),
+    /// What was closed has lingered long enough.
+    Lingered(ConnectionId),
+    Parcel {
+        shard: ShardId,
+        parcel: Parcel,
+    },
+}
+
+/// One server, and those who connect to it.
+pub struct Streams {
+    random: Random,
+    now: Time,
+    settings: Settings,
+    edge: Edge,
+    shards: u16,
+    /// Shards whose turn has not been flushed.
+    open_turns: BTreeSet<u16>,
+    sockets: Sockets,
+    addresses: Vec<SocketAddr>,
+    wires: BTreeMap<ConnectionId, Wire>,
+    /// When the server's socket of a connection was closed.
+    closed: BTreeMap<ConnectionId, Time>,
+    connections: u64,
+    carriers: Vec<Carrier>,
+    phones: Vec<Phone>,
+    hints: Vec<HintState>,
+    known: BTreeMap<DialogName, Known>,
+    /// By Call-ID: when the time of what was asked for ends at the latest, answered or not.
+    asked: BTreeMap<String, Time>,
+    /// By phone: when its requests were accepted, and by what connection.
+    accepted: BTreeMap<String, Vec<(Time, ConnectionId)>>,
+    events: BTreeMap<(Time, u64), Event>,
+    serial: u64,
+    /// When the last of a kind from one shard to another arrives: each kind keeps its order.
+    arrives: BTreeMap<(u16, u16, bool), Time>,
+    delay_most_ms: u64,
+    /// When the next thing goes wrong; `None` while it is calm.
+    next_trouble: Option<Time>,
+    next_change: Option<Time>,
+    next_check: Time,
+    answers: Vec<Answer>,
+    keeps: bool,
+    parks: bool,
+    crowd: bool,
+    swaps: bool,
+    pub messages: u64,
+    trace: VecDeque<String>,
+}
+
+impl Streams {
+    /// The world of one seed.
+    pub fn new(seed: u64) -> Result<Self, String> {
+        let mut random = Random::new(seed ^ 0x57_12EA);
+        let now = Time::from_millis(1_000_000 + random.below(1_000_000));
+        let shards = random.between(1, 4) as u16;
+        let (keeps, parks) = (random.per_mille(700), random.per_mille(500));
+        let mut settings = Settings::default();
+        settings.seed = random.next();
+        settings.only_streams();
+        settings.set("nat", "auto")?;
+        settings.set("edge", "203.0.113.9/32")?;
+        settings.set("on_close", if keeps { "keep" } else { "end" })?;
+        settings.set("on_timeout", if parks { "park" } else { "remove" })?;
+        let first = vec![address(0)];
+        let wanted = wanted(Transport::Tcp, &first, false);
+        let wall = WallOffset(1_790_000_000_000_000_000);
+        let mut streams = Streams {
+            edge: Edge::new(settings.shards(shards)?, now, wall),
+            now,
+            settings,
+            shards,
+            open_turns: BTreeSet::new(),
+            sockets: Sockets::new(now, shards, &wanted),
+            addresses: first,
+            wires: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            connections: 0,
+            carriers: Vec::new(),
+            phones: Vec::new(),
+            hints: Vec::new(),
+            known: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            events: BTreeMap::new(),
+            serial: 0,
+            arrives: BTreeMap::new(),
+            delay_most_ms: 20,
+            next_trouble: None,
+            next_change: None,
+            next_check: now,
+            answers: Vec::new(),
+            keeps,
+            parks,
+            crowd: random.per_mille(40),
+            swaps: random.per_mille(500),
+            messages: 0,
+            trace: VecDeque::new(),
+            random,
+        };
+        streams.populate();
+        Ok(streams)
+    }
+
+    /// The last things that happened, one on each line.
+    pub fn shown(&self) -> String {
+        self.trace.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if self.trace.len() == TRACED {
+            self.trace.pop_front();
+        }
+        let millis = self.now.millis();
+        self.trace.push_back(format!("{millis:>10} {}", what()));
+    }
+
+    fn populate(&mut self) {
+        let resources = self.random.between(1, 5) as usize;
+        self.hints = vec![HintState::Idle; resources];
+        let edge = SocketAddr::from((EDGE, 5060));
+        let carriers = self.random.between(1, 8) as usize;
+        for number in 0..carriers {
+            let is_edge = number == 0 && (self.crowd || self.random.per_mille(400));
+            let host = if is_edge {
+                EDGE
+            } else {
+                [198, 51, 100, number as u8 + 1]
+            };
+            let phones = match (is_edge, self.crowd) {
+                (true, true) => self.random.between(100, 300),
+                (true, false) => self.random.between(2, 20),
+                (false, _) => 1,
+            };
+            for _ in 0..phones {
+                let keys = if self.crowd {
+                    1
+                } else {
+                    self.random.between(1, 4)
+                };
+                let pick = |_| self.random.below(resources as u64) as usize;
+                let mut keys: Vec<usize> = (0..keys).map(pick).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                let expires = *self.random.pick(&[60, 90, EXPIRES_MAX]);
+                let first = self.now + self.random.millis(0, 3_000);
+                let behind = is_edge.then_some(edge);
+                let index = self.phones.len();
+                self.phones
+                    .push(Phone::new(index, number, behind, keys, expires, first));
+            }
+            let count = self.phones.len();
+            self.carriers.push(Carrier {
+                address: SocketAddr::from((host, 40_000)),
+                server: address(0),
+                is_edge,
+                wire: None,
+                connects_at: Some(self.now),
+                phones: (count - phones as usize..count).collect(),
+            });
+        }
+    }
+
+    /// One whole run.
+    pub fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.between(1, 3) {
+            self.storm()?;
+            self.calm()?;
+        }
+        self.end()
+    }
+
+    fn storm(&mut self) -> Result<(), String> {
+        self.note(|| "a storm".to_string());
+        self.delay_most_ms = *self.random.pick(&[1, 20, 200, 1_500]);
+        for index in 0..self.phones.len() {
+            let mood = Mood {
+                answer_ms: *self.random.pick(&[0, 5, 600, 3_000]),
+                silent_per_mille: *self.random.pick(&[0, 0, 0, 100, 1000]),
+                busy_per_mille: *self.random.pick(&[0, 0, 20]),
+                gone_per_mille: *self.random.pick(&[0, 0, 0, 20]),
+            };
+            self.phones[index].mood = mood;
+        }
+        self.next_trouble = Some(self.now);
+        self.next_change = Some(self.now);
+        let longest = if self.crowd { 30_000 } else { 150_000 };
+        let end = self.now + self.random.millis(5_000, longest);
+        self.run_until(end)
+    }
+
+    /// Everybody reads and answers, and nothing ends any more.
+    fn calm(&mut self) -> Result<(), String> {
+        self.note(|| "it is calm".to_string());
+        self.delay_most_ms = 20;
+        self.next_trouble = None;
+        for phone in &mut self.phones {
+            phone.mood = Mood {
+                answer_ms: 5,
+                ..Mood::default()
+            };
+        }
+        let all: Vec<ConnectionId> = self.wires.keys().copied().collect();
+        for id in all {
+            if let Some(wire) = self.wires.get_mut(&id) {
+                wire.pace = Pace::FAST;
+                wire.stalled_until = self.now;
+                wire.reading = false;
+            }
+            self.read_soon(id);
+        }
+        // Changes go on for a while, and each is to arrive.
+        let still = self.now + HEALED / 2;
+        self.run_until(still)?;
+        self.next_change = None;
+        self.run_until(still + HEALED)?;
+        self.healed()?;
+        let later = Duration::from_secs(EXPIRES_MAX) + 2 * T64;
+        self.run_until(self.now + later)?;
+        self.healed()?;
+        self.all_right()
+    }
+
+    /// Everybody leaves, one way or another, and nothing may be left.
+    fn end(&mut self) -> Result<(), String> {
+        let hangs_up = self.random.per_mille(500);
+        self.note(|| format!("the end, hangs up: {hangs_up}"));
+        for at in 0..self.phones.len() {
+            self.phones[at].retire(self.now);
+        }
+        if !hangs_up {
+            self.run_until(self.now + Duration::from_secs(2))?;
+        }
+        for carrier in 0..self.carriers.len() {
+            if let Some(id) = self.carriers[carrier].wire.take() {
+                self.hang_up(id, false);
+            }
+            self.carriers[carrier].connects_at = None;
+        }
+        for at in 0..self.phones.len() {
+            self.phones[at].reboot(self.now);
+        }
+        for index in 0..self.hints.len() {
+            let change = HintChange::Remove {
+                resource: resource(index).into(),
+                source: "pbx".into(),
+                order: None,
+            };
+            self.tell_home(index, change);
+        }
+        self.run_until(self.now + Duration::from_secs(2 * 3_600))?;
+        self.nothing_left()
+    }
+
+    fn run_until(&mut self, end: Time) -> Result<(), String> {
+        let mut without_time = 0;
+        loop {
+            let next = self.next_time();
+            if next > self.now {
+                if !self.open_turns.is_empty() {
+                    self.flush_all()?;
+                    continue;
+                }
+                if next > end {
+                    self.now = end;
+                    return Ok(());
+                }
+                self.now = next;
+                without_time = 0;
+            }
+            without_time += 1;
+            if without_time > EVENTS_MAX {
+                return Err("time stands still".to_string());
+            }
+            self.happen()?;
+        }
+    }
+
+    fn next_time(&self) -> Time {
+        let first = self.events.keys().next().map(|(when, _)| *when);
+        let phones = self.phones.iter().filter_map(Phone::next_wake);
+        let carriers = self.carriers.iter().filter_map(|one| one.connects_at);
+        let shards = self.edge.ids();
+        let shards = shards.filter_map(|shard| self.edge.next_deadline(shard));
+        [
+            first,
+            self.next_trouble,
+            self.next_change,
+            Some(self.next_check),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(phones)
+        .chain(carriers)
+        .chain(shards)
+        .min()
+        .expect("there is always a next check")
+    }
+
+    fn happen(&mut self) -> Result<(), String> {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let event = entry.remove();
+            self.take(event)?;
+        }
+        for shard in self.edge.ids() {
+            let due = self.edge.next_deadline(shard);
+            if due.is_some_and(|when| when <= self.now) {
+                self.edge.tick(shard, self.now);
+                self.turn(shard)?;
+            }
+        }
+        self.connect_all();
+        self.wake_all();
+        if self.next_change.is_some_and(|when| when <= self.now) {
+            self.change_a_hint();
+            self.next_change = Some(self.now + self.random.millis(5, 3_000));
+        }
+        if self.next_trouble.is_some_and(|when| when <= self.now) {
+            self.make_trouble()?;
+            self.next_trouble = Some(self.now + self.random.millis(5, 6_000));
+        }
+        if self.next_check <= self.now {
+            self.next_check = self.now + Duration::from_secs(1);
+            self.flush_all()?;
+            self.tend()?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Opens { carrier } => self.open(carrier),
+            Event::Up(id) => self.arrive(id),
+            Event::Down(id) => self.read(id),
+            Event::Says { connection, bytes } => {
+                self.say(connection, &bytes);
+                Ok(())
+            }
+            Event::Lost(id) => self.lose(id),
+            Event::Lingered(id) => {
+                if self.wires.get(&id).is_some_and(|wire| wire.open) {
+                    self.reset(id);
+                }
+                Ok(())
+            }
+            Event::Parcel { shard, parcel } => {
+                // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
+                if matches!(parcel, Parcel::Block { .. }) {
+                    self.flush(shard)?;
+                }
+                self.edge.deliver(shard, self.now, parcel);
+                self.turn(shard)
+            }
+        }
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.serial += 1;
+        self.events.insert((self.now + after, self.serial), event);
+    }
+
+    fn delay(&mut self) -> Duration {
+        self.random.millis(0, self.delay_most_ms)
+    }
+
+    fn connect_all(&mut self) {
+        for carrier in 0..self.carriers.len() {
+            if self.carriers[carrier]
+                .connects_at
+                .is_some_and(|when| when <= self.now)
+            {
+                self.carriers[carrier].connects_at = None;
+                let way = self.delay();
+                self.schedule(
+                    way,
+                    Event::Opens {
+                        carrier: Some(carrier),
+                    },
+                );
+            }
+        }
+    }
+
+    fn wake_all(&mut self) {
+        let now = self.now;
+        for index in 0..self.phones.len() {
+            if self.phones[index].next_wake().is_none_or(|when| when > now) {
+                continue;
+            }
+            let carrier = self.phones[index].carrier;
+            let by = self.carriers[carrier].wire;
+            if self.phones[index].give_up(now, by)
+                && let Some(id) = by
+            {
+                // Nobody has answered by it: a new one is tried.
+                self.hang_up(id, false);
+                self.is_gone(id);
+            }
+            for at in self.phones[index].due(now) {
+                let uri = format!("sip:{}", resource(self.phones[index].keys[at].resource));
+                match self.carriers[carrier].wire {
+                    Some(id) => {
+                        let bytes =
+                            self.phones[index].subscribe(now, at, &uri, id, &mut self.random);
+                        self.say(id, &bytes);
+                        self.note_asked(index, at);
+                    }
+                    None => {
+                        let later = self.now + self.random.millis(100, 500);
+                        self.phones[index].keys[at].wakes = Some(later);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_asked(&mut self, phone: usize, key: usize) {
+        let longest = Duration::from_secs(EXPIRES_MAX) + ARRIVES;
+        if let Some(dialog) = &self.phones[phone].keys[key].dialog {
+            self.asked
+                .insert(dialog.call_id.clone(), self.now + longest);
+        }
+    }
+
+    fn change_a_hint(&mut self) {
+        let states = [
+            HintState::Idle,
+            HintState::Ringing,
+            HintState::InUse,
+            HintState::Hold,
+        ];
+        let index = self.random.below(self.hints.len() as u64) as usize;
+        let state = *self.random.pick(&states);
+        self.hints[index] = state;
+        self.note(|| format!("r{index} is {state:?}"));
+        let update = HintUpdate::new(resource(index).into(), "pbx".into(), state);
+        self.tell_home(index, HintChange::Set(update));
+    }
+
+    fn tell_home(&mut self, index: usize, change: HintChange) {
+        let home = self.settings.home(&resource(index), self.shards);
+        self.mail_to(home, Ask::ChangeHints(vec![change]));
+    }
+
+    fn mail_to(&mut self, shard: ShardId, ask: Ask) {
+        let parcel = Parcel::Mail(Mail::Request(Request { id: 1, ask }));
+        self.schedule(Duration::from_millis(3), Event::Parcel { shard, parcel });
+    }
+
+    /// A message has come to who is at the other end of a connection.
+    fn hear(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<(), String> {
+        let message = Message::read(bytes)?;
+        let Some(carrier) = self.wires.get(&id).and_then(|wire| wire.carrier) else {
+            return Ok(());
+        };
+        let call_id = message.header("Call-ID").unwrap_or_default();
+        let name = call_id.split('@').nth(1).unwrap_or_default();
+        let phones = &self.carriers[carrier].phones;
+        let whose = phones.iter().find(|&&at| self.phones[at].name == name);
+        let Some(&index) = whose else {
+            return Err(format!("{name} is not at {id:?}:\n{}", message.start));
+        };
+        let said = self.phones[index].receive(self.now, &message, &mut self.random)?;
+        if let Some((after, bytes)) = said {
+            if bytes.starts_with(b"SIP/2.0 481") {
+                self.refused(&message);
+            }
+            self.note(|| {
+                let answer = String::from_utf8_lossy(&bytes[..11]).into_owned();
+                format!(
+                    "> {id:?} {answer} after {after:?} {:?} {call_id}",
+                    message.cseq()
+                )
+            });
+            self.schedule(
+                after,
+                Event::Says {
+                    connection: id,
+                    bytes,
+                },
+            );
+        }
+        Ok(())
+    }
+}
+
+fn address(at: usize) -> SocketAddr {
+    SocketAddr::from(ADDRESSES[at])
+}
+
+fn resource(index: usize) -> String {
+    format!("r{index}@example.com")
+}
