@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::disk::{Disk, DiskError};
@@ -38,6 +39,11 @@ enum State {
     Whole,
     /// There is no disk; when it is tried again, and how long after the last time that is.
     Waiting { at: Instant, after: Duration },
+    /// It is being tried, by a thread of its own: records are taken meanwhile, so that nobody waits.
+    Opening {
+        thread: JoinHandle<Result<Disk, DiskError>>,
+        after: Duration,
+    },
     /// Shards give out everything.
     Rewriting { rewrite: Rewrite, after: Duration },
     /// What is left over is removed, from this key on.
@@ -68,6 +74,7 @@ impl Recovery {
         let (was_whole, after) = match &self.state {
             State::Whole => (true, AGAIN),
             State::Waiting { after, .. }
+            | State::Opening { after, .. }
             | State::Rewriting { after, .. }
             | State::Sweeping { after, .. } => (false, (*after * 2).min(AGAIN_MAX)),
         };
@@ -76,9 +83,13 @@ impl Recovery {
         was_whole
     }
 
-    /// Whether the disk is to be tried now.
+    /// Whether the disk is to be tried now, or has been.
     pub fn is_due(&self) -> bool {
-        matches!(self.state, State::Waiting { at, .. } if at <= Instant::now())
+        match &self.state {
+            State::Waiting { at, .. } => *at <= Instant::now(),
+            State::Opening { thread, .. } => thread.is_finished(),
+            State::Whole | State::Rewriting { .. } | State::Sweeping { .. } => false,
+        }
     }
 
     /// Whether there is work that nobody has to be waited for.
@@ -86,12 +97,43 @@ impl Recovery {
         matches!(self.state, State::Sweeping { .. })
     }
 
-    /// Tries the disk. If it does it again, what every shard is to be told.
+    /// Begins to try the disk, or takes what came of it: if it does it again, with what every shard is to be told.
     pub fn open(&mut self) -> Option<(Disk, StoreNews)> {
-        let State::Waiting { after, .. } = self.state else {
-            return None;
-        };
-        match open_again(&self.home.data_dir, self.home.incarnation, self.had) {
+        match core::mem::replace(&mut self.state, State::Whole) {
+            State::Waiting { at, after } => {
+                self.state = self
+                    .begin_to_open(after)
+                    .unwrap_or(State::Waiting { at, after });
+                None
+            }
+            State::Opening { thread, after } => {
+                let opened = thread.join().unwrap_or_else(|_| {
+                    let what = "the thread that opened it did not end in order";
+                    Err(DiskError::Failed(what.to_owned()))
+                });
+                self.take_opened(opened, after)
+            }
+            other @ (State::Whole | State::Rewriting { .. } | State::Sweeping { .. }) => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    fn begin_to_open(&self, after: Duration) -> Option<State> {
+        let (data_dir, incarnation, had) =
+            (self.home.data_dir.clone(), self.home.incarnation, self.had);
+        let thread = thread::Builder::new().name("store-again".to_owned());
+        let thread = thread.spawn(move || open_again(&data_dir, incarnation, had));
+        thread.ok().map(|thread| State::Opening { thread, after })
+    }
+
+    fn take_opened(
+        &mut self,
+        opened: Result<Disk, DiskError>,
+        after: Duration,
+    ) -> Option<(Disk, StoreNews)> {
+        match opened {
             Ok(disk) => {
                 self.had = true;
                 self.attempts += 1;
@@ -102,6 +144,10 @@ impl Recovery {
             }
             Err(error) => {
                 tracing::debug!(?error, "the store cannot be opened again");
+                self.state = State::Waiting {
+                    at: Instant::now(),
+                    after,
+                };
                 self.fail();
                 None
             }
@@ -111,7 +157,7 @@ impl Recovery {
     /// A block has been written.
     pub fn take(&mut self, shard: ShardId, block: &Records) {
         match &mut self.state {
-            State::Whole | State::Waiting { .. } => {}
+            State::Whole | State::Waiting { .. } | State::Opening { .. } => {}
             State::Sweeping { rewrite, .. } => {
                 rewrite.take(shard, block);
             }
