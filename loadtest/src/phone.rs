@@ -412,6 +412,12 @@ mod tests {
         take(
             &mut phone,
             &mut seen,
+            &notify(5, 4, "confirmed", "active;expires=60"),
+        );
+        assert_eq!((seen.cseq_used_twice, seen.notifies_again), (1, 0));
+        take(
+            &mut phone,
+            &mut seen,
             &notify(6, 4, "early", "active;expires=60"),
         );
         assert_eq!(seen.version_wrong, 1);

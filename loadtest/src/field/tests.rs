@@ -96,6 +96,20 @@ impl Case {
         self.send(from, &answer);
     }
 
+    fn refuse(&mut self, status: &str, seconds: u32) {
+        let heard = Heard::read(self.asked.last().unwrap()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = format!(
+            "SIP/2.0 {status}\r\n{}From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} SUBSCRIBE\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n",
+            text(heard.vias[0]),
+            text(heard.from),
+            text(heard.to),
+            text(heard.call_id),
+            heard.cseq,
+        );
+        self.send(0, &answer);
+    }
+
     /// A NOTIFY from one place whose Contact leads to one; `spoil` is put before the host of its Request-URI.
     fn notify(&mut self, from: usize, contact: usize, spoil: &str) {
         let heard = Heard::read(&self.asked[0]).unwrap();
@@ -161,6 +175,43 @@ impl Case {
 
 const FROM: &str = "messages from an address that the phone does not know";
 const CONTACT: &str = "Contacts that lead elsewhere than they must";
+
+#[test]
+fn a_phone_that_is_refused_asks_again_when_it_was_told_to_and_not_before() {
+    let mut case = Case::start();
+    for (index, status) in [
+        (0, "503 Service Unavailable"),
+        (1, "500 Server Internal Error"),
+    ] {
+        // One refreshes, the other is new.
+        if index == 0 {
+            case.field.refresh(index);
+        } else {
+            case.field.subscribe(index);
+        }
+        case.hear(0);
+        case.refuse(status, 1);
+        let (refused, sent) = (Instant::now(), case.field.seen.requests_sent);
+        while case.field.seen.requests_sent == sent {
+            case.field.turn(Duration::from_millis(10));
+            assert!(
+                refused.elapsed() < Duration::from_secs(20),
+                "it does not come"
+            );
+        }
+        // A millisecond for two clocks that were not read at once.
+        assert!(refused.elapsed() >= Duration::from_millis(999));
+        case.hear(0);
+        let again = Heard::read(case.asked.last().unwrap()).unwrap();
+        assert_eq!(Heard::tag(again.to).is_some(), index == 0);
+        case.answer(0, 0);
+    }
+    let seen = &case.field.seen;
+    assert_eq!(
+        (seen.refusals, seen.refreshes_refused, seen.requests_again),
+        (2, 1, 0)
+    );
+}
 
 #[test]
 fn a_dialog_that_moves_where_it_is_told_is_right() {
