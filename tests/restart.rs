@@ -27,3 +27,8 @@ fn whatever_was_answered_outlives_every_kill_of_two_shards_that_wait_for_the_dis
 fn everybody_is_told_of_a_restart() {
     play("restore --count 2000 --shards 2");
 }
+
+#[test]
+fn nobody_is_told_of_a_planned_restart_what_it_knows_where_that_is_asked_for() {
+    play("restore --count 2000 --shards 2 --orderly --changed-only");
+}

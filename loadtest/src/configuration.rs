@@ -68,6 +68,8 @@ pub struct Configuration {
     pub expires_default: u32,
     /// None: the file says nothing of it.
     pub durability: Option<Durability>,
+    /// After a planned stop only those are told whose state has changed.
+    pub changed_only: bool,
 }
 
 impl Listener {
@@ -100,6 +102,7 @@ impl Configuration {
             edge: None,
             expires_default: 1800,
             durability: None,
+            changed_only: false,
         }
     }
 
@@ -127,8 +130,12 @@ impl Configuration {
             "[packages.dialog]\nexpires_min = 1\nexpires_default = {}",
             self.expires_default
         );
+        text.push_str("[store]\n");
         if let Some(durability) = self.durability {
-            let _ = writeln!(text, "[store]\ndurability = \"{}\"", durability.name());
+            let _ = writeln!(text, "durability = \"{}\"", durability.name());
+        }
+        if self.changed_only {
+            text.push_str("restart_notify = \"changed\"\n");
         }
         for listener in &self.listeners {
             let (transport, address) = (listener.transport, listener.address);

@@ -119,6 +119,7 @@ fn run(options: &Options) -> io::Result<Report> {
         streams: &options.streams(),
         edge: options.kamailio.then(|| options.ip()),
         durability: options.durability,
+        changed_only: options.changed_only,
         log: options.log.as_deref(),
     })?;
     if apart {

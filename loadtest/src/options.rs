@@ -110,6 +110,12 @@ pub struct Options {
     /// When an answer may leave; else as the server does by itself
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// The server ends in order instead, before it brings subscriptions back
+    #[arg(long)]
+    pub orderly: bool,
+    /// Who is told after a restart is left to `restart_notify = "changed"`
+    #[arg(long)]
+    pub changed_only: bool,
     /// Milliseconds from the end of one swap to the next
     #[arg(long, default_value_t = 1000)]
     pub pause: u64,

@@ -35,6 +35,8 @@ pub struct Start<'a> {
     pub edge: Option<IpAddr>,
     /// When an answer may leave; None: the server's own choice.
     pub durability: Option<Durability>,
+    /// After a planned stop only those are told whose state has changed.
+    pub changed_only: bool,
     /// Where its output goes; else into a directory of its own, which goes with it.
     pub log: Option<&'a Path>,
 }
@@ -149,6 +151,7 @@ impl Server {
         let mut configuration = Configuration::new(sip);
         configuration.edge = start.edge;
         configuration.durability = start.durability;
+        configuration.changed_only = start.changed_only;
         let (mut authority, mut shown) = (None, Vec::new());
         for &transport in start.streams {
             let address = match transport {
@@ -386,7 +389,8 @@ fn arguments(
         add(&start.shards.to_string());
         add(&"--data-dir");
         add(&directory.join("data"));
-        if start.by_file || start.durability.is_some() || !start.streams.is_empty() {
+        let by_file = start.by_file || start.durability.is_some() || start.changed_only;
+        if by_file || !start.streams.is_empty() {
             let file = directory.join(FILE);
             fs::write(&file, configuration.text())?;
             add(&"--config");

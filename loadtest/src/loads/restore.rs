@@ -1,4 +1,5 @@
-//! How long a start takes with everything that was there: all phones subscribe, the server is killed and started again.
+//! How long a start takes with everything that was there: all phones subscribe, the server is killed, or ends in order,
+//! and is started again.
 
 use std::io;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use super::restart::wait_until_ready;
 use super::{PATIENCE, Site};
 use crate::field::Field;
+use crate::phone::Stage;
 use crate::report::Report;
 
 /// The longest wait until everybody has been told.
@@ -17,10 +19,24 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     let start = site.field.clock();
     // One phone waits until the others are back.
     site.closed_loop(0..count - 1, Field::subscribe);
+    // Whoever was refused for now comes when it may.
+    while site.field.count(Stage::Active) < count as usize - 1
+        && site.field.clock() - start < TOLD_WITHIN
+    {
+        site.rest(Duration::from_millis(250));
+    }
     report.time("all had subscribed after", site.field.clock() - start);
     report.figure("resident before", mib(site), "MiB");
     site.rest(Duration::from_secs(2));
-    site.server.kill()?;
+    if site.options.orderly {
+        let start = site.field.clock();
+        if !site.server.stop()? {
+            report.problem("the server did not end well after SIGTERM".to_owned());
+        }
+        report.time("it ended in", site.field.clock() - start);
+    } else {
+        site.server.kill()?;
+    }
     let before = site.field.seen.notifies;
     site.server.start_again()?;
     let start = site.field.clock();
@@ -42,16 +58,32 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
         site.field.clock() - new,
     );
     let told = |field: &Field| field.seen.notifies - before;
-    while told(&site.field) < u64::from(count) && site.field.clock() - start < TOLD_WITHIN {
+    // The one that is new, or all.
+    let spares = site.options.orderly && site.options.changed_only;
+    let expected = if spares { 1 } else { u64::from(count) };
+    while told(&site.field) < expected && site.field.clock() - start < TOLD_WITHIN {
         site.field.turn(Duration::from_millis(1));
     }
     report.time(
         "everybody was told after the start",
         site.field.clock() - start,
     );
+    if spares {
+        let spared = |site: &Site<'_>| {
+            let label = "event=\"spared\"";
+            site.server.metric_with("lampfield_notifies_total", label)
+        };
+        while spared(site) != Some(f64::from(count - 1)) && site.field.clock() - start < TOLD_WITHIN
+        {
+            site.rest(Duration::from_millis(100));
+        }
+        report.time("nobody was owed anything after", site.field.clock() - start);
+    }
     let told = told(&site.field);
-    if told < u64::from(count) {
-        report.problem(format!("{told} of {count} were told of the restart"));
+    if told != expected {
+        report.problem(format!(
+            "{told} were told of the restart, and not {expected}"
+        ));
     }
     if read.is_none() {
         report.problem("the server does not say how long it read".to_owned());
