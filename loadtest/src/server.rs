@@ -325,10 +325,10 @@ impl Server {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
-    /// Ends it as an operator would; after 10 s by force. Whether it ended by itself and well.
+    /// Ends it as an operator would; after 20 s by force. Whether it ended by itself and well.
     pub fn stop(&mut self) -> io::Result<bool> {
         sys::terminate(self.pid());
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status.success());

@@ -17,6 +17,8 @@ use crate::uring::post::{Control, ShardHandle};
 
 /// Subscriptions are told of the end for at most so long.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Where they outlive the process, their last words get so long: a million take about four seconds.
+const KEEP: Duration = Duration::from_secs(10);
 /// What a shard may need on top of that to answer.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// Requests to the admin port that are still being answered get so long.
@@ -81,6 +83,7 @@ pub fn run(server: Server) -> How {
         admin: admin.clone(),
         incomplete: false,
     };
+    let within = if writer.is_some() { KEEP } else { DRAIN };
     let how = runtime.block_on(async move {
         let (stop_admin, stopped) = oneshot::channel();
         let serving = serve_admin(admin_listener, admin.clone(), stopped);
@@ -95,7 +98,15 @@ pub fn run(server: Server) -> How {
         tracing::info!("stopping: subscriptions are told, or kept");
         admin.retire();
         reloading.abort();
-        let stop = stop(&shards, stop_admin, serving, control_back, pump, threads);
+        let stop = stop(
+            &shards,
+            within,
+            stop_admin,
+            serving,
+            control_back,
+            pump,
+            threads,
+        );
         tokio::select! {
             () = stop => How::Asked,
             () = signals.end() => How::AtOnce,
@@ -148,6 +159,7 @@ fn pump_mail(mut control: Control, shards: Shards) -> (oneshot::Sender<()>, Join
 /// In order: subscriptions are told, the admin port finishes what it began, the rings are emptied.
 async fn stop(
     shards: &Shards,
+    within: Duration,
     stop_admin: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     control_back: oneshot::Sender<()>,
@@ -159,8 +171,8 @@ async fn stop(
         .map(|shard| {
             let shards = shards.clone();
             tokio::spawn(async move {
-                let ask = Ask::Drain { within: DRAIN };
-                shards.ask_within(shard, ask, DRAIN + DRAIN_GRACE).await
+                let ask = Ask::Drain { within };
+                shards.ask_within(shard, ask, within + DRAIN_GRACE).await
             })
         })
         .collect();
