@@ -38,6 +38,10 @@ pub enum Load {
     Refresh,
     /// One resource that everyone watches changes
     Fanout,
+    /// The same on each transport, one resource for each, beside each other
+    Cost,
+    /// Connections that do nothing, then something
+    Idle,
     /// Resident memory per subscription
     Memory,
     /// Publishers and their watchers
@@ -188,6 +192,8 @@ impl Options {
             Load::Subscribe | Load::Refresh | Load::Burst => 50_000,
             Load::Storm => 330_000,
             Load::Fanout => 10_000,
+            Load::Cost => 10_000 * (1 + self.streams().len() as u32),
+            Load::Idle => self.tcp + self.tls,
             Load::Memory => 100_000,
             Load::Publish => 3_000,
             Load::Churn | Load::Expire => 10_000,
@@ -202,6 +208,7 @@ impl Options {
     pub fn resources(&self) -> u32 {
         let usual = match self.load {
             Load::Fanout => 1,
+            Load::Cost => (self.streams().len() + usize::from(!self.no_udp)) as u32,
             Load::Publish => self.count() / 3,
             Load::Subscribe
             | Load::Refresh
@@ -210,6 +217,7 @@ impl Options {
             | Load::Memory
             | Load::Churn
             | Load::Swap
+            | Load::Idle
             | Load::Expire
             | Load::Restart
             | Load::Restore => self.count() / 10,
@@ -291,7 +299,7 @@ impl Options {
             lose_permille: self.lose,
             seed: self.seed.expect("set before the first use"),
             connected: Connected {
-                only: self.no_udp && !groups.is_empty(),
+                only: (self.no_udp || self.load == Load::Idle) && !groups.is_empty(),
                 groups,
                 trust: authority.map(|authority| authority.client()).transpose()?,
                 shown: server.shown.clone(),

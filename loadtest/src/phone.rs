@@ -55,8 +55,9 @@ pub struct Phone {
     /// The port by which it asked last, and the one by which its last accepted request went.
     pub port: Option<usize>,
     pub known_port: Option<usize>,
-    /// The one before that, and since when it has been left.
+    /// The one before that, where it led, and since when it has been left.
     pub port_before: Option<usize>,
+    pub known_before: PlaceId,
     pub moved: Duration,
     /// Where its next request goes, whatever the server says.
     pub moves_to: Option<PlaceId>,

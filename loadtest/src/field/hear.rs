@@ -11,8 +11,9 @@ use crate::phone::{Leniency, Stage, Verdict};
 use crate::publisher::publisher_of;
 use crate::wire::{Heard, number, write_answer};
 
-/// How long what was sent by the connection before may come.
-const MOVING: Duration = Duration::from_millis(500);
+/// How long what was sent by the connection before may come: its shard may have other work. What comes too late for
+/// its order is seen by its CSeq.
+const MOVING: Duration = Duration::from_secs(2);
 
 impl Field {
     pub(super) fn hear(&mut self, port: usize, bytes: &[u8], peer: SocketAddr, class: Option<u8>) {
@@ -142,8 +143,11 @@ impl Field {
         let phone = &mut self.phones[index as usize];
         let from = |id| came_from == Some(self.places.address(id));
         // Until the answer is here, the request may have moved the dialog already or not.
+        let moved = self.now < phone.moved + MOVING && phone.port_before == Some(port);
         let place = if phone.awaits_answer && from(phone.asked_at) {
             phone.asked_at
+        } else if moved {
+            phone.known_before
         } else {
             phone.known
         };
@@ -159,7 +163,6 @@ impl Field {
         // As with places: until the answer is here it may be either. By a connection that was left just now it may
         // have been on its way.
         let asked = phone.awaits_answer || *transport == Transport::Udp;
-        let moved = self.now < phone.moved + MOVING && phone.port_before == Some(port);
         let here = (asked && phone.port == Some(port)) || phone.known_port == Some(port) || moved;
         let mine = here && heard.request_uri == contact.as_bytes();
         self.seen.to_wrong_place += u64::from(!mine);
@@ -230,11 +233,12 @@ impl Field {
         if phone.tag.is_empty() {
             phone.tag = tag.into();
         }
-        phone.known = phone.asked_at;
+        let known_before = std::mem::replace(&mut phone.known, phone.asked_at);
         let port = phone.port;
         let before = std::mem::replace(&mut phone.known_port, port);
         if before != port {
             phone.port_before = before;
+            phone.known_before = known_before;
             phone.moved = self.now;
             self.use_port(port.expect("it has asked"));
             self.let_go(before);
@@ -377,7 +381,11 @@ impl Field {
         match who {
             // As a phone that was switched off and on: a new dialog.
             Who::Phone { index, .. } if self.killed => self.subscribe(index),
-            Who::Phone { index, .. } => self.ended(index, Stage::Refused),
+            Who::Phone { index, .. } => {
+                let failure = self.describe(index);
+                self.lines.fail(failure);
+                self.ended(index, Stage::Refused);
+            }
             Who::Publisher(index) => {
                 self.open -= 1;
                 self.publishers[index as usize].awaits_answer = false;

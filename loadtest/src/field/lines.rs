@@ -19,9 +19,9 @@ use crate::wire::{Heard, number, write_options};
 /// How long a connection is kept that no phone uses any more: what was on its way on it is still heard.
 const LEFT_FOR: Duration = Duration::from_secs(1);
 /// How many failures are told in words.
-const FAILURES: usize = 5;
-/// Addresses of loopback that phones connect from, so that none runs out of ports.
-const SOURCES: u8 = 16;
+const FAILURES: usize = 8;
+/// Addresses of loopback that phones connect from: none runs out of ports, or is taken for a flood.
+const SOURCES: u8 = 250;
 
 /// Connections of one kind, over which its phones are spread.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ impl Lines {
         })
     }
 
-    fn fail(&mut self, what: String) {
+    pub(super) fn fail(&mut self, what: String) {
         if self.failures.len() < FAILURES {
             self.failures.push(what);
         }
@@ -101,6 +101,28 @@ impl Field {
     /// The first few things that went wrong with connections, in words.
     pub fn failures(&self) -> &[String] {
         &self.lines.failures
+    }
+
+    /// A phone that waits in vain, in words.
+    pub(super) fn describe(&self, index: u32) -> String {
+        let phone = &self.phones[index as usize];
+        let at = |place| {
+            let (address, gone) = (self.places.address(place), self.places.is_removed(place));
+            format!("{address}{}", if gone { ", which went" } else { "" })
+        };
+        let open = phone.port.map(|port| match &self.ports[port].way {
+            Way::Datagrams { .. } => "by datagrams",
+            Way::Line { .. } => "by a connection that is open",
+            Way::Closed => "by a connection that is closed",
+        });
+        format!(
+            "phone {index} by {:?}, {:?}, SUBSCRIBE {}: not answered {open:?} at {}, told before at {}",
+            self.transport_of(index),
+            phone.stage,
+            phone.cseq,
+            at(phone.asked_at),
+            at(phone.known),
+        )
     }
 
     /// What this phone speaks by.
@@ -183,6 +205,40 @@ impl Field {
     /// Visitors that wait for their answer.
     pub fn visiting(&self) -> usize {
         self.lines.visiting
+    }
+
+    /// Phones' connections that are open.
+    pub fn connections(&self) -> usize {
+        let bundles = self.lines.bundles.iter();
+        bundles.map(|bundle| bundle.ports.len()).sum()
+    }
+
+    /// Opens every connection that there is to be by this transport, without a word. How many there are.
+    pub fn connect_all(&mut self, transport: Transport) -> u64 {
+        let place = self.places.main(transport);
+        let groups = self.plan.connected.groups.clone();
+        let (mut first, mut opened) = (0, 0);
+        for group in groups {
+            let bundles = first..first + group.count as usize;
+            first = bundles.end;
+            for bundle in bundles.filter(|_| group.transport == transport) {
+                let Ok(port) = self.connect(transport, place, Whose::Bundle(bundle)) else {
+                    continue;
+                };
+                self.lines.bundles[bundle].ports.push(port);
+                opened += 1;
+                self.turn(Duration::ZERO);
+            }
+        }
+        opened
+    }
+
+    /// Whether all that are open are open for messages.
+    pub fn is_connected(&self) -> bool {
+        self.ports.iter().all(|port| match &port.way {
+            Way::Line { line, .. } => line.is_ready(),
+            Way::Datagrams { .. } | Way::Closed => true,
+        })
     }
 
     /// The server has been given this certificate, and will show it.
@@ -350,9 +406,12 @@ impl Field {
             return;
         };
         let (place, whose) = (*place, *whose);
-        let lives = |phone: &Phone| matches!(phone.stage, Stage::Active | Stage::Leaving);
-        let mut phones = self.phones.iter();
-        let needed = phones.any(|phone| phone.known_port == Some(port) && lives(phone));
+        let needs = |phone: &Phone| {
+            let lives = matches!(phone.stage, Stage::Active | Stage::Leaving);
+            (phone.known_port == Some(port) && lives)
+                || (phone.port == Some(port) && phone.awaits_answer)
+        };
+        let needed = self.phones.iter().any(needs);
         let went = self.places.has_been_removed(place) && whose != Whose::Visitor;
         if went && !needed {
             self.seen.connections_ended += 1;

@@ -2,9 +2,11 @@
 //! that are bounded in count and in time.
 
 mod churn;
+mod cost;
 mod endurance;
 mod expire;
 mod fanout;
+mod idle;
 mod ledger;
 mod memory;
 mod publish;
@@ -75,6 +77,8 @@ pub fn run(options: &Options, server: &mut Server) -> io::Result<Report> {
             None => churn::run(&mut site, &mut report)?,
         },
         Load::Swap => swap::run(&mut site, &mut report)?,
+        Load::Cost => cost::run(&mut site, &mut report)?,
+        Load::Idle => idle::run(&mut site, &mut report)?,
         Load::Expire => expire::run(&mut site, &mut report)?,
         Load::Restart => restart::run(&mut site, &mut report)?,
         Load::Restore => restore::run(&mut site, &mut report)?,
