@@ -3,6 +3,8 @@
 
 #[path = "process/client.rs"]
 mod client;
+#[path = "process/cut.rs"]
+mod cut;
 #[path = "process/disk.rs"]
 mod disk;
 #[path = "process/expiry.rs"]
