@@ -15,10 +15,16 @@ use std::time::Duration;
 use house::{House, header, subscribe, tag};
 use lampfield::config::limits;
 use lampfield::hint::HintState;
+use lampfield::partition::ShardId;
+use lampfield::shard::Shard;
 use lampfield::shard::census::Census;
+use lampfield::shard::effects::Effects;
+use lampfield::shard::input::Input;
+use lampfield::shard::mail::Carried;
 use lampfield::stats::Counter;
-use lampfield::transport::ConnectionId;
-use lampfield_sim::script::settings::Settings;
+use lampfield::time::{Time, WallOffset};
+use lampfield::transport::{ConnectionId, Flow};
+use lampfield_sim::script::settings::{DEFAULT_DOMAIN, STREAM, Settings};
 
 /// With one shard, and with so many that hardly anything is owned where it arrives.
 const SHARDS: [u16; 2] = [1, 4];
@@ -459,4 +465,64 @@ fn who_asks_and_never_reads_is_closed_before_its_answers_fill_memory() {
     assert!(house.unread(flood) <= limits::STREAM_QUEUE_BYTES_MAX + 1_000);
     assert_eq!(house.count(Counter::ConnectionFlooded), 1);
     assert_ends_empty(house, &[], &[]);
+}
+
+#[test]
+fn an_answer_waits_while_there_is_no_room_on_the_way_to_the_shard_that_has_the_connection() {
+    const REQUESTS: usize = 400;
+    let settings = Settings::default();
+    let of_shards = settings.shards(2).expect("sound");
+    let of_second = of_shards.into_iter().nth(1).expect("two");
+    let mut now = Time::from_millis(1_000_000);
+    let mut shard = Shard::new(of_second, now);
+    let wall = WallOffset(1_790_000_000_000_000_000);
+    let mut out = Effects::new(2);
+    shard.step(now, Input::Tick { wall }, &mut out);
+    let flow = Flow {
+        listener: STREAM,
+        local: None,
+        peer: PHONE.parse().expect("an address"),
+        connection: Some(ConnectionId::new(ShardId(0), 1)),
+    };
+    for number in 0..REQUESTS {
+        let text = format!(
+            "OPTIONS sip:{DEFAULT_DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TCP {PHONE};branch=z9hG4bK{number}\r\n\
+             From: <sip:v@{DEFAULT_DOMAIN}>;tag=v\r\nTo: <sip:{DEFAULT_DOMAIN}>\r\nCall-ID: late-{number}\r\n\
+             CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        let datagram = Input::Datagram {
+            flow,
+            bytes: text.as_bytes(),
+            truncated: false,
+            forwarded: true,
+        };
+        shard.step(now, datagram, &mut out);
+    }
+    // The other shard takes a block now and then.
+    let mut answers = Vec::new();
+    let mut blocks = 0;
+    while answers.len() < REQUESTS && blocks < 100 {
+        blocks += 1;
+        for carried in out.forwards[0].iter() {
+            let Carried::ToSend { bytes, .. } = carried else {
+                panic!("only answers go there");
+            };
+            answers.push(String::from_utf8_lossy(bytes).into_owned());
+        }
+        out.forwards[0].clear();
+        for slot in out.released.drain(..) {
+            shard.arena().release(slot);
+        }
+        now = now + Duration::from_millis(2);
+        shard.step(now, Input::Tick { wall }, &mut out);
+    }
+    assert!(blocks > 2, "all fitted into {blocks} blocks");
+    let ids: Vec<&str> = answers.iter().map(|text| header(text, "Call-ID")).collect();
+    let expected: Vec<String> = (0..REQUESTS)
+        .map(|number| format!("late-{number}"))
+        .collect();
+    assert_eq!(ids, expected);
+    assert_eq!(shard.census().slots_leased, 0);
+    assert_eq!(shard.census().answers_held, 0);
+    assert_eq!(shard.stats().get(Counter::ResponseSendFailed), 0);
 }

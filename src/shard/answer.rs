@@ -3,7 +3,6 @@
 use super::Shard;
 use super::effects::{Effects, Send, SendTag};
 use super::settings::Settings;
-use super::streams::Put;
 use crate::arena::{SlotId, SlotSize};
 use crate::partition::{Mark, write_hex};
 use crate::sip::answer::{Answer, destination};
@@ -193,20 +192,6 @@ impl Shard {
             self.arena.release(slot);
         }
         self.stats.record(Counter::ResponseNoSlot);
-    }
-
-    /// Back the way that the request came. Its slot is free after this turn.
-    //= RFC 3261 18.2.2
-    pub(super) fn put_out(&mut self, answer: Outgoing, out: &mut Effects) {
-        let Outgoing { send, connection } = answer;
-        out.released.push(send.slot);
-        let Some(connection) = connection else {
-            return out.sends.push(send);
-        };
-        match self.put(self.now, connection, send.slot, send.tag, out) {
-            Put::Done => {}
-            Put::NoRoom | Put::Gone => self.stats.record(Counter::ResponseSendFailed),
-        }
     }
 
     fn write_answer(

@@ -47,7 +47,7 @@ impl Shard {
             publications: self.compositor.publications_len(),
             ready: self.ready.len(),
             phones: self.subscriptions.phones().len(),
-            answers_held: self.journal.answers_held(),
+            answers_held: self.journal.answers_held() + self.late.len(),
             connections: self.streams.len(),
             connections_used: self.subscriptions.connections(),
             in_line: self.waiting.len(),

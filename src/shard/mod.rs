@@ -22,6 +22,7 @@ mod hints;
 mod identify;
 pub mod input;
 mod journal;
+mod late;
 pub mod mail;
 mod notice;
 mod outcome;
@@ -98,6 +99,7 @@ pub struct Shard {
     ready: Ready,
     streams: Streams,
     waiting: Waiting,
+    late: late::Late,
     detours: Detours,
     window: Window,
     journal: Journal,
@@ -142,6 +144,7 @@ impl Shard {
             ready: Ready::default(),
             streams: Streams::new(),
             waiting: Waiting::default(),
+            late: late::Late::default(),
             detours: Detours::default(),
             window: Window::new(settings.in_flight_max),
             journal: Journal::new(settings.incarnation),
@@ -277,6 +280,7 @@ impl Shard {
             Owner::Copy => self.on_copy_timer(now, token.index, out),
             Owner::Connection => self.on_connection_timer(now, token.index, out),
             Owner::Phone => self.on_phone_timer(now, token.index),
+            Owner::Shard if token.index == late::TIMER => self.put_late(now, out),
             Owner::Shard => self.stalled = false,
         }
     }
