@@ -82,7 +82,7 @@ impl Field {
             // An earlier life of this phone, which it does not remember.
             return Some(GONE);
         }
-        if phone.heard_cseq.is_some_and(|last| heard.cseq < last) && self.is_earlier(index, port) {
+        if phone.heard_cseq.is_some_and(|last| heard.cseq < last) && self.is_another(index, port) {
             // Shards write to their own connections: what was said by the one before may come after what is said by
             // the next. A phone forgets it (RFC 3261 12.2.2).
             self.seen.notifies_overtaken += 1;

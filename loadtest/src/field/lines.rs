@@ -359,11 +359,11 @@ impl Field {
             let Way::Line { whose, .. } = &self.ports[port].way else {
                 continue;
             };
-            // What was said by an older connection of the same phones was said before.
+            // What was said by another connection of the same phones, where they came from, was said before.
             if let Whose::Bundle(bundle) = *whose {
-                let older = self.lines.bundles[bundle].ports.clone();
-                for older in older.into_iter().take_while(|&older| older != port) {
-                    came += self.receive_line(older);
+                let others = self.lines.bundles[bundle].ports.clone();
+                for other in others.into_iter().filter(|&other| other != port) {
+                    came += self.receive_line(other);
                 }
             }
             came += self.receive_line(port);
@@ -488,8 +488,9 @@ impl Field {
         true
     }
 
-    /// Whether this port is an earlier one of the phone than the one that it speaks by.
-    pub(super) fn is_earlier(&self, index: u32, port: usize) -> bool {
+    /// Whether this port is another one of the phone than the one that it speaks by: it came from there, and may be the
+    /// younger one.
+    pub(super) fn is_another(&self, index: u32, port: usize) -> bool {
         let Some(by) = self.phones[index as usize].port else {
             return false;
         };
@@ -497,6 +498,6 @@ impl Field {
             Way::Line { whose, .. } => Some(whose),
             Way::Datagrams { .. } | Way::Closed => None,
         };
-        port < by && bundle(port).is_some() && bundle(port) == bundle(by)
+        port != by && bundle(port).is_some() && bundle(port) == bundle(by)
     }
 }
