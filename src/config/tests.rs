@@ -433,7 +433,7 @@ fn the_manual_names_every_key() {
         ("zzzzzzzz = 1\n", 23),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
-            17,
+            18,
         ),
         ("[transports]\nzzzzzzzz = 1\n", 1),
         ("[admin]\nzzzzzzzz = 1\n", 3),

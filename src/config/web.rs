@@ -1,4 +1,6 @@
-//! `path` and `origins` of a `[[listener]]`: who may open a WebSocket connection to it.
+//! `path`, `origins` and `ping` of a `[[listener]]`: who may open a WebSocket connection to it, and how it is kept open.
+
+use core::time::Duration;
 
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
@@ -9,13 +11,18 @@ use crate::transport::stream::WebRules;
 pub(super) struct Written<'t> {
     path: Option<Placed<&'t str>>,
     origins: Vec<Placed<&'t str>>,
+    ping: Option<Placed<u64>>,
 }
+
+/// As often as every few seconds it would be the most of what is said.
+const PING_SECONDS: core::ops::RangeInclusive<u64> = 5..=3_600;
 
 /// Reads the keys.
 pub(super) fn read<'t>(section: &mut Section<'t>) -> Written<'t> {
     Written {
         path: section.text("path"),
         origins: section.texts("origins").unwrap_or_default(),
+        ping: section.number("ping", PING_SECONDS),
     }
 }
 
@@ -29,6 +36,10 @@ impl Written<'_> {
             for text in self.path.iter().chain(self.origins.first()) {
                 let what = "only ws and wss listeners have paths and origins".to_owned();
                 wrong(text, what, "leave it out here");
+            }
+            if let Some(ping) = &self.ping {
+                let what = "only ws and wss listeners have pings";
+                report(Problem::at(ping.span.clone(), what).help("leave it out here"));
             }
             return WebRules::default();
         }
@@ -56,6 +67,10 @@ impl Written<'_> {
         WebRules {
             path: path.map(|text| text.value.into()),
             origins: origins.collect(),
+            ping: self
+                .ping
+                .as_ref()
+                .map(|ping| Duration::from_secs(ping.value)),
         }
     }
 }

@@ -38,6 +38,10 @@ struct Connection {
     reader: Reader,
     /// Its messages go out in frames of WebSocket, too.
     framed: bool,
+    /// It is pinged when nothing has been said by it for so long.
+    ping: Option<Duration>,
+    /// When something was, for the last time.
+    said: Time,
     opened: Time,
     /// Something has come.
     heard: Time,
@@ -206,6 +210,8 @@ impl Shard {
                 false => Reader::default(),
             },
             framed: false,
+            ping: None,
+            said: now,
             opened: now,
             heard: now,
             begun: now,
@@ -398,6 +404,7 @@ impl Shard {
             connection.moved = now;
         }
         connection.queued += length;
+        connection.said = now;
         let id = connection.id;
         let flooded = connection.queued > limits::STREAM_QUEUE_BYTES_MAX;
         out.streams.push(StreamSend {
@@ -467,6 +474,10 @@ impl Shard {
         if connection.queued > limits::STREAM_QUEUE_BYTES / 2 {
             return;
         }
+        if connection.next_ping().is_some() {
+            self.watch_connection(index);
+        }
+        let connection = &mut self.streams.connections[index];
         for shard in core::mem::take(&mut connection.waiting).iter() {
             self.tell_shard(ShardId(shard), id, ConnectionNews::Free, out);
         }
@@ -514,7 +525,10 @@ impl Shard {
         let used = self.is_used(index);
         match self.streams.connections[index].deadline(used) {
             Some((deadline, ending)) if deadline <= now => self.close(now, id, ending, out),
-            Some(_) | None => self.watch_connection(index),
+            Some(_) | None => {
+                self.ping_if_due(now, index, out);
+                self.watch_connection(index);
+            }
         }
     }
 
@@ -525,6 +539,10 @@ impl Shard {
         let deadline = connection.deadline(used);
         // One that is used is looked at again, as it may not be for ever.
         let deadline = deadline.map_or(self.now + IDLE, |(when, _)| when);
+        let deadline = match connection.next_ping() {
+            Some(ping) => deadline.min(ping),
+            None => deadline,
+        };
         match connection.timer {
             Some(_) if connection.due <= deadline => return,
             Some(timer) => assert!(

@@ -199,6 +199,39 @@ fn pings_and_line_ends_are_answered_in_kind() {
     assert_ends_empty(house, &[&page], &[]);
 }
 
+//= RFC 7118 6 type=test
+//= RFC 6455 5.5.2 type=test
+#[test]
+fn a_page_by_which_nothing_is_said_is_pinged_where_that_is_wanted() {
+    let mut settings = Settings::default();
+    settings.set("ping", "10").expect("a setting");
+    let mut house = House::new(&settings, 1);
+    let mut page = Browser::open(&mut house, 0, 4_000);
+    page.send(&mut house, subscribe("page", "1001", 1, "", 3600));
+    assert_eq!(page.texts(&mut house).len(), 2);
+    house.pass(seconds(8));
+    house.set("1001", Some(HintState::Ringing));
+    assert_eq!(page.texts(&mut house).len(), 1);
+    // What it was told counts, and what it says does not.
+    house.pass(seconds(9));
+    page.send(&mut house, "\r\n".to_owned());
+    assert_eq!(page.messages(&mut house), []);
+    for _ in 0..3 {
+        house.pass(seconds(2));
+        assert_eq!(page.messages(&mut house), [Message::Ping("".into())]);
+        house.pass(seconds(8));
+        assert_eq!(page.messages(&mut house), []);
+    }
+    // One that takes nothing is not sent one ping behind the other.
+    house.pass(seconds(2));
+    let unread = house.unread(page.id);
+    house.pass(seconds(25));
+    assert_eq!(house.unread(page.id), unread);
+    house.pass(seconds(6));
+    assert!(house.is_closed(page.id));
+    assert_ends_empty(house, &[], &["1001"]);
+}
+
 //= RFC 7118 4.2 type=test
 #[test]
 fn what_is_no_utf_8_comes_and_goes_in_binary() {

@@ -1,7 +1,9 @@
 //! Connections that speak WebSocket: the request that opens one is answered here, and each of its messages is one of SIP
 //! (RFC 7118). What is told by them, and when they are closed, is as with any other connection.
 
-use super::{Ending, Shard};
+use core::time::Duration;
+
+use super::{Connection, Ending, Shard};
 use crate::arena::SlotSize;
 use crate::shard::effects::{Effects, StreamOrder};
 use crate::sip::Writer;
@@ -26,6 +28,15 @@ impl Ending {
     }
 }
 
+impl Connection {
+    /// One that takes nothing is not pinged: it will stall.
+    pub(super) fn next_ping(&self) -> Option<Time> {
+        self.ping
+            .filter(|_| self.queued == 0)
+            .map(|after| self.said + after)
+    }
+}
+
 impl Shard {
     /// Takes in what came. True: a whole message was among it. None: the connection has been closed.
     pub(super) fn read_web(
@@ -47,7 +58,10 @@ impl Shard {
                 break;
             };
             match found {
-                WebFound::Handshake(answer) => self.answer_handshake(now, id, answer, out),
+                WebFound::Handshake(answer) => {
+                    let ping = rules.ping;
+                    self.answer_handshake(now, id, answer, ping, out);
+                }
                 WebFound::Framed(Framed::Message(message)) => {
                     whole |= self.on_web_message(now, flow, message, out);
                 }
@@ -86,12 +100,21 @@ impl Shard {
         here.then_some(whole)
     }
 
-    fn answer_handshake(&mut self, now: Time, id: ConnectionId, answer: Answer, out: &mut Effects) {
+    fn answer_handshake(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        answer: Answer,
+        ping: Option<Duration>,
+        out: &mut Effects,
+    ) {
         self.say(now, id, |writer| answer.write(writer), out);
         match answer {
             Answer::Accepted(_) => {
                 if let Some(&index) = self.streams.by_id.get(&id) {
                     self.streams.connections[index].framed = true;
+                    self.streams.connections[index].ping = ping;
+                    self.watch_connection(index);
                 }
             }
             Answer::Refused(_) => self.cut(now, id, Ending::Refused, out),
@@ -109,6 +132,17 @@ impl Shard {
             (false, _, _) => self.on_message(now, flow, message, false, out),
         }
         !line_ends
+    }
+
+    /// What stands between us and a page forgets a connection on which nothing moves.
+    //= RFC 7118 6
+    pub(super) fn ping_if_due(&mut self, now: Time, index: u32, out: &mut Effects) {
+        let connection = &self.streams.connections[index];
+        if connection.next_ping().is_some_and(|when| when <= now) {
+            let id = connection.id;
+            let ping = ControlFrame::ping();
+            self.say(now, id, |writer| writer.put(ping.as_bytes()), out);
+        }
     }
 
     /// The last frame of a connection that is about to be closed.

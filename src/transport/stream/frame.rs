@@ -413,6 +413,12 @@ impl ControlFrame {
         ControlFrame::new(0xa, payload)
     }
 
+    /// To be said back: it keeps open what is between us.
+    //= RFC 6455 5.5.2
+    pub fn ping() -> ControlFrame {
+        ControlFrame::new(0x9, &[])
+    }
+
     /// The last frame: nothing is to be sent behind it.
     //= RFC 6455 5.5.1
     pub fn close(code: CloseCode) -> ControlFrame {
@@ -511,6 +517,7 @@ mod tests {
             ControlFrame::pong(b"Hello").as_bytes(),
             [0x8a, 0x05, b'H', b'e', b'l', b'l', b'o']
         );
+        assert_eq!(ControlFrame::ping().as_bytes(), [0x89, 0x00]);
         assert_eq!(
             ControlFrame::close(CloseCode::TooBig).as_bytes(),
             [0x88, 0x02, 0x03, 0xf1]

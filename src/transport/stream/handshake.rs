@@ -1,6 +1,8 @@
 //! How a WebSocket connection begins: one HTTP request, which is answered once (RFC 6455 4.2, RFC 7118 4.1). It serves
 //! no pages, knows no file, and keeps nothing but what has come of the request.
 
+use core::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
@@ -16,13 +18,15 @@ const KEY_BYTES: usize = 16;
 /// A hash of 20 bytes in base64.
 const ACCEPT_BYTES: usize = 28;
 
-/// Who may open a WebSocket connection to a listener.
+/// Who may open a WebSocket connection to a listener, and how it is kept open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebRules {
     /// The one path that is served; none: whatever is asked for.
     pub path: Option<Box<str>>,
     /// The sites whose pages may, in lower case; none: all. Who names no site is no page, and may.
     pub origins: Box<[Box<str>]>,
+    /// A connection by which we have said nothing for so long is pinged; none: never.
+    pub ping: Option<Duration>,
 }
 
 /// What the request is answered.
@@ -337,6 +341,7 @@ mod tests {
         WebRules {
             path: path.map(Box::from),
             origins: origins.iter().map(|&each| Box::from(each)).collect(),
+            ping: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lampfield::config::limits;
 use lampfield::partition::{Owners, Secrets, ShardId};
@@ -80,6 +81,8 @@ pub struct Settings {
     publish_expiry: Expiry,
     pub subscribe: SubscribeRules,
     pace: Option<Rate>,
+    /// After so many seconds of silence WebSocket connections are pinged.
+    ping: Option<Duration>,
     policy: PolicySettings,
     all_dialogs: bool,
     subscriptions_max: Option<usize>,
@@ -125,6 +128,7 @@ impl Default for Settings {
                 ..SubscribeRules::default()
             },
             pace: Some(Rate::new(PACE_PER_SECOND, PACE_BURST)),
+            ping: None,
             policy: PolicySettings {
                 domains: DomainsSettings {
                     default: DEFAULT_DOMAIN.to_string(),
@@ -159,6 +163,7 @@ impl Settings {
             ("receive_buffer", [bytes]) => self.receive_buffer = number(bytes)? as usize,
             ("on_timeout", ["park"]) => self.on_timeout = OnTimeout::Park,
             ("on_timeout", ["remove"]) => self.on_timeout = OnTimeout::Remove,
+            ("ping", [seconds]) => self.ping = Some(Duration::from_secs(number(seconds)?.into())),
             ("pace", ["none"]) => self.pace = None,
             ("pace", [rate, burst]) => self.pace = Some(Rate::new(number(rate)?, number(burst)?)),
             ("jitter", ["on"]) => self.subscribe.jitter = true,
@@ -305,7 +310,11 @@ impl Settings {
     pub fn shards(&self, count: u16) -> Result<Vec<ShardSettings>, String> {
         let policy = Policy::new(&self.policy, &secrets(), None);
         let policy = Arc::new(policy.map_err(|fault| format!("{fault:?}"))?);
-        let listeners: Vec<transport::Listener> = self.listeners.iter().map(listener_of).collect();
+        let mut listeners: Vec<transport::Listener> =
+            self.listeners.iter().map(listener_of).collect();
+        for listener in &mut listeners {
+            listener.web.ping = self.ping;
+        }
         Ok((0..count)
             .map(|number| {
                 let mut settings = ShardSettings::new(
