@@ -23,8 +23,10 @@ const DIES: u32 = 20;
 const SLEEPS: u32 = 30;
 /// So many samples of memory and counts over the whole time; those of the first quarter are warming up.
 const SAMPLES: u32 = 20;
-/// Memory may differ so much between the quiet of one sample and another.
+/// Memory may differ so much between the quiet of one sample and another, and counts with what is under way just then.
 const SLACK_PART: f64 = 0.05;
+const SLACK_PART_OF_COUNTS: f64 = 0.1;
+const SLACK_COUNT: f64 = 200.0;
 const SLACK_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
 /// What ended keeps its answers for 64·T1, and a dead phone is asked so long.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(75);
@@ -176,8 +178,12 @@ fn compare(report: &mut Report, samples: &[Sample]) {
             after / shown,
             unit,
         );
-        let slack = if is_memory { SLACK_BYTES } else { 100.0 };
-        if after > before * (1.0 + SLACK_PART) + slack {
+        let (part, slack) = if is_memory {
+            (SLACK_PART, SLACK_BYTES)
+        } else {
+            (SLACK_PART_OF_COUNTS, SLACK_COUNT)
+        };
+        if after > before * (1.0 + part) + slack {
             report.problem(format!("{name} grew from {before} to {after}"));
         }
     }
