@@ -29,6 +29,7 @@ pub mod arena;
 pub mod bits;
 pub mod hint;
 pub mod partition;
+pub mod quota;
 pub mod rate;
 pub mod rng;
 pub mod slab;

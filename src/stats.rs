@@ -266,6 +266,14 @@ metrics! {
         LimitSendSlots { limit = "send_slots" }
         LimitAnswersHeld { limit = "answers_held" }
         LimitForwarded { limit = "forwarded" }
+        LimitSubscriptionsPerSource { limit = "subscriptions_per_source" }
+        LimitSubscriptionsPerDomain { limit = "subscriptions_per_domain" }
+        LimitPublicationsPerUser { limit = "publications_per_user" }
+        LimitPublicationsPerSource { limit = "publications_per_source" }
+        LimitPublicationsPerDomain { limit = "publications_per_domain" }
+        LimitRequestsPerUser { limit = "requests_per_user" }
+        LimitRequestsPerSource { limit = "requests_per_source" }
+        LimitRequestsPerDomain { limit = "requests_per_domain" }
     }
     "lampfield_mail_edge_total" "What mail between threads met on its way." {
         MailWake { event = "wake" }

@@ -184,3 +184,34 @@ fn when_the_work_is_done_everybody_is_served_again() {
     assert_eq!(house.new_phone().status(), Some(200));
     assert_eq!(house.site.figures().gauges.get(Gauge::LoadLevel), 0);
 }
+
+/// Each from another address of its own, and each a name that nobody has proved.
+#[test]
+fn whoever_does_not_prove_a_name_leaves_nothing_behind() {
+    let mut house = House::new(&[("user", "phone:secret"), ("quota", "source requests 50")]);
+    let before = house.site.census();
+    let mut challenged = 0;
+    for number in 0..20_000_u32 {
+        let [_, high, middle, low] = number.to_be_bytes();
+        let address = SocketAddr::from(([10, high, middle, low], 5060));
+        let request = subscribe(&format!("spray{number}"), address, 1, "", 3600);
+        let sent = house.site.receive(address, &request);
+        challenged += usize::from(sent[0].bytes.starts_with(b"SIP/2.0 401"));
+    }
+    assert_eq!(house.site.census(), before);
+    assert_eq!(challenged, 20_000, "nobody is refused for the others");
+    assert_eq!(house.site.complaint(), None);
+    // One address that asks as often is.
+    let answers: Vec<_> = (0..2_000)
+        .map(|_| {
+            let request = house.request(3600);
+            house.ask(&request).status()
+        })
+        .collect();
+    let refused = answers.iter().filter(|status| **status == Some(503));
+    assert_eq!(
+        refused.count() as u64,
+        house.refused(Counter::LimitRequestsPerSource)
+    );
+    assert!((1_000..=1_500).contains(&house.refused(Counter::LimitRequestsPerSource)));
+}

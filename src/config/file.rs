@@ -99,7 +99,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let (admin, admin_span) = read_admin(&mut root, path, flags);
     let subscribe_expiry = read_packages(&mut root);
     let publish_expiry = read_publish(&mut root);
-    let sources = read_limits(&mut root);
+    let (sources, quotas) = read_limits(&mut root);
     let subscribe = read_subscribe(&mut root);
     let notify = read_notify(&mut root);
     let retry_after = read_overload(&mut root);
@@ -120,6 +120,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         subscribe_expiry,
         publish_expiry,
         sources,
+        quotas,
         subscribe,
         on_timeout: notify.on_timeout,
         on_close: notify.on_close,

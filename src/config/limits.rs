@@ -90,6 +90,12 @@ pub const NUMBERED_SOURCES: usize = 256;
 pub const HINT_BYTES: usize = 16_384;
 /// Outcome: 503. Subscriptions of all phones of one identity: a large operator panel has 1,000.
 pub const SUBSCRIPTIONS_PER_PHONE: usize = 5_000;
+/// Outcome: 503. Publications of one identity: a PBX that speaks for every extension of the largest site.
+pub const PUBLICATIONS_PER_USER: u32 = 100_000;
+
+/// Outcome: it is told less often than it wants (RFC 6446 min-rate), and told so. Seconds between two NOTIFYs that nothing
+/// but that is the reason for.
+pub const MIN_RATE_SECONDS: u32 = 10;
 
 // One message.
 

@@ -5,8 +5,11 @@ use core::time::Duration;
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::policy::SourceLimits;
+use crate::quota::{BURST, Quota};
 use crate::rate::Rate;
-use crate::shard::settings::{Expiry, PACE_BURST, PACE_PER_SECOND, RetryAfter, SubscribeRules};
+use crate::shard::settings::{
+    Expiry, PACE_BURST, PACE_PER_SECOND, Quotas, RetryAfter, SubscribeRules,
+};
 use crate::state::{self, DndShows};
 use crate::store::{Durability, RestartNotify};
 use crate::subscription::outcome::{OnClose, OnTimeout, Supersede};
@@ -73,10 +76,10 @@ pub(super) fn read_publish(root: &mut Section<'_>) -> Expiry {
 const PER_SOURCE: core::ops::RangeInclusive<u64> = 1..=1 << 20;
 
 /// `[limits]`.
-pub(super) fn read_limits(root: &mut Section<'_>) -> SourceLimits {
-    let mut sources = SourceLimits::default();
+pub(super) fn read_limits(root: &mut Section<'_>) -> (SourceLimits, Quotas) {
+    let (mut sources, mut quotas) = (SourceLimits::default(), Quotas::default());
     let Some(mut section) = root.section("limits") else {
-        return sources;
+        return (sources, quotas);
     };
     let keys = [
         ("connections_per_source", &mut sources.connections),
@@ -88,8 +91,51 @@ pub(super) fn read_limits(root: &mut Section<'_>) -> SourceLimits {
             *limit = number.value as u32;
         }
     }
+    let keys = [
+        (&PER_USER, &mut quotas.user),
+        (&FROM_SOURCE, &mut quotas.source),
+        (&PER_DOMAIN, &mut quotas.domain),
+    ];
+    for (keys, quota) in keys {
+        read_quota(&mut section, keys, quota);
+    }
     section.finish();
-    sources
+    (sources, quotas)
+}
+
+/// The keys of a quota: subscriptions, publications, requests in a second.
+type QuotaKeys = [&'static str; 3];
+const PER_USER: QuotaKeys = [
+    "subscriptions_per_user",
+    "publications_per_user",
+    "requests_per_user",
+];
+const FROM_SOURCE: QuotaKeys = [
+    "subscriptions_per_source",
+    "publications_per_source",
+    "requests_per_source",
+];
+const PER_DOMAIN: QuotaKeys = [
+    "subscriptions_per_domain",
+    "publications_per_domain",
+    "requests_per_domain",
+];
+/// Of an edge, in its own table.
+pub(super) const OF_EDGE: QuotaKeys = ["subscriptions", "publications", "requests"];
+
+/// 0 is no limit.
+pub(super) fn read_quota(section: &mut Section<'_>, keys: &QuotaKeys, quota: &mut Quota) {
+    let [subscriptions, publications, requests] = keys;
+    let some = |number: Placed<u64>| (number.value > 0).then_some(number.value as u32);
+    if let Some(number) = section.number(subscriptions, 0..=1 << 31) {
+        quota.subscriptions = some(number);
+    }
+    if let Some(number) = section.number(publications, 0..=1 << 31) {
+        quota.publications = some(number);
+    }
+    if let Some(number) = section.number(requests, 0..=1_000_000) {
+        quota.requests = some(number).map(|rate| Rate::new(rate, rate.saturating_mul(BURST)));
+    }
 }
 
 fn read_expiry(what: &str, mut section: Section<'_>, standard: Expiry) -> Expiry {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::policy::{PolicySettings, SourceLimits};
 use crate::rate::Rate;
-use crate::shard::settings::{Expiry, RetryAfter, SubscribeRules};
+use crate::shard::settings::{Expiry, Quotas, RetryAfter, SubscribeRules};
 use crate::state;
 use crate::store::{Durability, RestartNotify};
 use crate::subscription::outcome::{OnClose, OnTimeout};
@@ -46,6 +46,7 @@ pub struct Config {
     /// How many changes a phone takes; None: as many as come.
     pub pace: Option<Rate>,
     pub retry_after: RetryAfter,
+    pub quotas: Quotas,
     pub render: RenderOptions,
     pub compose: state::Settings,
     /// A listener whose address goes away is closed after this, whatever still hangs on it.

@@ -441,10 +441,10 @@ fn the_manual_names_every_key() {
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
-        ("[limits]\nzzzzzzzz = 1\n", 3),
+        ("[limits]\nzzzzzzzz = 1\n", 12),
         ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[overload]\nzzzzzzzz = 1\n", 2),
-        ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 2),
+        ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 5),
         ("[store]\nzzzzzzzz = 1\n", 2),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use crate::config::file::Written;
 use crate::config::problem::{Problem, Problems};
 use crate::config::section::{Notes, Placed, Section, TextOrSection};
+use crate::config::service::{OF_EDGE, read_quota};
 use crate::config::settings::Flags;
 use crate::partition::Secrets;
 use crate::policy::{
@@ -15,6 +16,7 @@ use crate::policy::{
     EdgeSettings, Fault, GateSettings, Otherwise, Overload, Password, Policy, PolicySettings,
     RuleSettings, UserSettings,
 };
+use crate::quota::Quota;
 
 /// The texts that were read and where they stand, so that a fault found later can be shown.
 #[derive(Default)]
@@ -142,6 +144,8 @@ fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> 
     {
         let addresses = places.keep_all(section.texts("addresses"));
         let overload = section.number("overload", 500..=503);
+        let mut quota = Quota::default();
+        read_quota(&mut section, &OF_EDGE, &mut quota);
         section.finish();
         if addresses.is_empty() {
             notes.push(
@@ -164,6 +168,7 @@ fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> 
         edges.push(EdgeSettings {
             addresses,
             overload,
+            quota,
         });
     }
     if !addresses.is_empty() {

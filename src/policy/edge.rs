@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::Fault;
 use super::networks::Networks;
+use crate::quota::Quota;
 
 /// What the configuration says of SBCs and proxies that are treated alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct EdgeSettings {
     /// Addresses and networks.
     pub addresses: Vec<String>,
     pub overload: Overload,
+    /// How much one address of it may have.
+    pub quota: Quota,
 }
 
 /// What an edge is told where a phone would be told 503: most proxies take a server that says so out of their rotation.
@@ -38,6 +41,7 @@ impl Overload {
 pub struct Edge {
     addresses: Networks,
     pub overload: Overload,
+    pub quota: Quota,
 }
 
 impl Edge {
@@ -45,6 +49,7 @@ impl Edge {
         Ok(Edge {
             addresses: Networks::new(&settings.addresses)?,
             overload: settings.overload,
+            quota: settings.quota,
         })
     }
 

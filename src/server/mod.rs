@@ -289,6 +289,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         on_close: config.on_close,
         pace: config.pace,
         retry_after: config.retry_after,
+        quotas: config.quotas,
         render: config.render,
     }
 }

@@ -178,7 +178,8 @@ impl Shard {
         if subscription.in_line && !subscription.flow.connection.is_some_and(has_line) {
             return Some(Broken::Queue);
         }
-        let idle = queued.is_none() && waits.is_none() && !subscription.in_line;
+        let idle =
+            queued.is_none() && waits.is_none() && !subscription.in_line && !subscription.is_held();
         let held = self.journal.holds(subscription.awaits);
         if subscription.owed == Owed::Nothing || !subscription.may_notify() || !idle || held {
             return None;

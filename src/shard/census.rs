@@ -30,6 +30,8 @@ pub struct Census {
     pub in_line: usize,
     /// Connections that carry what does not fit into a datagram.
     pub detours: usize,
+    /// Sources, domains and publishers that are counted because they have something.
+    pub holders: usize,
 }
 
 impl Shard {
@@ -52,6 +54,7 @@ impl Shard {
             connections_used: self.subscriptions.connections(),
             in_line: self.waiting.len(),
             detours: self.detours.len(),
+            holders: self.quotas.len() + self.compositor.publishers_len(),
         }
     }
 

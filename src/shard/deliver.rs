@@ -3,7 +3,7 @@
 use super::Shard;
 use super::detour::Route;
 use super::effects::{Effects, Send, SendTag};
-use super::notice::{self, Notice, Written};
+use super::notice::{self, Notice, Shown, Written};
 use super::ready::Urgency;
 use super::streams::Put;
 use crate::arena::{SlotId, SlotSize};
@@ -121,6 +121,10 @@ impl Shard {
                 return;
             }
         }
+        if self.must_hold(now, index) {
+            return;
+        }
+        let subscription = &mut self.subscriptions[index];
         if subscription.owed == Owed::Change && !self.may_tell_change(now, index) {
             return;
         }
@@ -290,6 +294,10 @@ impl Shard {
         subscription.cseq += 1;
         subscription.in_flight = Some(mark.slot);
         subscription.owed = Owed::Nothing;
+        // The documents that a phone sees are numbered without a gap.
+        subscription.first_cseq += u32::from(subscription.bodiless);
+        subscription.bodiless = false;
+        self.keep_tempo(now, index);
         Attempt::Sent
     }
 
@@ -338,14 +346,30 @@ impl Shard {
             };
             tails.tail(key, || {
                 stats.record(Counter::DocumentRendered);
-                package.tail(
-                    subscription.content_type,
-                    &copy.resource,
-                    snapshot,
-                    &options,
-                )
+                let content_type = subscription.content_type;
+                let tail = package.tail(content_type, &copy.resource, snapshot, &options);
+                let parts: [&[u8]; 3] = [
+                    b"state",
+                    package.type_name(content_type).as_bytes(),
+                    &tail.bytes,
+                ];
+                let tag = settings.secrets.hash(&parts);
+                Shown { tail, tag }
             })
         })
+    }
+}
+
+impl Shard {
+    /// The entity tag of what a subscription would be told now; None: that is not known yet, or there is no slot to see it in.
+    pub(super) fn entity_tag(&mut self, now: Time, index: u32) -> Option<u64> {
+        let subscription = &self.subscriptions[index];
+        self.copies.copy(subscription.copy).snapshot.as_ref()?;
+        let (flow, branch) = (subscription.flow, subscription.tag());
+        let slot = self.arena.take(SlotSize::Large)?;
+        let written = self.write_notify(now, index, flow, branch, slot);
+        self.arena.release(slot);
+        written.map(|written| written.tag)
     }
 }
 

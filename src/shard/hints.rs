@@ -169,6 +169,7 @@ impl Shard {
                 Owed::Prompt => Urgency::Prompt,
             };
             subscription.owed = subscription.owed.max(Owed::Change);
+            subscription.bodiless = false;
             if subscription.queued.is_none() && subscription.may_notify() {
                 subscription.queued = Some(self.ready.push(urgency, index));
             }

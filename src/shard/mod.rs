@@ -30,6 +30,7 @@ mod overload;
 mod pace;
 mod phone;
 mod publish;
+mod quotas;
 mod ready;
 mod receive;
 mod restore;
@@ -50,7 +51,6 @@ use crate::policy::NonceWindows;
 use crate::rng::Rng;
 use crate::state::{Change, Compositor};
 use crate::stats::{Counter, Stats};
-use crate::subscription::package::Tail;
 use crate::subscription::record::Subscriptions;
 use crate::time::{Time, WallOffset};
 use crate::transaction::client::Clients;
@@ -67,6 +67,7 @@ use effects::{Effects, Event};
 use input::Input;
 use journal::Journal;
 use mail::Mail;
+use quotas::Tallies;
 use ready::Ready;
 use receive::Datagram;
 use restore::Since;
@@ -91,8 +92,9 @@ pub struct Shard {
     servers: Servers,
     subscriptions: Subscriptions,
     nonce_windows: NonceWindows,
+    quotas: Tallies,
     copies: Copies,
-    tails: Tails<Tail>,
+    tails: Tails<notice::Shown>,
     compositor: Compositor,
     /// What the compositor changed, while it is spread; empty between steps.
     changes: Vec<Change>,
@@ -133,6 +135,7 @@ impl Shard {
             clients: Clients::new(settings.client_transactions_max),
             servers: Servers::new(limits::SERVER_TRANSACTIONS_PER_SHARD),
             subscriptions: Subscriptions::new(settings.subscriptions_max),
+            quotas: Tallies::new(settings.subscriptions_max),
             nonce_windows: NonceWindows::new(limits::NONCE_WINDOWS_PER_SHARD),
             copies: Copies::new(limits::RESOURCES_PER_SHARD),
             tails: Tails::new(limits::TAILS_PER_SHARD),

@@ -1,7 +1,7 @@
 //! Writes one NOTIFY: the dialog's own text, a document's head for this watcher, and the tail that all share.
 
 use crate::config::limits;
-use crate::partition::Mark;
+use crate::partition::{Mark, write_hex};
 use crate::sip::{Name, Writer};
 use crate::subscription::package::{LeftOut, Package, Tail};
 use crate::subscription::record::{Phase, Subscription};
@@ -34,6 +34,15 @@ impl Written {
 /// Room for the digits of Content-Length, written when the body is there.
 const LENGTH_ROOM: &[u8; 5] = b"     ";
 
+/// What all watchers of a state are shown, and the name of that.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub tail: Tail,
+    /// A keyed hash of what it says: equal tags are equal documents, before and after a restart, and whatever they were
+    /// rendered for.
+    pub tag: u64,
+}
+
 /// A NOTIFY that stands in its slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
@@ -41,6 +50,8 @@ pub struct Written {
     /// Where the tail begins: what stands before it cannot be made shorter.
     pub head: usize,
     pub left_out: LeftOut,
+    /// The entity tag of the state that it shows.
+    pub tag: u64,
 }
 
 /// Writes the next NOTIFY of the subscription; None: it does not fit into `out`.
@@ -50,11 +61,13 @@ pub fn write<'t>(
     notice: &Notice<'_>,
     out: &mut [u8],
     room: usize,
-    tail: impl FnOnce(usize) -> &'t Tail,
+    tail: impl FnOnce(usize) -> &'t Shown,
 ) -> Option<Written> {
     let cseq = notice.subscription.cseq + 1;
     let mut writer = Writer::new(out);
     write_head(notice, cseq, &mut writer);
+    let tag_at = write_tag(0, &mut writer);
+    write_type(notice, &mut writer);
     let head = writer.finish()?;
     let version = cseq - notice.subscription.first_cseq;
     let entity = notice.subscription.text.part(Part::Entity);
@@ -63,9 +76,13 @@ pub fn write<'t>(
         .package
         .head(content_type, version, entity, &mut out[head..])?;
     let start = head + root;
-    let Tail { bytes, left_out } = tail(room.saturating_sub(start));
-    let end = start + bytes.len();
-    out.get_mut(start..end)?.copy_from_slice(bytes);
+    let Shown { tail, tag } = tail(room.saturating_sub(start));
+    if notice.subscription.bodiless {
+        return write_bodiless(notice, cseq, *tag, out);
+    }
+    let end = start + tail.bytes.len();
+    out.get_mut(start..end)?.copy_from_slice(&tail.bytes);
+    write_hex(*tag, &mut out[tag_at..tag_at + TAG_DIGITS]);
     let digits_end = head - b"\r\n\r\n".len();
     write_length(
         end - head,
@@ -74,8 +91,46 @@ pub fn write<'t>(
     Some(Written {
         length: end,
         head: start,
-        left_out: *left_out,
+        left_out: tail.left_out,
+        tag: *tag,
     })
+}
+
+/// The same for a phone that knows the state: it is told which one it is, and no more.
+//= RFC 5839 6.2
+fn write_bodiless(notice: &Notice<'_>, cseq: u32, tag: u64, out: &mut [u8]) -> Option<Written> {
+    let mut writer = Writer::new(out);
+    write_head(notice, cseq, &mut writer);
+    write_tag(tag, &mut writer);
+    writer.put(b"Content-Length: 0\r\n\r\n");
+    let length = writer.finish()?;
+    Some(Written {
+        length,
+        head: length,
+        left_out: LeftOut::Nothing,
+        tag,
+    })
+}
+
+/// Digits of an entity tag.
+const TAG_DIGITS: usize = 16;
+
+/// Writes the entity tag, and returns where its digits stand.
+//= RFC 5839 6.1
+fn write_tag(tag: u64, writer: &mut Writer<'_>) -> usize {
+    writer.name(Name::SipEtag);
+    let digits = writer.len();
+    writer.hexadecimal(tag, TAG_DIGITS);
+    writer.line_end();
+    digits
+}
+
+fn write_type(notice: &Notice<'_>, writer: &mut Writer<'_>) {
+    let name = notice.package.type_name(notice.subscription.content_type);
+    writer.header(Name::ContentType, name.as_bytes());
+    writer.put(b"Content-Length:");
+    writer.put(LENGTH_ROOM);
+    writer.put(b"\r\n\r\n");
 }
 
 //= RFC 3261 12.2.1.1
@@ -111,26 +166,19 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
         writer.put(id);
     }
     writer.put(b"\r\nSubscription-State: ");
-    write_state(subscription.phase, notice.seconds_left, writer);
+    write_state(subscription, notice.seconds_left, writer);
     writer.put(b"\r\n");
-    writer.header(
-        Name::ContentType,
-        notice
-            .package
-            .type_name(subscription.content_type)
-            .as_bytes(),
-    );
-    writer.put(b"Content-Length:");
-    writer.put(LENGTH_ROOM);
-    writer.put(b"\r\n\r\n");
 }
 
 //= RFC 6665 4.1.3
-fn write_state(phase: Phase, seconds_left: u32, writer: &mut Writer<'_>) {
-    match phase {
+fn write_state(subscription: &Subscription, seconds_left: u32, writer: &mut Writer<'_>) {
+    match subscription.phase {
         Phase::Active | Phase::Silent { .. } | Phase::Probed { .. } | Phase::Parked => {
             writer.put(b"active;expires=");
             writer.decimal(seconds_left);
+            if let Some(tempo) = &subscription.tempo {
+                tempo.rates().write(writer);
+            }
         }
         Phase::Terminating(reason) => {
             writer.put(b"terminated;reason=");

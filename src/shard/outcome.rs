@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::Shard;
 use super::deliver::{Ticket, send_tag};
 use super::effects::{Effects, Send, SendTag};
+use super::quotas::Held;
 use super::ready::Urgency;
 use crate::notify::copies::Place;
 use crate::partition::Mark;
@@ -115,9 +116,10 @@ impl Shard {
                 if let Some(index) = index {
                     self.subscriptions.doubt(index);
                 }
-                // A newer state waits: it goes out in place of the old one.
+                // A newer state waits: it goes out in place of the old one, unless it must wait for longer than that.
                 if let Some(index) = index
                     && self.subscriptions[index].owed != Owed::Nothing
+                    && !self.must_hold(now, index)
                 {
                     self.clients.stand_back(transaction);
                     return self.queue_again(index, Urgency::FanOut);
@@ -238,8 +240,9 @@ impl Shard {
 
     /// The one deadline of a subscription.
     pub(super) fn on_deadline(&mut self, now: Time, index: u32, out: &mut Effects) {
+        self.subscriptions[index].deadline = None;
+        self.on_tempo(now, index);
         let subscription = &mut self.subscriptions[index];
-        subscription.deadline = None;
         if now < subscription.expires_at {
             match subscription.phase {
                 Phase::Silent { until } if until <= now => {
@@ -321,6 +324,10 @@ impl Shard {
     pub(super) fn end(&mut self, index: u32, out: &mut Effects) {
         let (gone, phone_timer) = self.subscriptions.remove(index);
         self.listeners.give(gone.flow.listener, Lessee::Dialog);
+        self.let_hold_go(Held {
+            source: gone.source,
+            domain: gone.domain,
+        });
         self.forget(&gone, out);
         for timer in [gone.deadline, phone_timer].into_iter().flatten() {
             self.wheel.cancel(timer);

@@ -64,7 +64,7 @@ impl Shard {
         self.admission.weigh(now, work);
     }
 
-    fn class_of(&self, request: &Request<'_>, flow: &Flow) -> Class {
+    pub(super) fn class_of(&self, request: &Request<'_>, flow: &Flow) -> Class {
         let stands = match request.method {
             Method::Publish => request.message.has(Name::SipIfMatch),
             _ => request.to_tag.is_some(),

@@ -4,7 +4,7 @@
 use super::Shard;
 use super::ready::Urgency;
 use crate::stats::Counter;
-use crate::subscription::record::{Owed, Queue, Queued};
+use crate::subscription::record::{Owed, Phase, Queue, Queued};
 use crate::time::Time;
 use crate::wheel::{Owner, Token};
 
@@ -31,6 +31,60 @@ impl Shard {
             self.set_phone_timer(phone, when);
         }
         false
+    }
+
+    /// Whether the watcher has asked to be told less often than this; then the deadline sees to it.
+    pub(super) fn is_too_soon(&mut self, now: Time, index: u32) -> bool {
+        let subscription = &mut self.subscriptions[index];
+        // What shows whether a phone is there waits for nothing, and neither does an end.
+        if subscription.phase != Phase::Active {
+            return false;
+        }
+        let Some(tempo) = &mut subscription.tempo else {
+            return false;
+        };
+        let waited = tempo.waits();
+        if tempo.may_tell(now) {
+            return false;
+        }
+        let when = subscription.next_deadline();
+        if !waited {
+            self.stats.record(Counter::NotifyPaced);
+        }
+        self.set_deadline(index, when);
+        true
+    }
+
+    /// Whether what is owed has to wait for that reason.
+    pub(super) fn must_hold(&mut self, now: Time, index: u32) -> bool {
+        self.subscriptions[index].owed < Owed::Prompt && self.is_too_soon(now, index)
+    }
+
+    /// A NOTIFY has been sent: the next one is due, or may be sent, at another time.
+    pub(super) fn keep_tempo(&mut self, now: Time, index: u32) {
+        let subscription = &mut self.subscriptions[index];
+        let Some(tempo) = &mut subscription.tempo else {
+            return;
+        };
+        tempo.told(now);
+        let when = subscription.next_deadline();
+        self.set_deadline(index, when);
+    }
+
+    /// The rate that a watcher asked for is a reason to tell it something now: what has waited, or the state as it is.
+    pub(super) fn on_tempo(&mut self, now: Time, index: u32) {
+        let subscription = &mut self.subscriptions[index];
+        let Some(tempo) = &mut subscription.tempo else {
+            return;
+        };
+        if !tempo.fire(now) || subscription.phase != Phase::Active {
+            return;
+        }
+        if subscription.owed == Owed::Nothing {
+            self.enqueue(index, Owed::Change);
+        } else {
+            self.queue_again(index, Urgency::FanOut);
+        }
     }
 
     /// A phone takes the next change, or several.

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::Shard;
 use super::answer::{Refused, With};
+use super::quotas::Asks;
 use super::subscribe::refusal;
 use crate::config::limits;
 use crate::hint::{Published, ResourceKey};
@@ -27,7 +28,9 @@ impl Shard {
         flow: &Flow,
     ) -> Result<Given, Refused> {
         let resource = self.settings.resource_of(request)?;
-        self.admit(now, Action::Publish, request, flow, &resource)?;
+        let identity = self.admit(now, Action::Publish, request, flow, &resource)?;
+        let user = identity.number() as u64;
+        self.may_ask(now, user, request, flow)?;
         let package = published_package(request).ok_or(Refused::with(489, With::Packages))?;
         let condition = condition(request)?;
         let asked = asked_seconds(request).map_err(refusal)?;
@@ -36,12 +39,30 @@ impl Shard {
         if self.drain.is_some() {
             return Err(self.busy(request, flow));
         }
+        let is_new = matches!(condition, Condition::Initial) && seconds > 0;
+        let asks = Asks {
+            user,
+            is_shared: self.settings.is_shared(request.from.raw),
+            source: flow.peer.ip(),
+            domain: resource.domain(),
+        };
+        if is_new {
+            self.may_ask_of(now, resource.domain(), request, flow)?;
+            if let Err(limit) = self.may_publish(&asks) {
+                self.stats.record(limit);
+                return Err(self.busy(request, flow));
+            }
+        }
+        let publisher = self.publisher(&asks);
         let content = content(request, package)?;
         let resource = ResourceKey::from(resource.as_str());
         let done = self.publish(now, &resource, package, condition, content, seconds);
         match done {
             Ok((tag, counter)) => {
                 self.stats.record(counter);
+                if let (true, Some(tag)) = (is_new, tag) {
+                    self.compositor.credit(&resource, tag, publisher);
+                }
                 let entity_tag = tag.map_or(0, |tag| read_hex(&tag.text()).unwrap_or(0));
                 Ok(Given {
                     status: 200,

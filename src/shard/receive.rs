@@ -145,6 +145,13 @@ impl Shard {
                 return;
             }
         };
+        let changes = matches!(request.method, Method::Subscribe | Method::Publish);
+        if changes && !datagram.forwarded && !self.may_come(now, &request, &datagram.flow) {
+            self.stats.record(Counter::DatagramRequest);
+            self.stats.record(Counter::LimitRequestsPerSource);
+            let refused = self.busy(&request, &datagram.flow);
+            return self.refuse(message, &datagram.flow, refused, out);
+        }
         if let Some(partition) = self.settings.partition_of(&request) {
             let owner = self.owners.of(partition);
             if owner != self.settings.shard {

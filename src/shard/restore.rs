@@ -12,6 +12,7 @@ use super::Shard;
 use super::control::{Answer, Aside};
 use super::effects::Effects;
 use super::journal::RESERVED;
+use super::quotas;
 use crate::hint::{Aspect, CallState, ResourceKey};
 use crate::partition::Partition;
 use crate::state::{EntityTag, KeptHint, KeptPublication};
@@ -207,6 +208,8 @@ impl Shard {
             is_shared: self.settings.is_shared(text.part(Part::Remote)),
         };
         let copy = self.copy_of(now, record.resource, out).ok_or(FULL)?;
+        // Where the phone's last request came from is where it is reached, unless a proxy stands before it.
+        let held = self.hold(standing.peer.ip(), quotas::domain_of(record.resource));
         let subscription = Subscription {
             text,
             flow,
@@ -219,6 +222,7 @@ impl Shard {
             owed: Owed::Nothing,
             queued: None,
             in_line: false,
+            bodiless: false,
             package: package.id,
             content_type,
             partition,
@@ -231,9 +235,13 @@ impl Shard {
             awaits: 0,
             remote_cseq: standing.remote_cseq,
             in_flight: None,
+            tempo: None,
+            source: held.source,
+            domain: held.domain,
             deadline: None,
         };
         let Some(index) = self.place(phone, subscription) else {
+            self.let_hold_go(held);
             self.drop_copy_if_unwatched(copy, out);
             return Err(FULL);
         };

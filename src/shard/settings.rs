@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::limits;
 use crate::partition::{Secrets, ShardId};
 use crate::policy::Policy;
+use crate::quota::Quota;
 use crate::rate::Rate;
 use crate::rng::Rng;
 use crate::shard::admission::Capacity;
@@ -59,6 +60,7 @@ pub struct Rules {
     /// How many changes a phone takes; None: as many as come.
     pub pace: Option<Rate>,
     pub retry_after: RetryAfter,
+    pub quotas: Quotas,
     pub render: RenderOptions,
 }
 
@@ -91,7 +93,32 @@ impl Rules {
             on_close: OnClose::default(),
             pace: Some(Rate::new(PACE_PER_SECOND, PACE_BURST)),
             retry_after: RetryAfter::default(),
+            quotas: Quotas::default(),
             render: RenderOptions::default(),
+        }
+    }
+}
+
+/// How much a user, a source address and a domain may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    pub user: Quota,
+    /// Of addresses that are no edge's: those have their own.
+    pub source: Quota,
+    /// Of those whose resources are watched or published.
+    pub domain: Quota,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Quotas {
+            user: Quota {
+                subscriptions: Some(limits::SUBSCRIPTIONS_PER_PHONE as u32),
+                publications: Some(limits::PUBLICATIONS_PER_USER),
+                requests: None,
+            },
+            source: Quota::default(),
+            domain: Quota::default(),
         }
     }
 }

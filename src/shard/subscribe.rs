@@ -7,17 +7,19 @@ use super::Shard;
 use super::answer::{Refused, With, given_in_dialog};
 use super::effects::Effects;
 use super::phone::Before;
+use super::quotas::{Asks, Held};
 use super::settings::Settings;
 use crate::config::limits;
-use crate::partition::{Mark, Partition};
+use crate::partition::{Mark, Partition, write_hex};
 use crate::policy::{Action, Identity, Key};
 use crate::sip::{Name, NameAddr, Request, Uri, Writer};
 use crate::stats::Counter;
 use crate::subscription::connections::Carried;
 use crate::subscription::package::Package;
 use crate::subscription::phones::{Link, PhoneName};
-use crate::subscription::read::{self, Unwanted, Wanted};
+use crate::subscription::read::{self, Suppress, Unwanted, Wanted};
 use crate::subscription::record::{Owed, Phase, Reason, Subscription};
+use crate::subscription::tempo::{Rates, Tempo};
 use crate::subscription::text::{Part, Text};
 use crate::time::{T64, Time};
 use crate::transaction::server::Given;
@@ -48,14 +50,22 @@ impl Shard {
     ) -> Result<Given, Refused> {
         let resource = self.settings.resource_of(request)?;
         let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
+        self.may_ask(now, identity.number() as u64, request, flow)?;
         let wanted = read::wanted(request).map_err(refusal)?;
         let granted = self.granted(&wanted)?;
         let contact = read::contact(request)
             .map_err(refusal)?
             .ok_or(Refused::because(400, "Missing Contact"))?;
         let phone = self.settings.phone_name(&identity, request);
-        if self.has_too_many(phone) {
-            self.stats.record(Counter::LimitSubscriptionsPerPhone);
+        let asks = Asks {
+            user: phone.identity,
+            is_shared: phone.is_shared,
+            source: flow.peer.ip(),
+            domain: resource.domain(),
+        };
+        self.may_ask_of(now, resource.domain(), request, flow)?;
+        if let Err(limit) = self.may_subscribe(&asks) {
+            self.stats.record(limit);
             return Err(self.busy(request, flow));
         }
         let (text, peer) = self.dialog_text(request, flow, &wanted, &contact)?;
@@ -68,7 +78,9 @@ impl Shard {
             return Err(self.busy(request, flow));
         }
         let partition = self.settings.phone_partition(request);
+        let held = self.hold(flow.peer.ip(), resource.domain());
         let place = Accepted {
+            held,
             text,
             flow: Flow { peer, ..*flow },
             copy,
@@ -76,6 +88,7 @@ impl Shard {
             partition,
         };
         let Some(index) = self.insert(now, place, phone, &wanted, request.cseq) else {
+            self.let_hold_go(held);
             self.drop_copy_if_unwatched(copy, out);
             self.stats.record(Counter::LimitSubscriptions);
             return Err(self.busy(request, flow));
@@ -88,6 +101,8 @@ impl Shard {
         if granted.seconds > 0 {
             self.keep_subscription(now, index, out);
         }
+        // Whoever subscribes is told, and a fetch has nothing else: no more than the body can be left out.
+        self.subscriptions[index].bodiless = self.is_known(now, index, &wanted);
         self.enqueue(index, Owed::Prompt);
         self.heard_anew(now, index, out);
         Ok(given_in_dialog(
@@ -95,13 +110,6 @@ impl Shard {
             self.subscriptions[index].tag(),
             granted.told(),
         ))
-    }
-
-    /// Whether one phone takes more than a phone needs. Shared watchers (operator panels, edges) are many phones.
-    fn has_too_many(&self, phone: PhoneName) -> bool {
-        let phones = self.subscriptions.phones();
-        let count = phones.subscriptions_of(phone.identity);
-        count >= limits::SUBSCRIPTIONS_PER_PHONE && !phone.is_shared
     }
 
     fn insert(
@@ -113,6 +121,7 @@ impl Shard {
         remote_cseq: u32,
     ) -> Option<u32> {
         let Accepted {
+            held,
             text,
             flow,
             copy,
@@ -132,6 +141,7 @@ impl Shard {
             owed: Owed::Nothing,
             queued: None,
             in_line: false,
+            bodiless: false,
             package: wanted.package.id,
             content_type: wanted.content_type,
             partition,
@@ -144,6 +154,9 @@ impl Shard {
             awaits: 0,
             remote_cseq,
             in_flight: None,
+            tempo: tempo(&wanted.rates, granted.seconds),
+            source: held.source,
+            domain: held.domain,
             deadline: None,
         };
         self.place(phone, record)
@@ -208,18 +221,57 @@ impl Shard {
             return Err(unknown);
         }
         let granted = self.granted(&wanted)?;
+        self.may_ask(now, identity.number() as u64, request, flow)?;
         let before = self.retarget(index, request, flow)?;
+        self.hold_from(index, flow.peer.ip());
         let same_type = wanted.content_type == self.subscriptions[index].content_type;
+        let known = same_type && self.is_known(now, index, &wanted);
+        // Who is owed something, or may have missed something, is told.
+        let standing = &self.subscriptions[index];
+        let settled = standing.phase == Phase::Active
+            && standing.owed == Owed::Nothing
+            && standing.in_flight.is_none();
         self.renew(now, index, granted, &wanted, request.cseq);
         let name = |settings: &Settings| settings.phone_name(&identity, request);
         self.heard_in_dialog(now, index, &before, name, out);
         self.keep_change(now, index, before.text.is_some() || !same_type, out);
+        //= RFC 5839 6.3
+        if known && settled && wanted.known != Suppress::Anything {
+            return Ok(self.suppress(now, index, granted, out));
+        }
+        self.subscriptions[index].bodiless = known;
         self.enqueue(index, Owed::Prompt);
         Ok(given_in_dialog(
             200,
             self.subscriptions[index].tag(),
             granted.told(),
         ))
+    }
+
+    /// Whether the phone says, and rightly, that it has what it would be told.
+    fn is_known(&mut self, now: Time, index: u32, wanted: &Wanted<'_>) -> bool {
+        let known = match wanted.known {
+            Suppress::Nothing => return false,
+            Suppress::Anything => None,
+            Suppress::Tag(tag) => Some(tag),
+        };
+        let Some(tag) = self.entity_tag(now, index) else {
+            return false;
+        };
+        let mut text = [0; 16];
+        write_hex(tag, &mut text);
+        known.is_none_or(|known| known == text)
+    }
+
+    /// No NOTIFY follows; of an end, nothing does.
+    fn suppress(&mut self, now: Time, index: u32, granted: Granted, out: &mut Effects) -> Given {
+        let tag = self.subscriptions[index].tag();
+        if granted.seconds == 0 {
+            self.end(index, out);
+        } else {
+            self.keep_tempo(now, index);
+        }
+        given_in_dialog(204, tag, granted.told())
     }
 
     /// Whether the identity is the one that subscribed. Who subscribed when nobody was asked for a proof may have to
@@ -251,6 +303,12 @@ impl Shard {
         subscription.content_type = wanted.content_type;
         let (phase, expires_at) = standing(now, granted.seconds);
         subscription.phase = phase;
+        match &mut subscription.tempo {
+            Some(tempo) if !wanted.rates.is_empty() && granted.seconds > 0 => {
+                **tempo = Tempo::new(wanted.rates);
+            }
+            Some(_) | None => subscription.tempo = tempo(&wanted.rates, granted.seconds),
+        }
         subscription.expires_at = expires_at;
         subscription.spared_seconds = granted.spared;
         self.set_deadline(index, expires_at);
@@ -412,6 +470,7 @@ impl Granted {
 
 /// What a new subscription is made of, beside what was asked for.
 struct Accepted {
+    held: Held,
     text: Text,
     flow: Flow,
     copy: u32,
@@ -426,6 +485,11 @@ fn standing(now: Time, seconds: u32) -> (Phase, Time) {
         0 => (Phase::Terminating(Reason::Timeout), now + T64),
         _ => (Phase::Active, now + Duration::from_secs(u64::from(seconds))),
     }
+}
+
+/// How often it will be told, if it has asked for that; what ends is told once more in any case.
+fn tempo(rates: &Rates, seconds: u32) -> Option<Box<Tempo>> {
+    (!rates.is_empty() && seconds > 0).then(|| Box::new(Tempo::new(*rates)))
 }
 
 pub(super) fn refusal(unwanted: Unwanted) -> Refused {

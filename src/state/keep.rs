@@ -206,6 +206,7 @@ impl Compositor {
             arrival: kept.arrival,
             expires_at: kept.expires_at,
             timer: None,
+            held: None,
         };
         let key = self
             .publications

@@ -23,7 +23,9 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 
 use crate::config::limits;
+
 use crate::hint::{Aspect, Order, ResourceKey, Snapshot};
+use crate::quota::Tally;
 use crate::slab::Slab;
 use crate::table::Table;
 use crate::time::Time;
@@ -82,6 +84,8 @@ pub struct Compositor {
     resources: Slab<Resource>,
     hints: Slab<Hint>,
     publications: Slab<Publication>,
+    /// How many are counted under the names of each kind.
+    held: [Tally; 3],
     /// Sources that number what they say, in the order of their names.
     sources: Vec<Source>,
     /// Counts what was accepted: gives versions to contents and an order to arrivals.
@@ -105,6 +109,7 @@ impl Compositor {
             resources: Slab::with_limit(limits::RESOURCES_PER_SHARD),
             hints: Slab::with_limit(limits::RESOURCES_PER_SHARD),
             publications: Slab::with_limit(limits::PUBLICATIONS_PER_SHARD),
+            held: [(); 3].map(|()| Tally::new(limits::PUBLICATIONS_PER_SHARD)),
             sources: Vec::new(),
             clock: 0,
             changes: Vec::new(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::limits;
 use crate::hint::{Aspect, Call, Published, ResourceKey};
+use crate::quota::Tally;
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wheel::{Owner, TimerId, Token, Wheel};
@@ -95,6 +96,8 @@ pub(super) struct Publication {
     /// What was granted.
     pub expires_at: Time,
     pub timer: Option<TimerId>,
+    /// Who it is counted under; nobody, if it comes from an earlier process.
+    pub held: Option<[u32; 3]>,
 }
 
 //= RFC 3903 6
@@ -129,6 +132,7 @@ impl Compositor {
             arrival: self.tick(),
             expires_at: now + expires,
             timer: None,
+            held: None,
         };
         let key = self
             .publications
@@ -140,6 +144,33 @@ impl Compositor {
         self.touch(|| Touched::Publication(key));
         self.recompose(now, index, &[aspect]);
         Ok(tag)
+    }
+
+    /// Counts a publication under the names of whoever it is of: three kinds of them, such as a user, an address, a domain.
+    pub fn credit(&mut self, resource: &str, tag: EntityTag, names: [u64; 3]) {
+        let Some(index) = self.find(resource) else {
+            return;
+        };
+        for &key in &self.resources[index].publications {
+            let publication = &mut self.publications[key];
+            if publication.tag == tag && publication.held.is_none() {
+                let mut held = [0; 3];
+                for ((tally, name), held) in self.held.iter_mut().zip(names).zip(&mut held) {
+                    *held = tally.take(name);
+                }
+                publication.held = Some(held);
+            }
+        }
+    }
+
+    /// Under how many names live publications are counted.
+    pub fn publishers_len(&self) -> usize {
+        self.held.iter().map(Tally::len).sum()
+    }
+
+    /// How many live publications are counted under a name of that kind.
+    pub fn published_by(&self, kind: usize, name: u64) -> u32 {
+        self.held[kind].count(name)
     }
 
     /// Modify: other content for a publication, under a new tag.
@@ -239,6 +270,13 @@ impl Compositor {
 
     fn drop_publication(&mut self, now: Time, key: u32) {
         let publication = self.publications.remove(key);
+        for (tally, held) in self
+            .held
+            .iter_mut()
+            .zip(publication.held.into_iter().flatten())
+        {
+            tally.give(held);
+        }
         self.touch_gone(publication.resource, publication.tag);
         let resource = &mut self.resources[publication.resource];
         resource.publications.retain(|other| *other != key);

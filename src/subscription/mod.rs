@@ -8,5 +8,6 @@ pub mod phones;
 
 pub mod read;
 pub mod record;
+pub mod tempo;
 pub mod text;
 pub mod turns;

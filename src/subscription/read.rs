@@ -5,6 +5,7 @@ use crate::sip::{
     AcceptRange, Contact, EventHeader, Name, NameAddr, Request, Uri, Writer, expires, trim,
 };
 use crate::subscription::package::{self, ContentTypeId, Package};
+use crate::subscription::tempo::Rates;
 
 /// What a SUBSCRIBE asks for.
 #[derive(Clone, Copy)]
@@ -15,6 +16,9 @@ pub struct Wanted<'a> {
     pub content_type: ContentTypeId,
     /// None: the package's default.
     pub seconds: Option<u32>,
+    pub rates: Rates,
+    /// What the phone knows already, and need not be told.
+    pub known: Suppress<'a>,
 }
 
 /// Why it asks for nothing that can be given.
@@ -46,7 +50,29 @@ pub fn wanted<'a>(request: &Request<'a>) -> Result<Wanted<'a>, Unwanted> {
         event_id: event.id.unwrap_or(&[]),
         content_type,
         seconds: asked_seconds(request)?,
+        rates: Rates::read(&event.params),
+        known: suppress(request),
     })
+}
+
+/// What a phone need not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suppress<'a> {
+    Nothing,
+    /// The state with this entity tag.
+    Tag(&'a [u8]),
+    /// Whatever it is.
+    Anything,
+}
+
+/// What Suppress-If-Match says; more than one say nothing: then all is told.
+//= RFC 5839 5.3
+fn suppress<'a>(request: &Request<'a>) -> Suppress<'a> {
+    match single(request, Name::SuppressIfMatch) {
+        Some(b"*") => Suppress::Anything,
+        Some(tag) => Suppress::Tag(tag),
+        None => Suppress::Nothing,
+    }
 }
 
 /// The value of Expires; None if there is none.

@@ -5,6 +5,7 @@ use crate::slab::Slab;
 use crate::subscription::connections::{Carried, Connections, Places};
 use crate::subscription::package::{ContentTypeId, PackageId};
 use crate::subscription::phones::{Link, Links, PhoneName, Phones};
+use crate::subscription::tempo::Tempo;
 use crate::subscription::text::{Part, Text};
 use crate::subscription::turns::Turns;
 use crate::table::Table;
@@ -100,6 +101,8 @@ pub struct Subscription {
     pub queued: Option<Queued>,
     /// It waits until its connection takes more.
     pub in_line: bool,
+    /// The next NOTIFY needs no body, as its phone knows the state; a change takes that back.
+    pub bodiless: bool,
     pub package: PackageId,
     pub content_type: ContentTypeId,
     pub partition: Partition,
@@ -120,6 +123,11 @@ pub struct Subscription {
     pub remote_cseq: u32,
     /// The client transaction of the NOTIFY on its way.
     pub in_flight: Option<u32>,
+    /// How often it wants to be told, if it has said so.
+    pub tempo: Option<Box<Tempo>>,
+    /// Whose quotas it counts against: the source of the last request, and the domain of the resource.
+    pub source: u32,
+    pub domain: u32,
     pub deadline: Option<TimerId>,
 }
 
@@ -152,8 +160,17 @@ impl Subscription {
     pub fn next_deadline(&self) -> Time {
         match self.phase {
             Phase::Silent { until } | Phase::Probed { until } => self.expires_at.min(until),
-            Phase::Active | Phase::Parked | Phase::Terminating(_) => self.expires_at,
+            Phase::Active => {
+                let due = self.tempo.as_ref().and_then(|tempo| tempo.due());
+                due.map_or(self.expires_at, |due| due.min(self.expires_at))
+            }
+            Phase::Parked | Phase::Terminating(_) => self.expires_at,
         }
+    }
+
+    /// Whether a change waits because its watcher wants to be told less often.
+    pub fn is_held(&self) -> bool {
+        self.phase == Phase::Active && self.tempo.as_ref().is_some_and(|tempo| tempo.waits())
     }
 
     /// Whether the connection that it is told by has gone.

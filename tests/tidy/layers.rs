@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "wheel",
         "time",
         "rate",
+        "quota",
         "rng",
         "slab",
         "table",
@@ -40,6 +41,10 @@ const LAYERS: &[&[&str]] = &[
 const LEAVES: &[(&str, &str)] = &[
     ("wheel", "time"),
     ("rate", "time"),
+    ("quota", "rate"),
+    ("quota", "slab"),
+    ("quota", "table"),
+    ("quota", "time"),
     ("slab", "bits"),
     ("arena", "bits"),
 ];

@@ -259,6 +259,7 @@ fn content(
         ("expires", "Expires"),
         ("accept", "Accept"),
         ("if-match", "SIP-If-Match"),
+        ("suppress", "Suppress-If-Match"),
         ("require", "Require"),
         ("user-agent", "User-Agent"),
     ] {

@@ -10,10 +10,12 @@ use lampfield::policy::{
     AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, EdgeSettings,
     GateSettings, Overload, Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
+use lampfield::quota::{BURST, Quota};
 use lampfield::rate::Rate;
 use lampfield::shard::admission::Capacity;
 use lampfield::shard::settings::{
-    Expiry, PACE_BURST, PACE_PER_SECOND, RetryAfter, Settings as ShardSettings, SubscribeRules,
+    Expiry, PACE_BURST, PACE_PER_SECOND, Quotas, RetryAfter, Settings as ShardSettings,
+    SubscribeRules,
 };
 use lampfield::subscription::outcome::{OnClose, OnTimeout, Supersede};
 use lampfield::transport::generations::Wanted;
@@ -90,6 +92,7 @@ pub struct Settings {
     transactions_max: Option<usize>,
     capacity: Capacity,
     retry_after: RetryAfter,
+    quotas: Quotas,
     /// What the shards' own chance is made of.
     pub seed: u64,
 }
@@ -149,6 +152,7 @@ impl Default for Settings {
             transactions_max: None,
             capacity: Capacity::default(),
             retry_after: RetryAfter::default(),
+            quotas: Quotas::default(),
             seed: 0,
         }
     }
@@ -195,6 +199,7 @@ impl Settings {
             ("in_flight_max", [count]) => self.in_flight_max = Some(number(count)? as usize),
             ("transactions_max", [count]) => self.transactions_max = Some(number(count)? as usize),
             ("notifies_waiting", [count]) => self.capacity.notifies = number(count)? as usize,
+            ("quota", [who, what, count]) => self.quota(who, what, number(count)?)?,
             ("retry_after", [min, max]) => {
                 self.retry_after.min_seconds = number(min)?;
                 self.retry_after.max_seconds = number(max)?;
@@ -251,10 +256,30 @@ impl Settings {
         Ok(())
     }
 
+    /// How much a user, a source or a domain may have, or whoever speaks through the edge that was named last.
+    fn quota(&mut self, who: &str, what: &str, count: u32) -> Result<(), String> {
+        let edge = self.policy.edges.last_mut();
+        let quota = match who {
+            "user" => &mut self.quotas.user,
+            "source" => &mut self.quotas.source,
+            "domain" => &mut self.quotas.domain,
+            "edge" => &mut edge.ok_or("name the edge first")?.quota,
+            _ => return Err(format!("nobody has a quota who is a {who}")),
+        };
+        match what {
+            "subscriptions" => quota.subscriptions = Some(count),
+            "publications" => quota.publications = Some(count),
+            "requests" => quota.requests = Some(Rate::new(count, count * BURST)),
+            _ => return Err(format!("no quota of {what}")),
+        }
+        Ok(())
+    }
+
     fn edge(&mut self, network: &str, overload: Overload) {
         self.policy.edges.push(EdgeSettings {
             addresses: vec![network.to_string()],
             overload,
+            quota: Quota::default(),
         });
     }
 
@@ -332,6 +357,7 @@ impl Settings {
                 settings.rules.on_close = self.on_close;
                 settings.rules.pace = self.pace;
                 settings.rules.retry_after = self.retry_after;
+                settings.rules.quotas = self.quotas;
                 settings.capacity = self.capacity;
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {
