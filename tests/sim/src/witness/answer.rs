@@ -27,7 +27,8 @@ impl Witness {
                 Some("SUBSCRIBE") => {
                     accepts(request, answer)?;
                     let (name, dialog) = subscribed(now, request, answer, self.jitters);
-                    self.granted(now, name, dialog);
+                    // RFC 5839 8.2: to 204 no NOTIFY follows.
+                    self.granted(now, name, dialog, status != 204);
                 }
                 Some("PUBLISH") => published(answer, request)?,
                 Some(_) | None => {}
@@ -37,7 +38,7 @@ impl Witness {
     }
 
     /// A 2xx to SUBSCRIBE makes a dialog or refreshes one.
-    fn granted(&mut self, now: Time, name: DialogName, fresh: Dialog) {
+    fn granted(&mut self, now: Time, name: DialogName, fresh: Dialog, owes: bool) {
         match self.dialogs.get_mut(&name) {
             Some(dialog) => {
                 let former = dialog.target.clone();
@@ -48,7 +49,9 @@ impl Witness {
                 dialog.told = fresh.told;
                 // Whoever refreshes a dialog knows it.
                 dialog.probed = None;
-                dialog.owed_since = Some(now);
+                if owes {
+                    dialog.owed_since = Some(now);
+                }
                 if !fresh.target.is_empty() && fresh.target != former {
                     let from = dialog.watch.from.clone();
                     self.moved(&from, &former, &fresh.target);

@@ -547,7 +547,8 @@ impl World {
         let name = answer
             .header("Call-ID")
             .and_then(|call_id| call_id.split('@').nth(1));
-        if answer.status() == Some(200) && subscribe {
+        let accepted = matches!(answer.status(), Some(200 | 204)) && subscribe;
+        if accepted {
             let name = DialogName {
                 call_id: answer.header("Call-ID").unwrap_or_default().to_string(),
                 phone_tag: answer.tag("From").unwrap_or_default().to_string(),
@@ -555,8 +556,7 @@ impl World {
             };
             self.known.entry(name).or_default().request = Some(from);
         }
-        if answer.status() == Some(200)
-            && subscribe
+        if accepted
             && let Some(phone) = self
                 .phones
                 .iter_mut()
