@@ -1,6 +1,7 @@
 //! The compositor as its callers see it.
 
 mod dialogs;
+mod feeds;
 mod hints;
 mod laws;
 mod presence;
