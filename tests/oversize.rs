@@ -1,7 +1,6 @@
 //! NOTIFYs that do not fit into a datagram, against real shards with a simulated clock: they go by a connection that their
 //! phone has open, and where it has none that takes and answers, they say less. Each is counted with what was done.
 
-#[allow(dead_code, reason = "shared with tests that need other parts")]
 #[path = "streams/house.rs"]
 mod house;
 
@@ -139,7 +138,7 @@ fn a_connection_that_closes_or_does_not_answer_is_no_way_and_the_lamp_is_right_a
     for shards in SHARDS {
         for closes in [true, false] {
             let (mut house, connection, tag) = both(shards, true);
-            house.answers(connection, false);
+            house.answers(connection, None);
             house.say(long_call("1001", CallState::Early));
             assert_eq!(house.inbox(connection).len(), 1);
             match closes {
@@ -162,7 +161,7 @@ fn a_connection_that_closes_or_does_not_answer_is_no_way_and_the_lamp_is_right_a
             match closes {
                 true => assert_ends_empty(house, connection, &tag),
                 false => {
-                    house.answers(connection, true);
+                    house.answers(connection, Some(200));
                     assert_ends_empty(house, connection, &tag);
                 }
             }

@@ -160,7 +160,7 @@ fn an_unanswered_notify_is_not_repeated_and_a_newer_state_replaces_it_after_t1()
     for shards in SHARDS {
         let mut house = House::new(&Settings::default(), shards);
         let phone = house.connect(0, PHONE);
-        house.answers(phone, false);
+        house.answers(phone, None);
         house.send(
             phone,
             subscribe("phone", "1001", PHONE, 1, "", 600).as_bytes(),
@@ -448,6 +448,31 @@ fn a_message_that_trickles_in_is_given_up_as_soon_as_one_that_stops() {
     assert!(house.is_closed(phone));
     assert_eq!(house.count(Counter::ConnectionUnfinished), 1);
     assert_ends_empty(house, &[], &[]);
+}
+
+#[test]
+fn a_connection_by_which_nobody_is_told_any_more_is_closed_whichever_shard_told_them() {
+    const PHONES: usize = 8;
+    for shards in SHARDS {
+        let mut house = House::new(&Settings::default(), shards);
+        let phones: Vec<ConnectionId> = (0..2 * PHONES)
+            .map(|number| {
+                let phone = house.connect(0, &format!("192.168.7.{}:5060", number + 1));
+                let expires = if number < PHONES { 60 } else { 3600 };
+                let contact = house.address(phone).to_string();
+                let name = format!("p{number}");
+                let text = subscribe(&name, "1001", &contact, 1, "", expires);
+                house.send(phone, text.as_bytes());
+                phone
+            })
+            .collect();
+        house.pass(Duration::from_secs(3 * limits::STREAM_IDLE_SECONDS));
+        let (left, used) = phones.split_at(PHONES);
+        assert!(left.iter().all(|&phone| house.is_closed(phone)));
+        assert!(used.iter().all(|&phone| !house.is_closed(phone)));
+        assert_eq!(house.count(Counter::ConnectionIdle), PHONES as u64);
+        assert_ends_empty(house, used, &[]);
+    }
 }
 
 #[test]

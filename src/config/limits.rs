@@ -59,6 +59,8 @@ pub const STREAM_MESSAGE_SECONDS: u64 = 30;
 pub const STREAM_LAST_ANSWERS_SECONDS: u64 = 5;
 /// Outcome: closed. Nothing has come, and nobody is told anything by it.
 pub const STREAM_IDLE_SECONDS: u64 = 900;
+/// Outcome: idle. How long another shard may take to say that it tells somebody by a connection.
+pub const STREAM_USED_SECONDS: u64 = 5;
 
 /// Outcome: 431, and closed. The request that opens a WebSocket connection: a page's cookies come with it.
 pub const WEB_REQUEST_BYTES: usize = 16_384;

@@ -126,6 +126,13 @@ impl Shard {
             ConnectionNews::Full(tag) => self.on_refused(connection, tag),
             ConnectionNews::Free => self.on_room(connection),
             ConnectionNews::Gone => self.on_gone(now, connection, out),
+            ConnectionNews::Idle => {
+                if self.subscriptions.first_of_connection(connection).is_some() {
+                    let used = ConnectionNews::Used(self.settings.shard);
+                    self.tell_shard(connection.shard(), connection, used, out);
+                }
+            }
+            ConnectionNews::Used(shard) => self.streams.note_user(connection, shard),
         }
     }
 

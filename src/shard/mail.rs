@@ -49,7 +49,7 @@ pub enum Mail {
     Changed(Changed),
 }
 
-/// What the shard that has a connection tells the others that send on it.
+/// What the shard that has a connection tells the others that send on it, and what it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionNews {
     /// It takes no NOTIFY for now, and this one was not sent: there will be `Free` when it does.
@@ -58,6 +58,10 @@ pub enum ConnectionNews {
     Free,
     /// It is closed, or never was.
     Gone,
+    /// Nothing has come by it for long: is anybody told by it?
+    Idle,
+    /// To the shard that has it: this one tells somebody by it.
+    Used(ShardId),
 }
 
 /// The size of a block of forwarded messages: one per pair of shards and turn.

@@ -25,6 +25,7 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(limits::STREAM_FIRST_MESSAGE
 const MESSAGE: Duration = Duration::from_secs(limits::STREAM_MESSAGE_SECONDS);
 const STALL: Duration = Duration::from_secs(limits::STREAM_STALL_SECONDS);
 const LAST_ANSWERS: Duration = Duration::from_secs(limits::STREAM_LAST_ANSWERS_SECONDS);
+const SAID_TO_BE_USED: Duration = Duration::from_secs(limits::STREAM_USED_SECONDS);
 const IDLE: Duration = Duration::from_secs(limits::STREAM_IDLE_SECONDS);
 
 /// How an answer begins.
@@ -62,6 +63,8 @@ struct Connection {
     due: Time,
     /// Shards that have got something that came by it, and may have subscriptions on it.
     users: ShardSet,
+    /// When they were asked whether they have.
+    asked: Time,
     /// Shards that wait for room.
     waiting: ShardSet,
 }
@@ -188,7 +191,8 @@ impl Connection {
             .then(|| (self.begun + MESSAGE, Ending::Unfinished));
         let silent = (!self.spoke).then(|| (self.opened + FIRST_MESSAGE, Ending::Silent));
         // Who is told something needs not speak, however long it takes; the kernel asks whether it is still there.
-        let idle = (!used).then(|| (self.heard + IDLE, Ending::Idle));
+        let idle = (self.heard + IDLE).max(self.asked + SAID_TO_BE_USED);
+        let idle = (!used).then_some((idle, Ending::Idle));
         let ended = self.ended.map(|when| (when + LAST_ANSWERS, Ending::ByPeer));
         let all = [stalled, unfinished, silent, idle, ended];
         all.into_iter().flatten().min_by_key(|(when, _)| *when)
@@ -223,6 +227,7 @@ impl Shard {
             timer: None,
             due: now,
             users: ShardSet::EMPTY,
+            asked: Time::ZERO,
             waiting: ShardSet::EMPTY,
         };
         match self.streams.connections.insert(connection) {
@@ -522,6 +527,13 @@ impl Shard {
         let connection = &mut self.streams.connections[index];
         connection.timer = None;
         let id = connection.id;
+        if connection.heard.max(connection.asked) + IDLE <= now {
+            connection.asked = now;
+            // Who tells somebody by it says so.
+            for shard in core::mem::take(&mut connection.users).iter() {
+                self.tell_shard(ShardId(shard), id, ConnectionNews::Idle, out);
+            }
+        }
         let used = self.is_used(index);
         match self.streams.connections[index].deadline(used) {
             Some((deadline, ending)) if deadline <= now => self.close(now, id, ending, out),
@@ -619,7 +631,7 @@ impl Shard {
         self.on_gone(now, id, out);
     }
 
-    fn tell_shard(
+    pub(super) fn tell_shard(
         &mut self,
         shard: ShardId,
         connection: ConnectionId,

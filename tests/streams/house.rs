@@ -1,6 +1,11 @@
 //! Shards, and phones that come to them by connections: bytes in pieces of any size, a peer that reads or does not.
 //! No kernel and no clock of the machine.
 
+#![allow(
+    dead_code,
+    reason = "each test program includes this file and asks for its own part of it"
+)]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,8 +36,8 @@ struct Peer {
     /// What came, message by message, and pongs as `"\r\n"`.
     inbox: Vec<String>,
     reads: bool,
-    /// NOTIFYs are answered with 200.
-    answers: bool,
+    /// What NOTIFYs are answered with; a 503 asks for two seconds.
+    answers: Option<u16>,
     closed_by_server: bool,
 }
 
@@ -112,7 +117,7 @@ impl House {
             unread: Vec::new(),
             inbox: Vec::new(),
             reads: true,
-            answers: true,
+            answers: Some(200),
             closed_by_server: false,
         };
         self.peers.insert(id, peer);
@@ -167,8 +172,8 @@ impl House {
         self.settle();
     }
 
-    /// From now on the peer answers NOTIFYs, or does not.
-    pub fn answers(&mut self, id: ConnectionId, answers: bool) {
+    /// From now on the peer answers NOTIFYs so, or not at all.
+    pub fn answers(&mut self, id: ConnectionId, answers: Option<u16>) {
         self.peers.get_mut(&id).expect("a peer").answers = answers;
     }
 
@@ -245,6 +250,14 @@ impl House {
             },
         };
         self.ask(home, Ask::ChangeHints(vec![change]));
+    }
+
+    /// A planned stop, within that time.
+    pub fn drain(&mut self, within: Duration) {
+        let shards: Vec<ShardId> = self.edge.ids().collect();
+        for shard in shards {
+            self.ask(shard, Ask::Drain { within });
+        }
     }
 
     /// A counter, over all shards.
@@ -354,8 +367,10 @@ impl House {
             match found {
                 Found::Message(bytes) => {
                     let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
-                    if text.starts_with("NOTIFY ") && peer.answers {
-                        answers.push(answer_of(&text));
+                    if let Some(status) = peer.answers
+                        && text.starts_with("NOTIFY ")
+                    {
+                        answers.push(answer_with(&text, status));
                     }
                     peer.inbox.push(text);
                 }
@@ -381,9 +396,16 @@ impl House {
 
 /// A 200 to a request.
 pub fn answer_of(request: &str) -> String {
-    let mut answer = "SIP/2.0 200 OK\r\n".to_owned();
+    answer_with(request, 200)
+}
+
+fn answer_with(request: &str, status: u16) -> String {
+    let mut answer = format!("SIP/2.0 {status} Whatever\r\n");
     for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
         answer.push_str(&format!("{name}: {}\r\n", header(request, name)));
+    }
+    if status == 503 {
+        answer.push_str("Retry-After: 2\r\n");
     }
     answer.push_str("Content-Length: 0\r\n\r\n");
     answer
