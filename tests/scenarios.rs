@@ -9,6 +9,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use lampfield::transport::Transport;
 use lampfield_sim::script::language::{Case, parse};
 use lampfield_sim::script::run;
 
@@ -19,8 +20,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every scenario file and its cases, in the order of their names.
-fn cases() -> Vec<(String, Vec<Case>)> {
+/// Every scenario file and its cases, in the order of their names, for phones that come by that transport.
+fn cases(transport: Transport) -> Vec<(String, Vec<Case>)> {
     let mut paths: Vec<PathBuf> = fs::read_dir(root().join("tests/scenarios"))
         .expect("the folder of scenarios")
         .map(|entry| entry.expect("a file").path())
@@ -29,7 +30,7 @@ fn cases() -> Vec<(String, Vec<Case>)> {
     paths.sort();
     paths
         .iter()
-        .map(|path| (name_of(path), read(path)))
+        .map(|path| (name_of(path), read(path, transport)))
         .collect()
 }
 
@@ -38,8 +39,11 @@ fn name_of(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn read(path: &Path) -> Vec<Case> {
-    let text = fs::read_to_string(path).expect("readable");
+fn read(path: &Path, transport: Transport) -> Vec<Case> {
+    let mut text = fs::read_to_string(path).expect("readable");
+    if transport == Transport::Tcp {
+        text = text.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    }
     let title = path.file_stem().expect("a name").to_string_lossy();
     match parse(&text, &title) {
         Ok(script) => script.cases,
@@ -48,8 +52,8 @@ fn read(path: &Path) -> Vec<Case> {
 }
 
 /// A panic of the shard is a failure of the scenario, with the last line that ran unknown.
-fn outcome(case: &Case, shards: u16) -> Result<(), (usize, String)> {
-    catch_unwind(AssertUnwindSafe(|| run(case, shards)))
+fn outcome(case: &Case, shards: u16, transport: Transport) -> Result<(), (usize, String)> {
+    catch_unwind(AssertUnwindSafe(|| run(case, shards, transport)))
         .unwrap_or_else(|_| Err((case.line, "a panic, see above".to_string())))
 }
 
@@ -58,14 +62,14 @@ fn every_scenario_goes_as_it_is_written() {
     let wanted = std::env::var("SCENARIO").unwrap_or_default();
     let mut failures = Vec::new();
     let mut count = 0;
-    for (file, cases) in cases() {
+    for (file, cases) in cases(Transport::Udp) {
         for case in cases {
             if !file.contains(&wanted) && !case.title.contains(&wanted) {
                 continue;
             }
             count += 1;
             for shards in SHARD_COUNTS {
-                match (outcome(&case, shards), &case.later) {
+                match (outcome(&case, shards, Transport::Udp), &case.later) {
                     (Ok(()), None) | (Err(_), Some(_)) => {}
                     (Err((line, error)), None) => {
                         failures.push(format!(
@@ -94,6 +98,49 @@ fn every_scenario_goes_as_it_is_written() {
     );
 }
 
+/// What does not speak of datagrams goes the same by connections, cut anywhere.
+#[test]
+fn every_scenario_that_is_not_about_datagrams_goes_by_connections_too() {
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for (file, cases) in cases(Transport::Tcp) {
+        let here = |case: &Case| file.contains(&wanted) || case.title.contains(&wanted);
+        let fits = |case: &&Case| here(case) && case.later.is_none() && !case.is_of_datagrams();
+        for case in cases.iter().filter(fits) {
+            count += 1;
+            let mut outcomes = SHARD_COUNTS
+                .iter()
+                .map(|&shards| (shards, outcome(case, shards, Transport::Tcp)));
+            let failed = outcomes.find(|(_, outcome)| outcome.is_err());
+            match (failed, &case.datagrams) {
+                (Some((shards, Err((line, error)))), None) => failures.push(format!(
+                    "{file}:{line}: {} ({shards} shards, by connections): {error}",
+                    case.title
+                )),
+                (None, Some(reason)) => failures.push(format!(
+                    "{file}:{}: {} works by connections too: take `#udp {reason}` away",
+                    case.line, case.title
+                )),
+                _ => {}
+            }
+        }
+    }
+    for failure in &failures {
+        println!("{failure}\n");
+    }
+    println!("{count} cases, {} failures", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} of {count} cases failed",
+        failures.len()
+    );
+    assert!(
+        !wanted.is_empty() || count > 150,
+        "most are about no transport"
+    );
+}
+
 /// The rows of docs/conformance.md: number, status, and where it is shown.
 fn conformance() -> BTreeMap<u32, (String, String)> {
     let text = fs::read_to_string(root().join("docs/conformance.md")).expect("readable");
@@ -118,7 +165,7 @@ fn conformance() -> BTreeMap<u32, (String, String)> {
 fn every_rule_that_is_called_working_is_shown_to_work() {
     let mut shown: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
     let mut waiting: BTreeSet<u32> = BTreeSet::new();
-    for (file, cases) in cases() {
+    for (file, cases) in cases(Transport::Udp) {
         for case in cases {
             for &rule in &case.rules {
                 match case.later {

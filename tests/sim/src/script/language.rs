@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::connections::End;
+
 /// One file: settings and phones that hold for all of its cases, then the cases.
 #[derive(Debug)]
 pub struct Script {
@@ -18,6 +20,8 @@ pub struct Case {
     pub rules: Vec<u32>,
     /// Why the case is expected to fail for now.
     pub later: Option<String>,
+    /// Why it is about datagrams, and goes otherwise by connections.
+    pub datagrams: Option<String>,
     pub steps: Vec<Step>,
 }
 
@@ -104,6 +108,17 @@ pub enum Action {
     Draining(usize),
     /// `drain 2s`: a planned stop, within that time.
     Drain(Duration),
+    /// `alice closes`: her connection; `alice ends`: only what she says.
+    Connection {
+        phone: String,
+        end: End,
+    },
+    /// `alice closed`: the server has closed her connection.
+    Closed {
+        phone: String,
+    },
+    /// `cut 1`: what is sent by connections comes in pieces of so many bytes.
+    Cut(usize),
     /// `hold`: what comes from now on comes in one turn of the shard, until `go`.
     Hold,
     Go,
@@ -118,6 +133,37 @@ pub enum Action {
 pub struct Word {
     pub key: String,
     pub check: Option<(Compare, String)>,
+}
+
+impl Case {
+    /// Whether it loses, repeats or refuses datagrams, or changes listeners: that is for datagrams only, here.
+    pub fn is_of_datagrams(&self) -> bool {
+        let repeats = |words: &[Word]| words[0].key == "again";
+        self.steps.iter().any(|step| match &step.action {
+            Action::Lose { .. }
+            | Action::Refuse { .. }
+            | Action::Listen { .. }
+            | Action::Unlisten { .. }
+            | Action::Swap { .. }
+            | Action::Draining(_) => true,
+            Action::Send { words, .. } | Action::Expect { words, .. } => repeats(words),
+            Action::Set { key, .. } => key == "transport" || key == "receive_buffer",
+            Action::Reload { .. }
+            | Action::Phone { .. }
+            | Action::Answers { .. }
+            | Action::Hint { .. }
+            | Action::Advance(_)
+            | Action::Asleep(_)
+            | Action::Snapshot { .. }
+            | Action::Drain(_)
+            | Action::Connection { .. }
+            | Action::Closed { .. }
+            | Action::Cut(_)
+            | Action::Hold
+            | Action::Go
+            | Action::Ignore { .. } => false,
+        })
+    }
 }
 
 impl Word {
@@ -169,6 +215,7 @@ pub fn parse(text: &str, file_title: &str) -> Result<Script, (usize, String)> {
         cases: Vec::new(),
         rules: Vec::new(),
         later: None,
+        datagrams: None,
     };
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
@@ -190,6 +237,7 @@ struct Reader {
     cases: Vec<Case>,
     rules: Vec<u32>,
     later: Option<String>,
+    datagrams: Option<String>,
 }
 
 impl Reader {
@@ -205,6 +253,8 @@ impl Reader {
             }
         } else if let Some(reason) = text.strip_prefix("#!") {
             self.later = Some(reason.trim().to_string());
+        } else if let Some(reason) = text.strip_prefix("#udp") {
+            self.datagrams = Some(reason.trim().to_string());
         } else if let Some(title) = text.strip_prefix("===") {
             self.open(line, title.trim());
         } else if !text.is_empty() && !text.starts_with('#') {
@@ -235,6 +285,7 @@ impl Reader {
             line,
             rules: std::mem::take(&mut self.rules),
             later: self.later.take(),
+            datagrams: self.datagrams.take(),
             steps: self.preamble.clone(),
         });
     }
@@ -251,6 +302,16 @@ impl Reader {
         let case = self.cases.last_mut().expect("a case is open");
         case.steps.push(step);
     }
+}
+
+fn ends(phone: &str, end: End) -> Action {
+    let phone = phone.to_string();
+    Action::Connection { phone, end }
+}
+
+fn closed(phone: &str) -> Action {
+    let phone = phone.to_string();
+    Action::Closed { phone }
 }
 
 fn action(text: &str) -> Result<Action, String> {
@@ -319,6 +380,13 @@ fn action(text: &str) -> Result<Action, String> {
         ["draining", count] => Ok(Action::Draining(count_of(count)? as usize)),
         ["drain", time] => Ok(Action::Drain(duration(time)?)),
         ["asleep", time] => Ok(Action::Asleep(duration(time)?)),
+        ["cut", length] => Ok(Action::Cut(count_of(length)? as usize)),
+        ["closes"] => Ok(ends("phone", End::Closes)),
+        [phone, "closes"] => Ok(ends(phone, End::Closes)),
+        ["ends"] => Ok(ends("phone", End::Ends)),
+        [phone, "ends"] => Ok(ends(phone, End::Ends)),
+        ["closed"] => Ok(closed("phone")),
+        [phone, "closed"] => Ok(closed(phone)),
         ["hold"] => Ok(Action::Hold),
         ["go"] => Ok(Action::Go),
         ["ignore"] => Ok(Action::Ignore {

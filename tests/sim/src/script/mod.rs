@@ -5,6 +5,7 @@
 //! the end, where nothing may be left over.
 
 mod bodies;
+mod connections;
 pub(crate) mod digest;
 mod draft;
 mod expect;
@@ -18,12 +19,16 @@ mod variables;
 
 use std::time::Duration;
 
+use lampfield::transport::Transport;
+
 use language::{Action, Case, Step};
 use stage::Stage;
 
-/// Runs one case on so many shards; an error names its line and what came instead.
-pub fn run(case: &Case, shards: u16) -> Result<(), (usize, String)> {
+/// Runs one case on so many shards, its phones coming by that transport where it does not say; an error names its line
+/// and what came instead.
+pub fn run(case: &Case, shards: u16, transport: Transport) -> Result<(), (usize, String)> {
     let mut settings = settings::Settings::default();
+    settings.transport = transport;
     for step in &case.steps {
         if let Action::Set { key, value } = &step.action {
             settings
@@ -92,6 +97,12 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
         Action::Swap { words } => stage.swap(words),
         Action::Draining(count) => stage.drains(*count),
         Action::Drain(within) => stage.drain(*within),
+        Action::Connection { phone, end } => stage.end_connection(phone, *end),
+        Action::Closed { phone } => stage.is_closed(phone),
+        Action::Cut(length) => {
+            stage.connections.cut = Some(*length);
+            Ok(())
+        }
         Action::Hold => {
             stage.held = true;
             Ok(())

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use lampfield::transport::Transport;
+
 use super::bodies::publication;
 use super::digest::{Credentials, authorization};
 use super::draft::{Draft, raw};
@@ -210,6 +212,7 @@ fn head(
     words: &[Word],
 ) -> Draft {
     let address = stage.phones[name].address;
+    let via = via_of(stage, name);
     let serial = stage.serial();
     let own_branch = format!("z9hG4bK-{name}-{serial}");
     let branch = Word::value_of(words, "branch").unwrap_or(&own_branch);
@@ -226,7 +229,7 @@ fn head(
     };
     draft.set(
         "Via",
-        &format!("SIP/2.0/UDP {address};branch={branch};rport"),
+        &format!("SIP/2.0/{via} {address};branch={branch};rport"),
     );
     draft.set("Max-Forwards", "70");
     draft.set("From", &format!("<{from}>;tag={}", conversation.from_tag));
@@ -243,6 +246,14 @@ fn head(
         draft.set("Contact", &format!("<sip:{name}@{address}>"));
     }
     draft
+}
+
+/// What a Via names the transport of a phone.
+fn via_of(stage: &Stage, name: &str) -> String {
+    let listener = stage.phones[name].listener;
+    let found = stage.listeners.iter().find(|one| one.id == listener);
+    let transport = found.map_or(Transport::Udp, |one| one.transport);
+    String::from_utf8_lossy(transport.via()).into_owned()
 }
 
 fn content(
@@ -324,9 +335,10 @@ fn authorized(
     };
     draft.headers.retain(|(name, _)| name != "Content-Length");
     let address = stage.phones[name].address;
+    let via = via_of(stage, name);
     draft.set(
         "Via",
-        &format!("SIP/2.0/UDP {address};branch=z9hG4bK-{name}-{serial};rport"),
+        &format!("SIP/2.0/{via} {address};branch=z9hG4bK-{name}-{serial};rport"),
     );
     draft.set(
         "CSeq",

@@ -76,6 +76,8 @@ impl Listener {
 #[derive(Clone, Debug)]
 pub struct Settings {
     listeners: Vec<Listener>,
+    /// What its phones come by.
+    pub transport: Transport,
     pub receive_buffer: usize,
     on_timeout: OnTimeout,
     on_close: OnClose,
@@ -120,6 +122,7 @@ impl Default for Settings {
                     ..listener("web", WEB.0, "192.0.2.1:8080")
                 },
             ],
+            transport: Transport::Udp,
             receive_buffer: limits::RECEIVE_BUFFER_BYTES,
             on_timeout: OnTimeout::Remove,
             on_close: OnClose::Keep,
@@ -164,6 +167,7 @@ impl Settings {
         let words: Vec<&str> = value.split_whitespace().collect();
         match (key, &words[..]) {
             ("listener", [name, address, rest @ ..]) => self.listener(name, address, rest)?,
+            ("transport", ["tcp"]) => self.transport = Transport::Tcp,
             ("receive_buffer", [bytes]) => self.receive_buffer = number(bytes)? as usize,
             ("on_timeout", ["park"]) => self.on_timeout = OnTimeout::Park,
             ("on_timeout", ["remove"]) => self.on_timeout = OnTimeout::Remove,
@@ -328,7 +332,17 @@ impl Settings {
     }
 
     pub fn listeners(&self) -> Vec<Listener> {
-        self.listeners.clone()
+        let mut listeners = self.listeners.clone();
+        if self.transport.is_stream() {
+            // The one that is for connections everywhere else has the same address.
+            for listener in &mut listeners {
+                listener.transport = match listener.transport.is_stream() {
+                    true => Transport::Udp,
+                    false => self.transport,
+                };
+            }
+        }
+        listeners
     }
 
     /// The settings of each shard.
@@ -336,7 +350,7 @@ impl Settings {
         let policy = Policy::new(&self.policy, &secrets(), None);
         let policy = Arc::new(policy.map_err(|fault| format!("{fault:?}"))?);
         let mut listeners: Vec<transport::Listener> =
-            self.listeners.iter().map(listener_of).collect();
+            self.listeners().iter().map(listener_of).collect();
         for listener in &mut listeners {
             listener.web.ping = self.ping;
         }

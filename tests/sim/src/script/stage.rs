@@ -15,6 +15,7 @@ use lampfield::subscription::outcome::Supersede;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
 
+use super::connections::Connections;
 use super::settings::{Listener, Settings};
 use super::swaps::Transports;
 use crate::edge::{Edge, Parcel, Turn};
@@ -81,6 +82,7 @@ pub struct Stage {
     pub refuse: u32,
     /// Inputs gather in one turn.
     pub held: bool,
+    pub connections: Connections,
     /// Everything that got a number so far.
     serial: u32,
     answers: Vec<Answer>,
@@ -105,6 +107,7 @@ impl Stage {
             kept: BTreeMap::new(),
             refuse: 0,
             held: false,
+            connections: Connections::new(settings.seed),
             serial: 0,
             answers: Vec::new(),
             hinted: Vec::new(),
@@ -200,6 +203,9 @@ impl Stage {
         let shards = self.edge.ids().count() as u64;
         let spread: u64 = source.to_string().bytes().map(u64::from).sum();
         let shard = ShardId((spread % shards) as u16);
+        if self.is_stream(listener) {
+            return self.reach_by_connection(listener, source, local, shard, bytes);
+        }
         let cut_at = self.settings.receive_buffer;
         self.edge.receive(shard, self.now, flow, bytes, cut_at);
     }
@@ -334,12 +340,13 @@ impl Stage {
     }
 
     /// Turns, until no shard has anything left to do at this moment.
-    fn settle(&mut self) -> Result<(), String> {
+    pub(super) fn settle(&mut self) -> Result<(), String> {
         for _ in 0..TURNS_MAX {
             let mut quiet = true;
             for shard in self.edge.ids() {
                 let turn = self.edge.flush(shard)?;
-                quiet &= turn.datagrams.is_empty() && turn.parcels.is_empty();
+                quiet &=
+                    turn.datagrams.is_empty() && turn.streams.is_empty() && turn.parcels.is_empty();
                 self.carry_out(turn)?;
                 if self
                     .edge
@@ -373,12 +380,11 @@ impl Stage {
         for (shard, parcel) in turn.parcels {
             self.edge.deliver(shard, self.now, parcel);
         }
+        for streamed in turn.streams {
+            self.write(streamed)?;
+        }
         for datagram in turn.datagrams {
-            self.witness
-                .said(self.now, &datagram.bytes)
-                .map_err(|error| {
-                    format!("{error}\n{}", String::from_utf8_lossy(&datagram.bytes))
-                })?;
+            self.judge(&datagram.bytes)?;
             if self.refuse > 0 {
                 self.refuse -= 1;
                 self.witness.sends_fail = true;
@@ -392,8 +398,15 @@ impl Stage {
         Ok(())
     }
 
-    /// A datagram from the server reaches the phone at that address.
-    fn arrive(
+    /// The witness listens to what the server says.
+    pub(super) fn judge(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let said = self.witness.said(self.now, bytes);
+        said.map(drop)
+            .map_err(|error| format!("{error}\n{}", String::from_utf8_lossy(bytes)))
+    }
+
+    /// A message from the server reaches the phone at that address.
+    pub(super) fn arrive(
         &mut self,
         listener: ListenerId,
         peer: SocketAddr,
