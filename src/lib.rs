@@ -7,9 +7,9 @@
 //!  +-----------------------------------------------------------+   +----------------------+
 //!  | uring/   rings, buffers, sockets (the kernel edge)        |   | server  start, stop  |
 //!  |    completion -> Input              Effects -> submission |   | admin   HTTP, metrics|
-//!  +---------|---------------------------------^---------------+   +----------------------+
-//!            v                                 |                             | mail
-//!  +-----------------------------------------------------------+             |
+//!  +---------|---------------------------------^---------------+   | dns     host names   |
+//!            v                                 |                   +----------------------+
+//!  +-----------------------------------------------------------+             | mail
 //!  | shard/  step(now, Input, &mut Effects)   next_deadline()  |<------------+
 //!  |  1 transport/     which listener, which flow              |
 //!  |  2 sip/           bytes -> borrowed Message               |     other shards
@@ -56,6 +56,8 @@ pub mod config;
 pub mod admin;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
+pub mod dns;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -159,6 +159,13 @@ metrics! {
         OversizeSent { outcome = "sent_all_the_same" }
         OversizeHeaders { outcome = "headers_alone" }
     }
+    "lampfield_names_total" "Host names of Contacts and Routes by what came of looking them up, and NOTIFYs that went on to the next address of theirs." {
+        NameAsked { event = "asked" }
+        NameFound { event = "found" }
+        NameNowhere { event = "nowhere" }
+        NameUnanswered { event = "unanswered" }
+        NameNextTarget { event = "next_address" }
+    }
     "lampfield_answers_unmatched_total" "Answers that belong to no open transaction." {
         AnswerLate { reason = "late" }
         AnswerStray { reason = "stray" }
@@ -262,6 +269,7 @@ metrics! {
         LimitCallsPerHint { limit = "calls_per_hint" }
         LimitNumberedSources { limit = "numbered_sources" }
         LimitConnections { limit = "connections" }
+        LimitNames { limit = "names" }
         LimitOther { limit = "other" }
         LimitSendSlots { limit = "send_slots" }
         LimitAnswersHeld { limit = "answers_held" }

@@ -41,6 +41,8 @@ pub enum Owner {
     Connection,
     /// A phone some of whose subscriptions wait for their turn to be told a change.
     Phone,
+    /// What is known of a host name.
+    Name,
     Shard,
 }
 

@@ -11,6 +11,8 @@ mod disk;
 mod expiry;
 #[path = "process/http.rs"]
 mod http;
+#[path = "process/names.rs"]
+mod names;
 #[path = "process/phone.rs"]
 mod phone;
 #[path = "process/refusals.rs"]

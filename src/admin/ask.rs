@@ -135,6 +135,8 @@ impl Shards {
             | Mail::Written { .. }
             | Mail::Store(_)
             | Mail::Connection { .. }
+            | Mail::Resolve(_)
+            | Mail::Resolved(_)
             | Mail::Request(_) => {
                 tracing::warn!(?mail, "mail that is not for the control thread");
             }

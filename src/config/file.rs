@@ -10,7 +10,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::refuse::{refuse_open_admin, refuse_open_listeners};
 use crate::config::section::{Notes, Placed, Section};
 use crate::config::service::{
-    read_drain_max, read_hints, read_limits, read_notify, read_overload, read_packages,
+    read_dns, read_drain_max, read_hints, read_limits, read_notify, read_overload, read_packages,
     read_publish, read_store, read_subscribe,
 };
 use crate::config::settings::{Admin, Config, DEFAULT_ADMIN, DEFAULT_LISTEN, Flags, Listener, Pin};
@@ -104,6 +104,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let notify = read_notify(&mut root);
     let retry_after = read_overload(&mut root);
     let compose = read_hints(&mut root);
+    let dns = read_dns(&mut root);
     let drain_max = read_drain_max(&mut root, &subscribe_expiry);
     let policy = who::read(&mut root, path, &listeners, flags);
     root.finish();
@@ -128,6 +129,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
         retry_after,
         render: notify.render,
         compose,
+        dns,
         policy,
         drain_max,
         log,

@@ -70,6 +70,25 @@ pub const STREAM_READ_BYTES: usize = 16_384;
 /// Outcome: cut off. How long a connection that we close may take what is on its way to its peer.
 pub const STREAM_LINGER_SECONDS: u64 = 5;
 
+// Names that are looked up.
+
+/// Outcome: as if the resolver had not answered. Names of Contacts and Routes that a shard remembers: edges by name are few.
+pub const NAMES_PER_SHARD: usize = 4_096;
+/// Outcome: what comes later is not tried. Addresses of one name.
+pub const TARGETS_PER_NAME: usize = 8;
+/// Outcome: as if the resolver had not answered. Names that the control thread looks up at a time.
+pub const NAMES_LOOKED_UP: usize = 256;
+/// What is known of a name is good for so long at least, and at most, whatever its records say.
+pub const NAME_SECONDS_MIN: u64 = 10;
+/// See `NAME_SECONDS_MIN`.
+pub const NAME_SECONDS_MAX: u64 = 3_600;
+/// That there is no such name is believed for so long.
+pub const NAME_SECONDS_NOWHERE: u64 = 30;
+/// A resolver that does not answer is asked again after so long.
+pub const NAME_SECONDS_AGAIN: u64 = 2;
+/// Addresses whose time is over are kept for so long, for a resolver that does not answer (RFC 8767).
+pub const NAME_SECONDS_STALE: u64 = 3_600;
+
 // What one resource, dialog or phone may have.
 
 /// Outcome: it goes by a connection that its phone has open, or the document says less. A NOTIFY up to here crosses every
@@ -218,6 +237,7 @@ const _: () = assert!(
         + PUBLICATIONS_PER_SHARD
         + RESOURCES_PER_SHARD * 4
         + CONNECTIONS_PER_SHARD
+        + NAMES_PER_SHARD
         < TIMERS_PER_SHARD
 );
 

@@ -32,6 +32,6 @@ pub use file::{LoadError, load, parse};
 pub use problem::{Problem, Problems};
 #[cfg(feature = "server")]
 pub use settings::{
-    Admin, Advertise, Certificate, ClientCertificates, Config, DEFAULT_ADMIN, Flags, Listener, Pin,
-    Tls,
+    Admin, Advertise, Certificate, ClientCertificates, Config, DEFAULT_ADMIN, Dns, Flags, Listener,
+    Pin, Tls,
 };

@@ -1,9 +1,11 @@
 //! How phones are served: the parts of the file about expiry, notification and the composition of states.
 
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
+use crate::config::settings::Dns;
 use crate::policy::SourceLimits;
 use crate::quota::{BURST, Quota};
 use crate::rate::Rate;
@@ -287,6 +289,45 @@ pub(super) fn read_drain_max(root: &mut Section<'_>, expiry: &[Expiry]) -> Durat
     let seconds = section.number("drain_max", 1..=u64::from(u32::MAX));
     section.finish();
     seconds.map_or(standard, |seconds| Duration::from_secs(seconds.value))
+}
+
+/// Seconds that looking up a name may take. A NOTIFY waits for its answer for half a minute.
+const DNS_TIMEOUT: core::ops::RangeInclusive<u64> = 1..=30;
+const DNS_TIMEOUT_DEFAULT: u64 = 5;
+/// The port of name servers where none is written.
+const DNS_PORT: u16 = 53;
+
+/// `[dns]`.
+pub(super) fn read_dns(root: &mut Section<'_>) -> Option<Dns> {
+    let mut dns = Dns {
+        servers: Vec::new(),
+        timeout: Duration::from_secs(DNS_TIMEOUT_DEFAULT),
+    };
+    let Some(mut section) = root.section("dns") else {
+        return Some(dns);
+    };
+    let lookup = section.flag("lookup").unwrap_or(true);
+    for text in section.texts("servers").unwrap_or_default() {
+        match parse_name_server(text.value) {
+            Some(server) => dns.servers.push(server),
+            None => section.notes().push(
+                Problem::at(text.span, format!("`{}` is no address", text.value)).help(
+                    "write an address, or an address and a port: \"192.0.2.53\" or \"[2001:db8::53]:5353\"",
+                ),
+            ),
+        }
+    }
+    if let Some(seconds) = section.number("timeout", DNS_TIMEOUT) {
+        dns.timeout = Duration::from_secs(seconds.value);
+    }
+    section.finish();
+    lookup.then_some(dns)
+}
+
+fn parse_name_server(text: &str) -> Option<SocketAddr> {
+    let address = text.trim_matches(['[', ']']).parse::<IpAddr>();
+    let without_port = address.map(|address| SocketAddr::new(address, DNS_PORT));
+    text.parse().or(without_port).ok()
 }
 
 /// `[hints]`.

@@ -49,10 +49,21 @@ pub struct Config {
     pub quotas: Quotas,
     pub render: RenderOptions,
     pub compose: state::Settings,
+    /// None: host names are not looked up.
+    pub dns: Option<Dns>,
     /// A listener whose address goes away is closed after this, whatever still hangs on it.
     pub drain_max: Duration,
     /// A filter of `tracing`: `info`, or `info,lampfield::uring=debug`.
     pub log: String,
+}
+
+/// How host names are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// None: those of this machine.
+    pub servers: Vec<SocketAddr>,
+    /// A name that is not found by then is not known for now.
+    pub timeout: Duration,
 }
 
 /// One SIP listener.

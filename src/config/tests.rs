@@ -88,6 +88,10 @@ call_details = false
 expires_default = 600
 expires_max = 1800
 
+[dns]
+servers = ["192.0.2.53", "[2001:db8::53]:5353"]
+timeout = 3
+
 [hints]
 dnd_shows = "terminated"
 mailbox_source = "voicemail"
@@ -134,6 +138,10 @@ fn every_key_is_read() {
         connections_per_edge: 5000,
     };
     assert_eq!(config.sources, sources);
+    let dns = config.dns.expect("names are looked up");
+    assert_eq!(dns.timeout.as_secs(), 3);
+    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
     assert_eq!(config.on_timeout, OnTimeout::Park);
     assert!(config.render.withhold_details);
     assert_eq!(config.compose.dnd_shows, DndShows::Terminated);
@@ -430,7 +438,7 @@ fn every_tuning_profile_is_a_configuration() {
 fn the_manual_names_every_key() {
     let manual = include_str!("../../docs/operating.md");
     for (text, count) in [
-        ("zzzzzzzz = 1\n", 23),
+        ("zzzzzzzz = 1\n", 24),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
             18,
@@ -442,6 +450,7 @@ fn the_manual_names_every_key() {
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
         ("[limits]\nzzzzzzzz = 1\n", 12),
+        ("[dns]\nzzzzzzzz = 1\n", 3),
         ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[overload]\nzzzzzzzz = 1\n", 2),
         ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 5),
@@ -456,4 +465,14 @@ fn the_manual_names_every_key() {
             assert!(manual.contains(key), "the manual does not name `{key}`");
         }
     }
+}
+
+#[test]
+fn names_are_looked_up_unless_it_is_switched_off_and_name_servers_are_addresses() {
+    let config = good("", &Flags::default());
+    assert!(config.dns.is_some_and(|dns| dns.servers.is_empty()));
+    assert_eq!(good("[dns]\nlookup = false\n", &Flags::default()).dns, None);
+    let shown = wrong("[dns]\nservers = [\"ns.example.com\"]\n", &Flags::default());
+    assert!(shown.contains("`ns.example.com` is no address"), "{shown}");
+    assert!(shown.contains("192.0.2.53"), "{shown}");
 }

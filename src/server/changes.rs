@@ -38,6 +38,7 @@ impl Changes {
             quotas,
             render,
             compose,
+            dns,
             log,
             drain_max,
         } = new;
@@ -70,6 +71,7 @@ impl Changes {
             ("packages", old.subscribe_expiry != *subscribe_expiry),
             ("publish", old.publish_expiry != *publish_expiry),
             ("limits", old.sources != *sources || old.quotas != *quotas),
+            ("dns", old.dns != *dns),
             ("subscribe", old.subscribe != *subscribe),
             ("notify", notify),
             ("overload", old.retry_after != *retry_after),
@@ -160,6 +162,7 @@ mod tests {
         [domains]\n\"a.example\" = [\"b.example\"]\n\
         [auth]\nrealm = \"here\"\nnonce_life = 60\n[auth.users]\nalice = \"secret\"\n\
         [access]\nwatch = \"own\"\n[packages.dialog]\nexpires_max = 7200\n[publish]\nexpires_min = 9\n[limits]\nconnections_per_source = 9\n\
+        [dns]\ntimeout = 4\n\
         [subscribe]\njitter = true\nsupersede = \"probe\"\n\
         [overload]\nretry_after_min = 7\n[[edge]]\naddresses = [\"192.0.2.3\"]\noverload = 503\n\
         [notify]\non_timeout = \"remove\"\nrate = 10\nall_dialogs = false\n[hints]\nmailbox_source = \"voicemail\"\n";
@@ -183,6 +186,7 @@ mod tests {
             ("7200", "7201", "packages", ""),
             ("expires_min = 9", "expires_min = 8", "publish", ""),
             ("per_source = 9", "per_source = 8", "limits", ""),
+            ("timeout = 4", "timeout = 3", "dns", ""),
             ("jitter = true", "jitter = false", "subscribe", ""),
             ("\"probe\"", "\"replace\"", "subscribe", ""),
             ("\"remove\"", "\"park\"", "notify", ""),

@@ -10,6 +10,7 @@
 
 mod changes;
 mod listen;
+mod names;
 mod reload;
 mod run;
 mod secrets;
@@ -31,6 +32,7 @@ pub use run::How;
 
 use crate::config::limits;
 use crate::config::{Config, Pin};
+use crate::dns::Dns;
 use crate::partition::{Secrets, ShardId};
 use crate::policy::{Fault, Policy};
 use crate::shard::Shard;
@@ -93,6 +95,7 @@ pub struct Server {
     control: Control,
     sockets: Sockets,
     doors: Arc<Doors>,
+    dns: Dns,
     writer: Option<Writer>,
     secrets: Secrets,
     policy: Arc<Policy>,
@@ -186,6 +189,8 @@ impl Server {
             settings.restart_notify = config.restart_notify;
             Ok(settings)
         };
+        let dns = Dns::new(secrets::random().map_err(StartError::Secrets)?);
+        names::adopt(&dns, &config);
         let doors = Arc::new(Doors::default());
         doors.adopt(config.sources, Arc::clone(&policy));
         let (threads, mut control) = start_shards(make_settings, &cpus, &doors)?;
@@ -205,6 +210,7 @@ impl Server {
             control,
             sockets,
             doors,
+            dns,
             writer,
             secrets,
             policy,
@@ -291,6 +297,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         retry_after: config.retry_after,
         quotas: config.quotas,
         render: config.render,
+        names: config.dns.is_some(),
     }
 }
 

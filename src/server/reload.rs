@@ -9,10 +9,12 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::changes::Changes;
+use super::names;
 use super::rules_of;
 use super::transports::{NotSwapped, Transports};
 use crate::admin::{Admin, Changeable, NotReloaded, Reloaded, Wish};
 use crate::config::{self, Config, Flags};
+use crate::dns::Dns;
 use crate::partition::Secrets;
 use crate::policy::Policy;
 use crate::uring::stream::Doors;
@@ -40,6 +42,7 @@ pub struct Reloader {
     pub policy: Arc<Policy>,
     pub transports: Transports,
     pub doors: Arc<Doors>,
+    pub dns: Dns,
     pub admin: Admin,
     /// A shard may not have what the others have: the next reload tells all of them again, whatever it brings.
     pub incomplete: bool,
@@ -126,6 +129,9 @@ impl Reloader {
             }
         }
         self.doors.adopt(config.sources, Arc::clone(&policy));
+        if self.config.dns != config.dns {
+            names::adopt(&self.dns, &config);
+        }
         self.admin.change(Changeable {
             domains: policy.domains().clone(),
             token: config.admin.token.clone(),

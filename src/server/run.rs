@@ -6,12 +6,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::names::Names;
 use super::reload::Reloader;
 use super::transports::Transports;
 use super::{Server, stop_threads};
 use crate::admin::{self, Admin, Changeable, Shards};
 use crate::partition::{Owners, ShardId};
 use crate::shard::control::{Answer, Ask};
+use crate::shard::mail::Mail;
 use crate::uring::drive::ShardThread;
 use crate::uring::post::{Control, ShardHandle};
 
@@ -44,6 +46,7 @@ pub fn run(server: Server) -> How {
         control,
         sockets,
         doors,
+        dns,
         writer,
         secrets,
         policy,
@@ -72,6 +75,7 @@ pub fn run(server: Server) -> How {
         },
         wish,
     );
+    let names = Names::new(dns.clone(), handles.clone());
     let transports = Transports::new(sockets, handles.clone(), shards.clone(), admin.clone());
     let reloader = Reloader {
         origin,
@@ -80,6 +84,7 @@ pub fn run(server: Server) -> How {
         policy,
         transports,
         doors,
+        dns: dns.clone(),
         admin: admin.clone(),
         incomplete: false,
     };
@@ -88,7 +93,7 @@ pub fn run(server: Server) -> How {
         let (stop_admin, stopped) = oneshot::channel();
         let serving = serve_admin(admin_listener, admin.clone(), stopped);
         tokio::spawn(admin::steer_reports(shards.clone()));
-        let (control_back, pump) = pump_mail(control, shards.clone());
+        let (control_back, pump) = pump_mail(control, shards.clone(), names);
         let reloading = tokio::spawn(reloader.serve(wishes, hang_up));
 
         if !signals.end_or_failure(&threads).await {
@@ -143,12 +148,19 @@ fn serve_admin(
 }
 
 /// Carries mail from the shards to those who wait for it. Gives the control end back when asked to.
-fn pump_mail(mut control: Control, shards: Shards) -> (oneshot::Sender<()>, JoinHandle<Control>) {
+fn pump_mail(
+    mut control: Control,
+    shards: Shards,
+    names: Names,
+) -> (oneshot::Sender<()>, JoinHandle<Control>) {
     let (give_back, mut asked) = oneshot::channel();
     let pump = tokio::spawn(async move {
         loop {
             tokio::select! {
-                (_, mail) = control.receive() => shards.deliver(mail),
+                (shard, mail) = control.receive() => match mail {
+                    Mail::Resolve(question) => names.look_up(shard, question),
+                    mail => shards.deliver(mail),
+                },
                 _ = &mut asked => return control,
             }
         }

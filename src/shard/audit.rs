@@ -175,7 +175,8 @@ impl Shard {
             return Some(Broken::Queue);
         }
         let has_line = |connection| self.waiting.has_line(connection);
-        if subscription.in_line && !subscription.flow.connection.is_some_and(has_line) {
+        let has_line = subscription.flow.connection.is_some_and(has_line);
+        if subscription.in_line && !has_line && !self.waits_for_name(index) {
             return Some(Broken::Queue);
         }
         let idle =

@@ -32,6 +32,8 @@ pub struct Census {
     pub detours: usize,
     /// Sources, domains and publishers that are counted because they have something.
     pub holders: usize,
+    /// Host names of which something is known.
+    pub names: usize,
 }
 
 impl Shard {
@@ -55,6 +57,7 @@ impl Shard {
             in_line: self.waiting.len(),
             detours: self.detours.len(),
             holders: self.quotas.len() + self.compositor.publishers_len(),
+            names: self.names.len(),
         }
     }
 

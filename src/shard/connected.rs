@@ -65,7 +65,7 @@ impl Shard {
         self.waiting.full.contains_key(&connection) || self.streams.is_behind(connection)
     }
 
-    /// It has another connection, or none, and need not wait for that one.
+    /// It has another way, and need not wait for the one before.
     pub(super) fn leave_line(&mut self, index: u32) {
         if core::mem::take(&mut self.subscriptions[index].in_line) {
             self.queue_again(index, Urgency::Prompt);

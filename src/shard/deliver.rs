@@ -29,6 +29,8 @@ enum Attempt {
     TooLarge,
     /// Its connection is no more.
     Gone(ConnectionId),
+    /// Its next hop is a name, and none of its addresses may be sent to.
+    Nowhere,
     /// It is too large for a datagram, and its phone has this connection.
     Detour(Flow),
 }
@@ -114,6 +116,7 @@ impl Shard {
         if self.stands_in_line(index) || self.must_wait(now, index, out) {
             return;
         }
+        let by_name = self.subscriptions[index].flow.is_by_name();
         let subscription = &mut self.subscriptions[index];
         if let Some(transaction) = subscription.in_flight {
             let young = now.since(self.clients.started(transaction)) < T1;
@@ -124,7 +127,10 @@ impl Shard {
         if self.must_hold(now, index) {
             return;
         }
-        let subscription = &mut self.subscriptions[index];
+        if by_name && !self.knows_where(now, index, out) {
+            return;
+        }
+        let subscription = &self.subscriptions[index];
         if subscription.owed == Owed::Change && !self.may_tell_change(now, index) {
             return;
         }
@@ -144,6 +150,7 @@ impl Shard {
                 self.stall(now);
             }
             Attempt::Gone(connection) => self.on_gone(now, connection, out),
+            Attempt::Nowhere => self.fail_unsent(index, out),
             Attempt::TooLarge | Attempt::Detour(_) => {
                 self.stats.record(Counter::NotifySendFailed);
                 self.stats.record(Counter::SubscriptionNotifyFailed);
@@ -175,9 +182,11 @@ impl Shard {
         match self.send_notify_by(now, index, Route::By(flow), out) {
             Attempt::Sent => Attempt::Sent,
             // What can be said by a datagram is said by one.
-            Attempt::NoRoom | Attempt::TooLarge | Attempt::Gone(_) | Attempt::Detour(_) => {
-                self.send_notify_by(now, index, Route::Trimmed, out)
-            }
+            Attempt::NoRoom
+            | Attempt::TooLarge
+            | Attempt::Gone(_)
+            | Attempt::Nowhere
+            | Attempt::Detour(_) => self.send_notify_by(now, index, Route::Trimmed, out),
         }
     }
 
@@ -197,7 +206,7 @@ impl Shard {
             attempt = self.send_notify_in(now, index, route, slot, out);
             match attempt {
                 Attempt::Sent => return Attempt::Sent,
-                Attempt::NoRoom | Attempt::Gone(_) | Attempt::Detour(_) => {
+                Attempt::NoRoom | Attempt::Gone(_) | Attempt::Nowhere | Attempt::Detour(_) => {
                     self.arena.release(slot);
                     return attempt;
                 }
@@ -229,6 +238,12 @@ impl Shard {
             flow = self.listeners.carry(&flow, home);
             if !matches!(route, Route::By(_)) {
                 self.subscriptions[index].flow = flow;
+            }
+        }
+        if flow.is_by_name() {
+            match self.target_of(index) {
+                Some(target) => flow.peer = target,
+                None => return Attempt::Nowhere,
             }
         }
         let check = self.rng.next_u64();

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::time::Duration;
 use std::sync::Arc;
 
 use crate::hint::{ResourceKey, Snapshot};
@@ -9,6 +10,7 @@ use crate::partition::ShardId;
 use crate::shard::control::{Changed, Reply, Request};
 use crate::shard::effects::SendTag;
 use crate::store::rewrite::StoreNews;
+use crate::transport::locate::{Located, Question};
 use crate::transport::{ConnectionId, Flow, ListenerId};
 
 /// Mail between shards, and between a shard and the control thread.
@@ -41,12 +43,25 @@ pub enum Mail {
         connection: ConnectionId,
         news: ConnectionNews,
     },
+    /// To the control thread: look this name up.
+    Resolve(Arc<Question>),
+    /// From the control thread: what came of it.
+    Resolved(Box<Resolution>),
     /// From the control thread.
     Request(Request),
     /// To the control thread.
     Reply(Reply),
     /// To the control thread, while it asked for them.
     Changed(Changed),
+}
+
+/// What a name has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    pub question: Arc<Question>,
+    pub located: Located,
+    /// How long it is good, as its records say.
+    pub lasts: Duration,
 }
 
 /// What the shard that has a connection tells the others that send on it, and what it is told.

@@ -24,6 +24,7 @@ pub mod input;
 mod journal;
 mod late;
 pub mod mail;
+mod names;
 mod notice;
 mod outcome;
 mod overload;
@@ -67,6 +68,7 @@ use effects::{Effects, Event};
 use input::Input;
 use journal::Journal;
 use mail::Mail;
+use names::Names;
 use quotas::Tallies;
 use ready::Ready;
 use receive::Datagram;
@@ -103,6 +105,7 @@ pub struct Shard {
     waiting: Waiting,
     late: late::Late,
     detours: Detours,
+    names: Names,
     window: Window,
     journal: Journal,
     rewriting: Option<rewrite::Rewriting>,
@@ -149,6 +152,7 @@ impl Shard {
             waiting: Waiting::default(),
             late: late::Late::default(),
             detours: Detours::default(),
+            names: Names::new(),
             window: Window::new(settings.in_flight_max),
             journal: Journal::new(settings.incarnation),
             rewriting: None,
@@ -284,6 +288,7 @@ impl Shard {
             Owner::Connection => self.on_connection_timer(now, token.index, out),
             Owner::Phone => self.on_phone_timer(now, token.index),
             Owner::Shard if token.index == late::TIMER => self.put_late(now, out),
+            Owner::Name => self.on_name_timer(now, token.index, out),
             Owner::Shard => self.stalled = false,
         }
     }
@@ -306,9 +311,10 @@ impl Shard {
             Mail::Connection { connection, news } => {
                 self.on_connection_news(now, connection, news, out);
             }
+            Mail::Resolved(resolution) => self.on_resolved(now, *resolution, out),
             Mail::Request(request) => self.on_control(now, request, out),
             // They go to the control thread, and to nobody else.
-            Mail::Reply(_) | Mail::Changed(_) => {
+            Mail::Reply(_) | Mail::Changed(_) | Mail::Resolve(_) => {
                 self.stats.record(Counter::Bug);
                 out.events
                     .push(Event::Bug("mail for the control thread came to a shard"));

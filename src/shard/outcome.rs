@@ -1,6 +1,7 @@
 //! What becomes of a NOTIFY, and of its subscription: answers, timers, failed sends, deadlines.
 //! No state here waits for a send to succeed.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::Shard;
@@ -51,6 +52,7 @@ impl Shard {
         if outcome == Outcome::Provisional {
             return self.clients.provisional(transaction);
         }
+        let peer = self.clients.peer(transaction);
         let finished = self.finish(transaction);
         if let Some(slot) = finished.slot {
             out.released.push(slot);
@@ -76,7 +78,11 @@ impl Shard {
         if finished.replaced {
             return;
         }
+        if status == 503 && self.tries_next(index, peer) {
+            return;
+        }
         if outcome == Outcome::Delivered {
+            self.answers(index, peer);
             self.proved(index, finished.started);
         }
         self.on_outcome(now, index, outcome, out);
@@ -149,6 +155,7 @@ impl Shard {
                 replaced,
                 stood_back,
                 listener,
+                peer,
             } => {
                 self.listeners.give(listener, Lessee::Client);
                 if let Some(slot) = slot {
@@ -159,14 +166,20 @@ impl Shard {
                 }
                 self.stats.record(Counter::NotifyTimedOut);
                 if let Some(index) = index {
-                    self.on_notify_timeout(index, stood_back, out);
+                    self.on_notify_timeout(index, peer, stood_back, out);
                 }
             }
         }
     }
 
     //= RFC 6665 4.2.2
-    fn on_notify_timeout(&mut self, index: u32, stood_back: bool, out: &mut Effects) {
+    fn on_notify_timeout(
+        &mut self,
+        index: u32,
+        peer: SocketAddr,
+        stood_back: bool,
+        out: &mut Effects,
+    ) {
         let connection = self.subscriptions[index].flow.connection;
         let behind = connection.is_some_and(|connection| self.is_behind(connection));
         let subscription = &mut self.subscriptions[index];
@@ -177,6 +190,10 @@ impl Shard {
             }
             return;
         }
+        if self.tries_next(index, peer) {
+            return;
+        }
+        let subscription = &mut self.subscriptions[index];
         if behind {
             // It may still be on its way: a connection that reads too slowly, or not at all, has a deadline of its own.
             subscription.owed = subscription.owed.max(Owed::Change);
@@ -228,12 +245,16 @@ impl Shard {
             // As if it were lost on the way: timer E sends it again, timer F gives up.
             return;
         }
+        let peer = self.clients.peer(transaction);
         let finished = self.finish(transaction);
         if let Some(slot) = finished.slot {
             out.released.push(slot);
         }
         if let Some(index) = self.user(finished.user).filter(|_| !finished.replaced) {
             self.subscriptions[index].in_flight = None;
+            if self.tries_next(index, peer) {
+                return;
+            }
             self.on_outcome(now, index, Outcome::Remove, out);
         }
     }
@@ -309,7 +330,7 @@ impl Shard {
         }
     }
 
-    fn end_failed(&mut self, index: u32, counter: Counter, out: &mut Effects) {
+    pub(super) fn end_failed(&mut self, index: u32, counter: Counter, out: &mut Effects) {
         match self.subscriptions[index].phase {
             Phase::Active | Phase::Silent { .. } | Phase::Parked => self.stats.record(counter),
             // A newer one stands in its place.

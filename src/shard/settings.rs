@@ -62,6 +62,8 @@ pub struct Rules {
     pub retry_after: RetryAfter,
     pub quotas: Quotas,
     pub render: RenderOptions,
+    /// Whether host names in Contacts and Routes are looked up.
+    pub names: bool,
 }
 
 /// How subscriptions begin.
@@ -95,6 +97,7 @@ impl Rules {
             retry_after: RetryAfter::default(),
             quotas: Quotas::default(),
             render: RenderOptions::default(),
+            names: false,
         }
     }
 }

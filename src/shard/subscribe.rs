@@ -363,7 +363,7 @@ impl Shard {
         let before = self.subscriptions[index].flow;
         self.subscriptions.set_flow(index, flow);
         self.listeners.give(before.listener, Lessee::Dialog);
-        if before.connection != flow.connection {
+        if before.connection != flow.connection || before.is_by_name() {
             self.leave_line(index);
         }
     }
@@ -414,6 +414,7 @@ impl Shard {
             contact: *contact,
             vias: request.message.values(Name::Via).take(2).count(),
             nat: self.settings.rules.policy.nat(gate),
+            names: self.settings.rules.names,
         };
         let own = Own {
             listeners: self.listeners.own(),
@@ -422,7 +423,7 @@ impl Shard {
         match transport::next_hop(&path, &own) {
             Ok(hop) => Ok(hop.peer),
             Err(why) if why.is_nonsense() => Err(Refused::because(400, why.name())),
-            // Names and other transports are not here yet.
+            // Another transport, or a name that is not looked up.
             Err(why) => Err(Refused::because(501, why.name())),
         }
     }
@@ -508,7 +509,7 @@ fn tag_of(remote: &[u8]) -> &[u8] {
 }
 
 /// The first hop of a dialog's stored Route lines; behind a strict router it is the Request-URI itself.
-fn first_route<'a>(routes: &'a [u8], target: &'a [u8]) -> Option<Uri<'a>> {
+pub(super) fn first_route<'a>(routes: &'a [u8], target: &'a [u8]) -> Option<Uri<'a>> {
     let line = routes.strip_prefix(b"Route: ")?;
     // NOT SIP: a line of our own making.
     let end = memchr::memchr(b'\r', line)?;

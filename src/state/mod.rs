@@ -171,6 +171,7 @@ impl Compositor {
             | Owner::Copy
             | Owner::Connection
             | Owner::Phone
+            | Owner::Name
             | Owner::Shard => {
                 unreachable!("the shard hands each timer to its owner")
             }

@@ -6,6 +6,7 @@
 //! answer finds a branch whose check value no longer fits. It is counted and has no effect, which is
 //! all that timer K is for.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::arena::SlotId;
@@ -64,6 +65,7 @@ pub enum Fired {
         replaced: bool,
         stood_back: bool,
         listener: ListenerId,
+        peer: SocketAddr,
     },
 }
 
@@ -194,6 +196,11 @@ impl Clients {
         client.is_some_and(|client| client.user == user && client.state != State::Replaced)
     }
 
+    /// Whom its request went to.
+    pub fn peer(&self, index: u32) -> SocketAddr {
+        self.clients[index].flow.peer
+    }
+
     /// The connection that its request went by.
     pub fn connection(&self, index: u32) -> Option<ConnectionId> {
         self.clients[index].flow.connection
@@ -277,6 +284,7 @@ impl Clients {
                     replaced: client.state == State::Replaced,
                     stood_back: client.stood_back,
                     listener: client.flow.listener,
+                    peer: client.flow.peer,
                 },
             );
         }
@@ -383,8 +391,10 @@ mod tests {
                         replaced: false,
                         stood_back: false,
                         listener: ListenerId(1),
+                        peer,
                     },
                 ) => {
+                    assert_eq!(peer, flow().peer);
                     assert_eq!(now.since(start), T64);
                     break;
                 }
@@ -422,6 +432,7 @@ mod tests {
             replaced: false,
             stood_back: false,
             listener: ListenerId(1),
+            peer: flow().peer,
         };
         assert_eq!(fired, [(500, Fired::Waited), (32_000, timed_out)]);
         assert!(clients.is_empty());

@@ -78,7 +78,7 @@ fn classify_v6(address: Ipv6Addr) -> Class {
 /// Why nothing is sent there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undialable {
-    /// A host name: names are not resolved.
+    /// A host name: it would have to be looked up.
     Name,
     /// Port 0.
     BadPort,
@@ -163,7 +163,7 @@ impl Own<'_> {
     }
 
     /// The address family of the listener that the flow belongs to.
-    fn is_v4(&self) -> bool {
+    pub(super) fn is_v4(&self) -> bool {
         self.flow.peer.ip().to_canonical().is_ipv4()
     }
 }
@@ -191,7 +191,7 @@ pub fn dialable(uri: &Uri<'_>, own: &Own<'_>) -> Result<SocketAddr, Undialable> 
 }
 
 /// Whether a datagram may be sent there at all.
-pub(super) fn check_address(address: SocketAddr, own: &Own<'_>) -> Result<(), Undialable> {
+pub fn check_address(address: SocketAddr, own: &Own<'_>) -> Result<(), Undialable> {
     if address.port() == 0 {
         return Err(Undialable::BadPort);
     }

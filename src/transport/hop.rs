@@ -1,9 +1,10 @@
 //! Where a NOTIFY goes next: a decision over addresses that the caller took from the dialog and the flow.
-//! It reads no message and resolves no name.
+//! It reads no message and looks no name up.
 
 use core::net::SocketAddr;
 
 use super::address::{check_address, classify, dialable};
+use super::locate::Question;
 use super::{Own, Undialable};
 use crate::sip::Uri;
 
@@ -29,6 +30,8 @@ pub struct Path<'a> {
     /// How many Via values the last accepted request of the dialog carried.
     pub vias: usize,
     pub nat: NatMode,
+    /// Whether host names are looked up.
+    pub names: bool,
 }
 
 /// What the decision followed.
@@ -38,11 +41,13 @@ pub enum Way {
     Contact,
     /// The address that the phone's, or its proxy's, last request came from.
     Source,
+    /// A host name, that of the first route or else of the Contact: what is looked up for each message.
+    Name,
     /// The connection that it came by.
     Connection,
 }
 
-/// Where to send, and why there.
+/// Where to send, and why there. By name the port is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
     pub peer: SocketAddr,
@@ -59,14 +64,14 @@ pub fn next_hop(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
         return by_connection(path, own);
     }
     if let Some(route) = &path.route {
-        return follow(route, Way::Route, path.nat != NatMode::Never, own);
+        return follow(route, Way::Route, path.nat != NatMode::Never, path, own);
     }
     let symmetric = path.vias <= 1 && path.nat != NatMode::Never;
     if symmetric && (path.nat == NatMode::Always || is_behind_nat(&path.contact, own)) {
         check_sanity(&path.contact, own)?;
         return to_source(own);
     }
-    follow(&path.contact, Way::Contact, symmetric, own)
+    follow(&path.contact, Way::Contact, symmetric, path, own)
 }
 
 /// Whoever has connected is told by that connection and by no other: behind a NAT, and in a browser, nobody can be
@@ -84,12 +89,24 @@ fn by_connection(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
     })
 }
 
-/// A name is not resolved; whoever wrote it has just sent from the source address, which is good enough
-/// where answering there is allowed.
-fn follow(uri: &Uri<'_>, way: Way, symmetric: bool, own: &Own<'_>) -> Result<Hop, Undialable> {
+/// Whoever wrote a name has just sent from the source address, which is better than what a resolver knows where
+/// answering there is allowed. Elsewhere the name is looked up.
+fn follow(
+    uri: &Uri<'_>,
+    way: Way,
+    symmetric: bool,
+    path: &Path<'_>,
+    own: &Own<'_>,
+) -> Result<Hop, Undialable> {
     match dialable(uri, own) {
         Ok(peer) => Ok(Hop { peer, way }),
         Err(Undialable::Name) if symmetric => to_source(own),
+        Err(Undialable::Name) if path.names && Question::of(uri, own.is_v4()).is_some() => {
+            Ok(Hop {
+                peer: SocketAddr::new(own.flow.peer.ip(), 0),
+                way: Way::Name,
+            })
+        }
         Err(reason) => Err(reason),
     }
 }
@@ -160,6 +177,7 @@ mod tests {
                 contact: parse(contact),
                 vias: 2,
                 nat: NatMode::Never,
+                names: false,
             };
             let hop = next_hop(&path, &own);
             let connection = Hop {
@@ -173,6 +191,7 @@ mod tests {
             contact: parse("sips:a@198.51.100.7"),
             vias: 1,
             nat: NatMode::Auto,
+            names: true,
         };
         assert_eq!(next_hop(&path, &own), Err(Undialable::TransportNotServed));
         let flow = Flow {
@@ -189,6 +208,7 @@ mod tests {
     struct Case {
         what: &'static str,
         nat: NatMode,
+        names: bool,
         vias: usize,
         route: Option<&'static str>,
         contact: &'static str,
@@ -214,6 +234,7 @@ mod tests {
             contact: parse(case.contact),
             vias: case.vias,
             nat: case.nat,
+            names: case.names,
         };
         next_hop(
             &path,
@@ -227,6 +248,7 @@ mod tests {
     const DIRECT: Case = Case {
         what: "a phone that is reached at its Contact",
         nat: NatMode::Auto,
+        names: false,
         vias: 1,
         route: None,
         contact: "sip:198.51.100.7:5062",
@@ -308,6 +330,7 @@ mod tests {
             Case {
                 what: "a route set, whatever the Contact is",
                 nat: NatMode::Always,
+                names: false,
                 vias: 3,
                 route: Some("sip:203.0.113.40;lr"),
                 contact: "sip:192.168.1.20:5060",
@@ -329,6 +352,42 @@ mod tests {
                 route: Some("sip:sbc.example.com;lr"),
                 source: "203.0.113.41:5080",
                 expected: Err(Undialable::Name),
+                ..DIRECT
+            },
+            Case {
+                what: "the same where names are looked up: the source stands in for it, without a port",
+                nat: NatMode::Never,
+                names: true,
+                vias: 2,
+                route: Some("sip:sbc.example.com;lr"),
+                source: "203.0.113.41:5080",
+                expected: Ok(("203.0.113.41:0", Way::Name)),
+                ..DIRECT
+            },
+            Case {
+                what: "a route by a name that nobody knows",
+                nat: NatMode::Never,
+                names: true,
+                vias: 2,
+                route: Some("sip:7f3a.invalid;lr"),
+                source: "203.0.113.41:5080",
+                expected: Err(Undialable::Name),
+                ..DIRECT
+            },
+            Case {
+                what: "a phone that has just sent from its address, whatever its name is",
+                names: true,
+                contact: "sip:phone.example.com",
+                source: "198.51.100.7:40001",
+                expected: Ok(("198.51.100.7:40001", Way::Source)),
+                ..DIRECT
+            },
+            Case {
+                what: "a Contact by name behind a proxy that did not record a route, looked up",
+                names: true,
+                vias: 2,
+                contact: "sip:phone.example.com",
+                expected: Ok(("198.51.100.7:0", Way::Name)),
                 ..DIRECT
             },
             Case {

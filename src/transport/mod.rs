@@ -5,6 +5,7 @@ pub mod generations;
 mod hop;
 mod listeners;
 mod local;
+pub mod locate;
 pub mod stream;
 
 use core::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use core::num::NonZeroU64;
 
 use crate::partition::ShardId;
 
-pub use address::{Class, Own, Undialable, classify, dialable};
+pub use address::{Class, Own, Undialable, check_address as may_dial, classify, dialable};
 pub use hop::{Hop, NatMode, Path, Way, next_hop};
 pub use listeners::{Leases, Lessee, ListenerTable, Listeners, Row, Stage};
 pub use local::Local;
@@ -163,6 +164,14 @@ pub struct Flow {
     pub peer: SocketAddr,
     /// What it came by where that is no datagram: the answer goes back the same way, or nowhere.
     pub connection: Option<ConnectionId>,
+}
+
+impl Flow {
+    /// Whether it leads to a host name, which is looked up for each message: the peer is whoever sent the last request,
+    /// without a port.
+    pub fn is_by_name(&self) -> bool {
+        self.connection.is_none() && self.peer.port() == 0
+    }
 }
 
 /// What a listener is, as far as messages show it.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lampfield::hint::{HintState, HintUpdate};
@@ -16,9 +17,10 @@ use lampfield::shard::census::Census;
 use lampfield::shard::control::{Answer, Ask, HintChange, Request};
 use lampfield::shard::effects::Event;
 use lampfield::shard::input::Input;
-use lampfield::shard::mail::Mail;
+use lampfield::shard::mail::{Mail, Resolution};
 use lampfield::stats::{Counter, Stats};
 use lampfield::time::{Time, WallOffset};
+use lampfield::transport::locate::{Located, Question};
 use lampfield::transport::stream::{Found, Framer};
 use lampfield::transport::{ConnectionId, Flow, ListenerId};
 use lampfield_sim::edge::{Edge, Parcel, Streamed};
@@ -51,7 +53,9 @@ pub struct House {
     answers: Vec<Answer>,
     /// Phones that send datagrams are told by datagrams; in a house without any, nobody is.
     by_datagrams: bool,
-    datagrams: Vec<String>,
+    datagrams: Vec<(SocketAddr, String)>,
+    /// Names that were to be looked up.
+    asked: Vec<(ShardId, Arc<Question>)>,
 }
 
 impl House {
@@ -68,6 +72,7 @@ impl House {
             answers: Vec::new(),
             by_datagrams: false,
             datagrams: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -90,7 +95,37 @@ impl House {
     /// What was sent by datagrams since this was last asked.
     #[allow(dead_code, reason = "not every test has phones on UDP")]
     pub fn datagrams(&mut self) -> Vec<String> {
+        let sent = self.datagrams_with_peers();
+        sent.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// The same with where it was sent to.
+    #[allow(dead_code, reason = "not every test has phones on UDP")]
+    pub fn datagrams_with_peers(&mut self) -> Vec<(SocketAddr, String)> {
         std::mem::take(&mut self.datagrams)
+    }
+
+    /// Names that were to be looked up since this was last asked.
+    #[allow(dead_code, reason = "most tests have no names")]
+    pub fn asked(&mut self) -> Vec<Question> {
+        let asked = self.asked.iter();
+        let asked = asked.map(|(_, question)| Question::clone(question));
+        asked.collect()
+    }
+
+    /// All that was asked comes to this.
+    #[allow(dead_code, reason = "most tests have no names")]
+    pub fn resolve(&mut self, located: &Located, lasts: Duration) {
+        for (shard, question) in std::mem::take(&mut self.asked) {
+            let resolution = Resolution {
+                question,
+                located: located.clone(),
+                lasts,
+            };
+            let mail = Mail::Resolved(Box::new(resolution));
+            self.edge.deliver(shard, self.now, Parcel::Mail(mail));
+        }
+        self.settle();
     }
 
     /// A source says more than a state.
@@ -303,15 +338,18 @@ impl House {
                 quiet &= turn.streams.is_empty() && turn.parcels.is_empty();
                 let dialled = !self.by_datagrams && !turn.datagrams.is_empty();
                 assert!(!dialled, "nobody is dialled");
-                let texts = turn.datagrams.into_iter().map(|datagram| datagram.bytes);
-                self.datagrams
-                    .extend(texts.map(|bytes| String::from_utf8(bytes).expect("UTF-8")));
+                for datagram in turn.datagrams {
+                    let text = String::from_utf8(datagram.bytes).expect("UTF-8");
+                    self.datagrams.push((datagram.peer, text));
+                }
                 for event in turn.events {
                     assert!(!matches!(event, Event::Bug(_)), "{event:?}");
                 }
                 for mail in turn.replies {
-                    if let Mail::Reply(reply) = mail {
-                        self.answers.push(reply.answer);
+                    match mail {
+                        Mail::Reply(reply) => self.answers.push(reply.answer),
+                        Mail::Resolve(question) => self.asked.push((shard, question)),
+                        other => panic!("mail for nobody: {other:?}"),
                     }
                 }
                 for (to, parcel) in turn.parcels {

@@ -12,6 +12,7 @@ const IMPURE: &[&str] = &[
     "src/uring/",
     "src/admin/",
     "src/config/",
+    "src/dns/",
     "src/store/io/",
 ];
 
@@ -81,6 +82,7 @@ const KERNEL_DEPENDENCIES: &[&str] = &[
     "tracing",
     "getrandom",
     "fjall",
+    "hickory-resolver",
 ];
 
 const ITERATIONS: &[&str] = &[

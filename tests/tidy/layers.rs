@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["server"],
-    &["uring", "admin", "config", "store::io"],
+    &["uring", "admin", "config", "dns", "store::io"],
     &["shard"],
     &[
         "transaction",

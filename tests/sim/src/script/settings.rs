@@ -89,6 +89,7 @@ pub struct Settings {
     ping: Option<Duration>,
     policy: PolicySettings,
     all_dialogs: bool,
+    names: bool,
     subscriptions_max: Option<usize>,
     in_flight_max: Option<usize>,
     transactions_max: Option<usize>,
@@ -150,6 +151,7 @@ impl Default for Settings {
                 ..PolicySettings::default()
             },
             all_dialogs: false,
+            names: false,
             subscriptions_max: None,
             in_flight_max: None,
             transactions_max: None,
@@ -209,6 +211,7 @@ impl Settings {
                 self.retry_after.max_seconds = number(max)?;
             }
             ("dialogs", ["all"]) => self.all_dialogs = true,
+            ("names", ["on"]) => self.names = true,
             ("nat", ["auto"]) => self.policy.gates[0].nat = NatMode::Auto,
             ("nat", ["always"]) => self.policy.gates[0].nat = NatMode::Always,
             ("edge", [network]) => self.edge(network, Overload::Request),
@@ -373,6 +376,7 @@ impl Settings {
                 settings.rules.retry_after = self.retry_after;
                 settings.rules.quotas = self.quotas;
                 settings.capacity = self.capacity;
+                settings.rules.names = self.names;
                 settings.rules.render.all_dialogs = self.all_dialogs;
                 if let Some(count) = self.in_flight_max {
                     settings.in_flight_max = count;
