@@ -200,20 +200,6 @@ fn read_listeners(root: &mut Section<'_>, path: &Path) -> Vec<Written> {
                 continue;
             }
         };
-        if parsed.transport.is_stream() {
-            let spans = [
-                dscp.as_ref().map(|each| &each.span),
-                receive_buffer.as_ref().map(|each| &each.span),
-                send_buffer.as_ref().map(|each| &each.span),
-                device.as_ref().map(|each| &each.span),
-            ];
-            for span in spans.into_iter().flatten() {
-                notes.push(
-                    Problem::at(span.clone(), "in this version it is for UDP listeners only")
-                        .help("leave it out here"),
-                );
-            }
-        }
         let directory = path.parent().unwrap_or(Path::new(""));
         let tls = tls.settle(parsed.transport, directory, &address, |problem| {
             notes.push(problem)

@@ -99,6 +99,8 @@ pub struct Tls {
     pub clients: ClientCertificates,
     /// TLS 1.2 is not spoken.
     pub only_1_3: bool,
+    /// The names of the cipher suites that are spoken; empty: all that are known.
+    pub ciphers: Vec<String>,
 }
 
 /// A certificate with its chain, in PEM.

@@ -290,12 +290,6 @@ fn every_mistake_has_its_place_and_a_remedy() {
             "leave it out",
         ),
         (
-            "[[listener]]\naddress = \"tcp:127.0.0.1:1\"\ndscp = 24\n",
-            "3:8",
-            "UDP listeners only",
-            "leave it out",
-        ),
-        (
             "[[listener]]\nadress = \"udp:127.0.0.1:1\"\n",
             "2:1",
             "unknown key",
@@ -441,7 +435,7 @@ fn the_manual_names_every_key() {
         ("zzzzzzzz = 1\n", 24),
         (
             "[[listener]]\naddress = \"udp:127.0.0.1:1\"\nzzzzzzzz = 1\n",
-            18,
+            19,
         ),
         ("[transports]\nzzzzzzzz = 1\n", 1),
         ("[admin]\nzzzzzzzz = 1\n", 3),

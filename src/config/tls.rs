@@ -3,6 +3,8 @@
 use core::fmt;
 use std::path::Path;
 
+use rustls::crypto::ring::ALL_CIPHER_SUITES;
+
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::config::settings::{Certificate, ClientCertificates, Key, Tls};
@@ -17,6 +19,7 @@ pub(super) struct Written<'t> {
     client_ca: Option<Placed<&'t str>>,
     clients: Option<ClientCertificates>,
     only_1_3: Option<bool>,
+    ciphers: Option<Vec<Placed<&'t str>>>,
 }
 
 /// Reads the keys.
@@ -36,7 +39,15 @@ pub(super) fn read<'t>(section: &mut Section<'t>) -> Written<'t> {
             ],
         ),
         only_1_3: section.word("tls_min", &[("1.2", false), ("1.3", true)]),
+        ciphers: section.texts("tls_ciphers"),
     }
+}
+
+/// The names of all cipher suites that are known, the best first. Each of them is a good one: they differ in what machines
+/// and old phones can do.
+pub fn cipher_suites() -> impl Iterator<Item = &'static str> {
+    let suites = ALL_CIPHER_SUITES.iter();
+    suites.filter_map(|suite| suite.suite().as_str())
 }
 
 impl Written<'_> {
@@ -110,12 +121,44 @@ impl Written<'_> {
                 })
             }
         };
+        let only_1_3 = self.only_1_3.unwrap_or(false);
         Some(Tls {
             certificates,
             client_ca,
             clients: self.clients.unwrap_or_default(),
-            only_1_3: self.only_1_3.unwrap_or(false),
+            only_1_3,
+            ciphers: self.ciphers(only_1_3, address, report)?,
         })
+    }
+
+    /// The cipher suites that are named, all of them known; empty: whatever is known.
+    fn ciphers(
+        &self,
+        only_1_3: bool,
+        address: &Placed<&str>,
+        report: impl Fn(Problem),
+    ) -> Option<Vec<String>> {
+        let Some(named) = &self.ciphers else {
+            return Some(Vec::new());
+        };
+        let usable = |name: &str| !only_1_3 || name.starts_with("TLS13_");
+        let known = || {
+            let known: Vec<&str> = cipher_suites().filter(|name| usable(name)).collect();
+            format!("known here: {}", known.join(", "))
+        };
+        for text in named {
+            if !cipher_suites().any(|name| name == text.value && usable(name)) {
+                let what = format!("`{}` is no cipher suite of this listener", text.value);
+                report(Problem::at(text.span.clone(), what).help(known()));
+                return None;
+            }
+        }
+        if named.is_empty() {
+            let what = "`tls_ciphers` names none";
+            report(Problem::at(address.span.clone(), what).help(known()));
+            return None;
+        }
+        Some(named.iter().map(|text| text.value.to_owned()).collect())
     }
 }
 

@@ -230,7 +230,9 @@ impl Sockets {
         let plan = self.plan(wishes);
         for (planned, wish) in plan.listeners.iter().zip(wishes) {
             if let Origin::HandedOver(old) = planned.origin {
-                wish.wanted.fresh = !wish.options.fit_live(&self.open[&old].options);
+                let fit = wish.options.fit_live(&self.open[&old].options);
+                // A listening socket takes everything while it lives, and may not have another one beside it.
+                wish.wanted.fresh = !fit && !wish.listener.transport.is_stream();
             }
         }
     }
@@ -263,7 +265,8 @@ impl Sockets {
                 Origin::Opened | Origin::Replaces(_),
                 Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss,
             ) => {
-                let sockets = stream::open(wish.listener.endpoint(), shards)?.into_iter();
+                let sockets = stream::open(wish.listener.endpoint(), shards, &wish.options)?;
+                let sockets = sockets.into_iter();
                 return Ok(sockets.map(AnySocket::from).collect());
             }
             (Origin::Replaces(old), Transport::Udp) => {
@@ -325,7 +328,11 @@ fn wishes(config: &Config, fresh: bool) -> Vec<Wish<'_>> {
 }
 
 fn options_of(listener: &Listener) -> SocketOptions {
-    let standard = SocketOptions::default();
+    let mut standard = SocketOptions::default();
+    if listener.transport.is_stream() {
+        standard.receive_buffer = SocketOptions::KERNELS_OWN;
+        standard.send_buffer = SocketOptions::KERNELS_OWN;
+    }
     SocketOptions {
         receive_buffer: listener.receive_buffer.unwrap_or(standard.receive_buffer),
         send_buffer: listener.send_buffer.unwrap_or(standard.send_buffer),

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use crate::config::{Certificate, ClientCertificates, Tls};
 
@@ -30,7 +30,15 @@ impl fmt::Display for TlsError {
 
 /// Everything that a handshake needs.
 pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+    let mut provider = ring::default_provider();
+    if !tls.ciphers.is_empty() {
+        let named = |suite: &SupportedCipherSuite| {
+            let name = suite.suite().as_str();
+            tls.ciphers.iter().any(|cipher| Some(&**cipher) == name)
+        };
+        provider.cipher_suites.retain(named);
+    }
+    let provider = Arc::new(provider);
     let versions: &[_] = match tls.only_1_3 {
         true => &[&TLS13],
         false => &[&TLS13, &TLS12],

@@ -3,14 +3,15 @@
 
 use super::Shard;
 use super::answer::{Refused, With};
-use super::effects::Effects;
+use super::effects::{Effects, Send, SendTag};
+use crate::arena::SlotSize;
 use crate::partition::{Mark, Partition};
 use crate::sip::{Message, Method, Name, QuickAnswer, Request, Start, Unreadable, quick_answer};
 use crate::stats::Counter;
 use crate::time::Time;
 use crate::transaction::client::COOKIE;
 use crate::transaction::server::{Given, Known, RequestKey};
-use crate::transport::{Flow, Lessee, ListenerId};
+use crate::transport::{Flow, Lessee, ListenerId, stun};
 
 /// A datagram as it came.
 #[derive(Clone, Copy)]
@@ -41,6 +42,9 @@ impl Shard {
         match scanned {
             Err(unreadable) => {
                 self.count_unreadable(unreadable);
+                if unreadable == Unreadable::Stun && datagram.flow.connection.is_none() {
+                    return self.answer_stun(&datagram, out);
+                }
                 if let Some(connection) = datagram.flow.connection {
                     self.close_unreadable(now, connection, out);
                 }
@@ -49,6 +53,26 @@ impl Shard {
                 Start::Response { .. } => self.on_answer_message(now, datagram, &message, out),
                 Start::Request { .. } => self.on_request_message(now, datagram, &message, out),
             },
+        }
+    }
+
+    //= RFC 5626 8
+    fn answer_stun(&mut self, datagram: &Datagram<'_>, out: &mut Effects) {
+        let Datagram { flow, bytes, .. } = datagram;
+        let Some(slot) = self.arena.take(SlotSize::Small) else {
+            return self.stats.record(Counter::ResponseNoSlot);
+        };
+        out.released.push(slot);
+        let buffer = self.arena.buffer(slot);
+        if let Some(length) = stun::answer(bytes, flow.peer, buffer) {
+            self.arena.set_len(slot, length);
+            out.sends.push(Send {
+                slot,
+                listener: flow.listener,
+                source: flow.local,
+                peer: flow.peer,
+                tag: SendTag::NONE,
+            });
         }
     }
 

@@ -101,6 +101,9 @@ fn follow(
     match dialable(uri, own) {
         Ok(peer) => Ok(Hop { peer, way }),
         Err(Undialable::Name) if symmetric => to_source(own),
+        // A phone that asks to be told by TCP and has come by UDP: it is there, and nobody is dialled. What is too long for a
+        // datagram goes by a connection, if it has one.
+        Err(Undialable::TransportNotServed) if symmetric && !uri.secure => to_source(own),
         Err(Undialable::Name) if path.names && Question::of(uri, own.is_v4()).is_some() => {
             Ok(Hop {
                 peer: SocketAddr::new(own.flow.peer.ip(), 0),
@@ -388,6 +391,33 @@ mod tests {
                 vias: 2,
                 contact: "sip:phone.example.com",
                 expected: Ok(("198.51.100.7:0", Way::Name)),
+                ..DIRECT
+            },
+            Case {
+                what: "a Contact that asks for TCP from a phone that has come by UDP",
+                contact: "sip:198.51.100.7:5062;transport=tcp",
+                source: "198.51.100.7:40001",
+                expected: Ok(("198.51.100.7:40001", Way::Source)),
+                ..DIRECT
+            },
+            Case {
+                what: "the same where the source is not to be used",
+                nat: NatMode::Never,
+                contact: "sip:198.51.100.7:5062;transport=tcp",
+                expected: Err(Undialable::TransportNotServed),
+                ..DIRECT
+            },
+            Case {
+                what: "the same behind a proxy that did not record a route",
+                vias: 2,
+                contact: "sip:198.51.100.7:5062;transport=tcp",
+                expected: Err(Undialable::TransportNotServed),
+                ..DIRECT
+            },
+            Case {
+                what: "a Contact that nobody on the way may read",
+                contact: "sips:198.51.100.7:5062;transport=tcp",
+                expected: Err(Undialable::TransportNotServed),
                 ..DIRECT
             },
             Case {

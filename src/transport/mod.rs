@@ -7,6 +7,7 @@ mod listeners;
 mod local;
 pub mod locate;
 pub mod stream;
+pub mod stun;
 
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU64;

@@ -16,7 +16,7 @@ use crate::transport::{Endpoint, Transport};
 /// How a listener's sockets are set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Bytes that the kernel keeps for us while we are busy.
+    /// Bytes that the kernel keeps for us while we are busy; [`SocketOptions::KERNELS_OWN`] for connections only.
     pub receive_buffer: usize,
     /// Bytes on their way out of one socket.
     pub send_buffer: usize,
@@ -39,6 +39,9 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
+    /// A buffer of whatever size the kernel thinks right: it adapts those of connections by itself.
+    pub const KERNELS_OWN: usize = 0;
+
     /// Whether a socket that has the other options can be given these while it lives.
     pub fn fit_live(&self, other: &SocketOptions) -> bool {
         self.device == other.device
@@ -168,11 +171,11 @@ impl AnySocket {
         }
     }
 
-    /// As for datagrams; listening sockets have no options to be set.
+    /// As for datagrams; new connections have what is set on a listening socket.
     pub fn set_live(&self, options: &SocketOptions) -> io::Result<()> {
         match self {
             AnySocket::Datagrams(socket) => socket.set_live(options),
-            AnySocket::Connections(_) => Ok(()),
+            AnySocket::Connections(socket) => socket.set_live(options),
         }
     }
 }
@@ -312,6 +315,25 @@ fn set_up(socket: &Socket, address: SocketAddr, options: &SocketOptions) -> io::
         Some(dscp) => set_code_point(socket, address, dscp),
         None => Ok(()),
     }
+}
+
+/// The options of a listening socket: the connections that come to it have them from their beginning.
+pub(super) fn set_up_listening(
+    socket: &Socket,
+    address: SocketAddr,
+    options: &SocketOptions,
+) -> io::Result<()> {
+    let buffers = [
+        (Buffer::Receive, options.receive_buffer),
+        (Buffer::Send, options.send_buffer),
+    ];
+    for (buffer, bytes) in buffers {
+        if bytes != SocketOptions::KERNELS_OWN {
+            set_buffer(socket, buffer, bytes)?;
+        }
+    }
+    set_code_point(socket, address, options.dscp.unwrap_or(0))?;
+    socket.bind_device(options.device.as_ref().map(|device| device.as_bytes()))
 }
 
 fn set_code_point(socket: &Socket, address: SocketAddr, dscp: u8) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Which socket a message leaves by while transports are replaced: sockets of two generations are told apart by their
 //! DSCP, which the phones see.
 
+use std::net::UdpSocket;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -134,4 +135,28 @@ fn a_wildcard_listener_goes_on_from_the_address_that_the_phone_knows() {
     let new = hears.next_of("NOTIFY ");
     assert_eq!((new.dscp, new.from), (NEW, sip));
     hears.answer(&new);
+}
+
+//= RFC 5626 8 type=test
+#[test]
+fn a_stun_request_is_told_the_address_that_it_came_from() {
+    let server = Server::start_with(&["--listen", "udp:0.0.0.0:0", "--trusted", "127.0.0.0/8"]);
+    let phone = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    phone.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let id = b"abcdefghijkl";
+    let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], id].concat();
+    let to = ("127.0.0.1", server.sip[0].port());
+    phone.send_to(&request, to).expect("it is sent");
+    let mut answer = [0; 100];
+    let length = phone.recv(&mut answer).expect("an answer");
+    let port = phone.local_addr().expect("an address").port() ^ 0x2112;
+    let mapped = [127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42];
+    let expected = [
+        &[1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42][..],
+        id,
+        &[0, 0x20, 0, 8, 0, 1],
+        &port.to_be_bytes(),
+        &mapped,
+    ];
+    assert_eq!(answer[..length], expected.concat());
 }

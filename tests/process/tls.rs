@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::client::{get_json, send};
-use crate::server::{Scratch, Server};
+use crate::server::{Scratch, Server, errors, run};
 use crate::streams::{Phone, dial, set_hint};
 
 /// Issues certificates.
@@ -211,4 +211,49 @@ fn what_is_no_tls_ends_its_own_connection_only() {
     }
     set_hint(&server, "1001", "ringing");
     good.notified("early");
+}
+
+#[test]
+fn only_the_cipher_suites_that_are_named_are_spoken_and_a_wrong_name_is_answered_with_the_right_ones()
+ {
+    let (scratch, authority) = (Scratch::new("ciphers"), Authority::new());
+    authority.write(&scratch, "one.test");
+    let wrong = "tls_ciphers = [\"TLS_RSA_WITH_RC4_128_MD5\"]\n";
+    let file = scratch.file("lampfield.toml", &listener(wrong));
+    let shown = errors(&run(&["check", &file]));
+    assert!(shown.contains("TLS_RSA_WITH_RC4_128_MD5"), "{shown}");
+    assert!(shown.contains("TLS13_AES_128_GCM_SHA256"), "{shown}");
+    assert!(
+        shown.contains("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+        "{shown}"
+    );
+    // Of no use where TLS 1.2 is not spoken.
+    let unfit = "tls_min = \"1.3\"\ntls_ciphers = [\"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\"]\n";
+    scratch.file("lampfield.toml", &listener(unfit));
+    let shown = errors(&run(&["check", &file]));
+    assert!(
+        shown.contains("no cipher suite of this listener"),
+        "{shown}"
+    );
+    let one = "tls_ciphers = [\"TLS13_CHACHA20_POLY1305_SHA256\"]\n";
+    scratch.file("lampfield.toml", &listener(one));
+    let server = Server::start_with(&["--config", &file]);
+    let config = authority.client(None);
+    let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+    let suite = secured.conn.negotiated_cipher_suite().expect("a suite");
+    assert_eq!(
+        suite.suite().as_str(),
+        Some("TLS13_CHACHA20_POLY1305_SHA256")
+    );
+    let mut provider = default_provider();
+    provider
+        .cipher_suites
+        .retain(|suite| suite.suite().as_str() != Some("TLS13_CHACHA20_POLY1305_SHA256"));
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der.clone()).expect("a root");
+    let other = builder.with_root_certificates(roots).with_no_client_auth();
+    assert!(handshake(server.sip[0], "one.test", &Arc::new(other)).is_err());
 }

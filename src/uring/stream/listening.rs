@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use super::session::Session;
 use crate::config::limits;
 use crate::transport::Endpoint;
-use crate::uring::socket::{OpenError, Step};
+use crate::uring::socket::{OpenError, SocketOptions, Step, set_up_listening};
 
 /// Connections that wait to be accepted; the kernel's own limit, `net.core.somaxconn`, is usually 4,096.
 const BACKLOG: i32 = 4096;
@@ -47,6 +47,11 @@ impl ListeningSocket {
         self.endpoint
     }
 
+    /// What new connections have from now on; those that there are stay as they are.
+    pub fn set_live(&self, options: &SocketOptions) -> io::Result<()> {
+        set_up_listening(&SockRef::from(&self.socket), self.endpoint.address, options)
+    }
+
     /// New connections are made with this from now on; those that there are stay as they are.
     pub fn secure(&self, tls: Option<Arc<ServerConfig>>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
@@ -76,11 +81,15 @@ impl AsRawFd for ListeningSocket {
 }
 
 /// Opens one socket for each of `shards`, all bound to `address` and to nobody else's socket.
-pub fn open(endpoint: Endpoint, shards: u16) -> Result<Vec<Arc<ListeningSocket>>, OpenError> {
+pub fn open(
+    endpoint: Endpoint,
+    shards: u16,
+    options: &SocketOptions,
+) -> Result<Vec<Arc<ListeningSocket>>, OpenError> {
     let mut sockets: Vec<ListeningSocket> = Vec::with_capacity(usize::from(shards));
     let mut endpoint = endpoint;
     for shard in 0..shards {
-        let socket = open_one(endpoint, shard > 0)?;
+        let socket = open_one(endpoint, shard > 0, options)?;
         endpoint = socket.endpoint;
         sockets.push(socket);
     }
@@ -93,7 +102,11 @@ pub fn open(endpoint: Endpoint, shards: u16) -> Result<Vec<Arc<ListeningSocket>>
 }
 
 /// As with datagrams, the first socket of a group is bound alone, and is refused where anybody else has the address.
-fn open_one(endpoint: Endpoint, further: bool) -> Result<ListeningSocket, OpenError> {
+fn open_one(
+    endpoint: Endpoint,
+    further: bool,
+    options: &SocketOptions,
+) -> Result<ListeningSocket, OpenError> {
     let address = endpoint.address;
     let failed = |step| move |error| OpenError::new(endpoint, step, error);
     let socket = Socket::new(
@@ -109,6 +122,11 @@ fn open_one(endpoint: Endpoint, further: bool) -> Result<ListeningSocket, OpenEr
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(failed(Step::SetUp))?;
     }
+    let step = match options.device {
+        Some(_) => Step::Device,
+        None => Step::SetUp,
+    };
+    set_up_listening(&socket, address, options).map_err(failed(step))?;
     if further {
         socket.set_reuse_port(true).map_err(failed(Step::Share))?;
     }
@@ -170,4 +188,49 @@ fn set_up(socket: &Socket) -> io::Result<()> {
         .with_interval(KEEPALIVE_EVERY)
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Transport;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_connection_has_the_options_of_its_listener_and_new_ones_have_newer_ones() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let endpoint = Endpoint {
+                transport: Transport::Tcp,
+                address: address.parse().expect("an address"),
+            };
+            let options = |dscp, device: Option<&str>| SocketOptions {
+                receive_buffer: 100_000,
+                send_buffer: SocketOptions::KERNELS_OWN,
+                dscp,
+                device: device.map(Into::into),
+            };
+            let first = options(Some(46), Some("lo"));
+            let listening = open(endpoint, 1, &first).expect("a socket").remove(0);
+            let address = listening.endpoint().address;
+            let class = |socket: &OwnedFd| {
+                let socket = SockRef::from(socket);
+                let class = match address.is_ipv4() {
+                    true => socket.tos_v4(),
+                    false => socket.tclass_v6(),
+                };
+                class.expect("an option") >> 2
+            };
+            let _peer = TcpStream::connect(address).expect("it listens");
+            let before = accept(&listening).expect("a connection");
+            assert_eq!(class(&before.socket), 46);
+            let socket = SockRef::from(&before.socket);
+            assert_eq!(socket.recv_buffer_size().expect("an option"), 200_000);
+            let device = socket.device().expect("an option");
+            assert_eq!(device.as_deref(), Some(&b"lo"[..]));
+            listening.set_live(&options(None, None)).expect("options");
+            let _peer = TcpStream::connect(address).expect("it listens");
+            let after = accept(&listening).expect("a connection");
+            assert_eq!((class(&after.socket), class(&before.socket)), (0, 46));
+        }
+    }
 }
