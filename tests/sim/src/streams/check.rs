@@ -27,6 +27,8 @@ pub(super) struct Known {
     /// The connection that it was heard by last, or told by.
     connection: ConnectionId,
     since: Time,
+    /// Of the newest request that was accepted in it.
+    asked: u32,
     /// Of its newest NOTIFY.
     cseq: u32,
     version: u32,
@@ -86,6 +88,7 @@ impl Streams {
         let known = self.known.entry(name).or_insert(Known {
             connection: id,
             since: now,
+            asked: 0,
             cseq: 0,
             version: 0,
             ended: false,
@@ -93,6 +96,12 @@ impl Streams {
             deadline: now,
             owed_since: None,
         });
+        // An older answer may be longer on its way, to a connection that its phone has left.
+        let asked = answer.cseq().unwrap_or_default();
+        if asked < known.asked {
+            return;
+        }
+        known.asked = asked;
         if known.connection != id {
             known.connection = id;
             known.since = now;
@@ -120,6 +129,7 @@ impl Streams {
         let known = self.known.entry(name.clone()).or_insert(Known {
             connection: id,
             since: now,
+            asked: 0,
             cseq: 0,
             version: 0,
             ended: false,
@@ -313,7 +323,15 @@ impl Streams {
                 let reached =
                     way.is_some_and(|way| way.is_well()) && wire == Some(known.connection);
                 let lost = self.closed.get(&known.connection);
-                if !self.keeps && lost.is_some_and(|lost| *lost + NEWS < self.now) {
+                // Another of its phone's may have taken it along, and nothing had to be told.
+                let along = self.accepted.get(&phone.name).is_some_and(|all| {
+                    let elsewhere = |(when, by): &(Time, ConnectionId)| {
+                        *by != known.connection && *when > known.since
+                    };
+                    all.iter().any(elsewhere)
+                });
+                let over = lost.is_some_and(|lost| *lost + NEWS < self.now);
+                if !self.keeps && over && !along {
                     return Err(format!(
                         "its connection has ended, and it has not: {row:?}, {known:?}"
                     ));

@@ -116,6 +116,8 @@ pub struct Streams {
     parks: bool,
     crowd: bool,
     swaps: bool,
+    /// Nobody comes back any more.
+    is_over: bool,
     pub messages: u64,
     trace: VecDeque<String>,
 }
@@ -166,6 +168,7 @@ impl Streams {
             parks,
             crowd: random.per_mille(40),
             swaps: random.per_mille(500),
+            is_over: false,
             messages: 0,
             trace: VecDeque::new(),
             random,
@@ -295,16 +298,18 @@ impl Streams {
 
     /// Everybody leaves, one way or another, and nothing may be left.
     fn end(&mut self) -> Result<(), String> {
-        let hangs_up = self.random.per_mille(500);
-        self.note(|| format!("the end, hangs up: {hangs_up}"));
+        let way = self.random.below(3);
+        self.note(|| format!("the end, way {way}"));
+        self.is_over = true;
         for at in 0..self.phones.len() {
             self.phones[at].retire(self.now);
         }
-        if !hangs_up {
+        if way > 0 {
             self.run_until(self.now + Duration::from_secs(2))?;
         }
         for carrier in 0..self.carriers.len() {
-            if let Some(id) = self.carriers[carrier].wire.take() {
+            // Or they stay, and say nothing any more.
+            if let Some(id) = self.carriers[carrier].wire.take().filter(|_| way < 2) {
                 self.hang_up(id, false);
             }
             self.carriers[carrier].connects_at = None;

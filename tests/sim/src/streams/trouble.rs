@@ -91,7 +91,7 @@ impl Streams {
         let Some(carrier) = self.wires.get(&id).and_then(|wire| wire.carrier) else {
             return;
         };
-        if self.carriers[carrier].wire == Some(id) {
+        if self.carriers[carrier].wire == Some(id) && !self.is_over {
             let pause = match self.next_trouble {
                 Some(_) => self.random.millis(0, 5_000),
                 None => self.random.millis(0, 200),
