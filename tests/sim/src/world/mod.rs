@@ -575,7 +575,7 @@ impl World {
     }
 
     /// NOTIFYs leave from the address that the phone's last request came to, as long as it is listened on; one that is
-    /// sent again leaves by the listener that it left by before, as long as that is open.
+    /// sent again leaves by the listener that it left by before, until that is closed.
     fn comes_from_where_it_should(
         &mut self,
         listener: ListenerId,
@@ -588,7 +588,7 @@ impl World {
         let known = self.known.entry(name.clone()).or_default();
         let before = known.notify.replace(listener);
         let right = match (again, before, known.request) {
-            (true, Some(before), _) => before == listener || sockets.leave(before).is_err(),
+            (true, Some(before), _) => before == listener || !self.swaps.stays(before),
             (false, _, Some(due)) => due == from || Some(due) == going,
             (true, None, _) | (false, _, None) => true,
         };

@@ -119,12 +119,26 @@ impl Swaps {
         matches!(self.work, Work::Rest) && self.wanted.is_none()
     }
 
-    /// The address whose last socket is being closed: some shards have let go of it, and some have not.
+    /// The listener that is being closed: some shards have let go of it, and some have not.
+    fn closing(&self) -> Option<ListenerId> {
+        match &self.work {
+            Work::Closing { closing } | Work::Emptying { closing, .. } => Some(closing.id),
+            Work::Rest
+            | Work::Doomed { .. }
+            | Work::Adopting { .. }
+            | Work::Receiving { .. }
+            | Work::Counting { .. } => None,
+        }
+    }
+
+    /// Whether everything may leave by that listener still.
+    pub fn stays(&self, id: ListenerId) -> bool {
+        self.sockets.leave(id).is_ok() && self.closing() != Some(id)
+    }
+
+    /// The address whose last socket is being closed.
     pub fn going(&self) -> Option<SocketAddr> {
-        let (Work::Closing { closing } | Work::Emptying { closing, .. }) = &self.work else {
-            return None;
-        };
-        let row = self.row(closing.id)?;
+        let row = self.row(self.closing()?)?;
         let leaving = matches!(row.stage, Stage::Leaving(_));
         leaving.then_some(row.listener.local)
     }
