@@ -280,6 +280,11 @@ impl Field {
         self.open
     }
 
+    /// How many were told to come again later, and have not yet.
+    pub fn put_off(&self) -> usize {
+        self.retries.len()
+    }
+
     /// How many active phones show what is not true.
     pub fn wrong(&self) -> usize {
         self.wrong

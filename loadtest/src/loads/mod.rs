@@ -162,7 +162,8 @@ impl Site<'_> {
                 self.field.turn(Duration::ZERO);
             }
         }
-        self.settle();
+        // Who was told to come again later does so within this.
+        self.turn_until(PATIENCE, |field| field.open() == 0 && field.put_off() == 0);
     }
 
     /// Has every phone of `phones` do something, so many a second, however many wait.
