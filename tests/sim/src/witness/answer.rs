@@ -142,6 +142,11 @@ fn repeats_the_first_answer(
     let tag = answer.tag("To").map(str::to_string);
     match &heard.answer {
         Some((first, first_tag, _)) if *first == status && *first_tag == tag => Ok(true),
+        // Nothing remembers a challenge either: when the request comes again, there may be no room for it.
+        Some((401 | 407, _, _)) if turns_away(answer) => {
+            heard.turned_away = true;
+            Ok(false)
+        }
         Some((first, first_tag, when)) if now.since(*when) < T64 && !heard.turned_away => {
             Err(format!(
                 "the answer is {status} with {tag:?}, and was {first} with {first_tag:?} before"
