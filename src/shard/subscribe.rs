@@ -239,7 +239,8 @@ impl Shard {
         if known && settled && wanted.known != Suppress::Anything {
             return Ok(self.suppress(now, index, granted, out));
         }
-        self.subscriptions[index].bodiless = known;
+        // A NOTIFY of another state may reach the phone after it has said what it knows, and before this one.
+        self.subscriptions[index].bodiless = known && settled;
         self.enqueue(index, Owed::Prompt);
         Ok(given_in_dialog(
             200,
