@@ -218,7 +218,12 @@ impl Phone {
         let known = match &mut self.dialog {
             Some(dialog) if is_current && dialog.server_tag == tag => {
                 dialog.told_at = now;
-                dialog.doubtful = false;
+                // A refresh may have gone with what was lost; it hears of that here.
+                if core::mem::take(&mut dialog.doubtful)
+                    && let Some(left) = seconds_left(message)
+                {
+                    dialog.expires_at = dialog.expires_at.min(now + left);
+                }
                 true
             }
             Some(_) => false,
@@ -243,6 +248,13 @@ impl Phone {
         let ends = self.asked.as_ref().is_some_and(|asked| asked.ends);
         (!ends && !dialog.doubtful && dialog.expires_at > now).then_some(dialog)
     }
+}
+
+/// What Subscription-State says.
+fn seconds_left(message: &Message) -> Option<Duration> {
+    let state = message.header("Subscription-State")?;
+    let seconds = crate::message::parameter(state, "expires")?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 fn branch(via: &str) -> &str {
