@@ -29,7 +29,7 @@ pub use gate::GateSettings;
 pub use identity::Identity;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use networks::Networks;
-pub use sources::{Crowded, SourceLimits, Sources};
+pub use sources::{Crowded, SourceLimits, Sources, source};
 pub use users::{Password, UserSettings};
 pub use window::NonceWindows;
 

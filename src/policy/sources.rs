@@ -115,8 +115,9 @@ impl Sources {
     }
 }
 
-/// An IPv4 address in IPv6 clothes is the same one; no other network of IPv6 has that place.
-fn source(address: IpAddr) -> u128 {
+/// The source that an address is of. An IPv4 address in IPv6 clothes is the same one; no other network of IPv6 has that
+/// place.
+pub fn source(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits() >> 64 << 64,

@@ -9,6 +9,7 @@ use super::admission::Class;
 use super::answer::Refused;
 use crate::config::limits;
 use crate::partition::Secrets;
+use crate::policy::source;
 use crate::quota::{Meters, Quota, Tally};
 use crate::sip::Request;
 use crate::stats::Counter;
@@ -211,12 +212,8 @@ fn domain_name(secrets: &Secrets, domain: &[u8]) -> u64 {
     secrets.hash(&[b"domain", domain])
 }
 
-/// A source is an IPv4 address, in whatever clothes, or the 64 bits of an IPv6 network.
-fn source_name(secrets: &Secrets, source: IpAddr) -> u64 {
-    match source.to_canonical() {
-        IpAddr::V4(address) => secrets.hash(&[b"source", &address.octets()]),
-        IpAddr::V6(address) => secrets.hash(&[b"source", &address.octets()[..8]]),
-    }
+fn source_name(secrets: &Secrets, address: IpAddr) -> u64 {
+    secrets.hash(&[b"source", &source(address).to_be_bytes()])
 }
 
 const _: () = assert!(limits::SUBSCRIPTIONS_PER_PHONE <= u32::MAX as usize);
