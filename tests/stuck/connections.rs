@@ -2,7 +2,6 @@
 //! waits for its phone, which is told the newest state with its next request, or it has ended with the connection,
 //! whichever is wanted; and at its deadline + 64·T1 at the latest nothing of it is left.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use lampfield::config::limits;
@@ -13,6 +12,7 @@ use lampfield::time::T64;
 use lampfield::transport::ConnectionId;
 use lampfield_sim::script::settings::Settings;
 
+use crate::Matrix;
 use crate::house::{House, header, subscribe, tag};
 
 /// Where in its life the subscription is when its connection ends.
@@ -114,8 +114,7 @@ const THIRD: &str = "192.168.7.20:50001";
 
 #[test]
 fn no_end_of_a_connection_leaves_a_subscription_stuck() {
-    let mut failures = Vec::new();
-    let mut count = 0;
+    let mut matrix = Matrix::default();
     let yes_and_no = [true, false];
     for (keeps, parks) in yes_and_no
         .into_iter()
@@ -129,7 +128,6 @@ fn no_end_of_a_connection_leaves_a_subscription_stuck() {
                 .into_iter()
                 .flat_map(|when| [1, 3].map(|n| (when, n)))
             {
-                count += 1;
                 let case = Case {
                     step,
                     ending,
@@ -138,17 +136,11 @@ fn no_end_of_a_connection_leaves_a_subscription_stuck() {
                     parks,
                     shards,
                 };
-                let outcome = catch_unwind(AssertUnwindSafe(|| Run::new(case).live()))
-                    .unwrap_or_else(|_| Err("a panic, see above".to_string()));
-                if let Err(error) = outcome {
-                    println!("{case:?}: {error}");
-                    failures.push(case);
-                }
+                matrix.live(case, || Run::new(case).live());
             }
         }
     }
-    println!("{count} cases");
-    assert!(failures.is_empty(), "{} of {count} failed", failures.len());
+    matrix.assert_all_hold();
 }
 
 struct Run {

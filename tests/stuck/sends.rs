@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use lampfield::arena::SlotId;
@@ -19,6 +18,7 @@ use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::Settings;
 use lampfield_sim::world::reply;
 
+use crate::Matrix;
 use crate::site::{Site, subscribe};
 
 /// Where in its life the subscription is when sending begins to fail.
@@ -162,8 +162,7 @@ const TRANSACTIONS: &str = "4";
 
 #[test]
 fn no_failure_of_a_send_leaves_a_subscription_stuck() {
-    let mut failures = Vec::new();
-    let mut count = 0;
+    let mut matrix = Matrix::default();
     for on_timeout in ["remove", "park"] {
         for step in STEPS {
             // Nothing is parked where what is silent is removed.
@@ -172,25 +171,18 @@ fn no_failure_of_a_send_leaves_a_subscription_stuck() {
             }
             for failure in FAILURES {
                 for lasts in LASTS {
-                    count += 1;
                     let case = Case {
                         step,
                         failure,
                         lasts,
                         on_timeout,
                     };
-                    let outcome = catch_unwind(AssertUnwindSafe(|| Run::new(case).live()))
-                        .unwrap_or_else(|_| Err("a panic, see above".to_string()));
-                    if let Err(error) = outcome {
-                        println!("{case:?}: {error}");
-                        failures.push(case);
-                    }
+                    matrix.live(case, || Run::new(case).live());
                 }
             }
         }
     }
-    println!("{count} cases");
-    assert!(failures.is_empty(), "{} of {count} failed", failures.len());
+    matrix.assert_all_hold();
 }
 
 /// The phone that the case is about.
