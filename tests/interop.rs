@@ -107,7 +107,13 @@ fn kamailio(scratch: &Scratch, here: SocketAddr, phone: SocketAddr, server: Sock
         .args(["-A", &format!("PHONE=\"sip:{phone}\"")])
         .args(["-A", &format!("LAMPFIELD=\"sip:{server}\"")])
         .args(["-A", &format!("DATABASE=\"text://{}\"", database.display())])
-        .args(["-A", &format!("MODULES=\"{modules}\"")])
+        .args(["-A", &format!("MODULES=\"{modules}\"")]);
+    start_kamailio(&mut command, scratch)
+}
+
+/// Starts it with all that it writes going to the scratch directory.
+fn start_kamailio(command: &mut Command, scratch: &Scratch) -> Program {
+    command
         .arg("-w")
         .arg(scratch.path())
         .arg("-Y")
@@ -117,7 +123,7 @@ fn kamailio(scratch: &Scratch, here: SocketAddr, phone: SocketAddr, server: Sock
             format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
         )
         .stdin(Stdio::null());
-    Program::start(&mut command, scratch.path().join("kamailio.output"))
+    Program::start(command, scratch.path().join("kamailio.output"))
 }
 
 #[test]

@@ -13,7 +13,7 @@ use lampfield::time::Time;
 use lampfield_sim::edge::Datagram;
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::{DEFAULT_DOMAIN, Settings};
-use lampfield_sim::world::phone::reply;
+use lampfield_sim::world::reply;
 use site::Site;
 
 const PER_SECOND: usize = 10;

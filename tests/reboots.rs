@@ -11,7 +11,7 @@ use std::time::Duration;
 use lampfield::time::T64;
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::{DEFAULT_DOMAIN, Settings};
-use lampfield_sim::world::phone::reply;
+use lampfield_sim::world::reply;
 use site::Site;
 
 const PHONES: usize = 10_000;

@@ -2,16 +2,10 @@
 //! and `cargo xtask load churn --minutes` do. What is judged is who is there in the end, never how long it took.
 #![cfg(feature = "server")]
 
-/// Plays a load against the program under test.
-fn play(arguments: &str) {
-    let program = env!("CARGO_BIN_EXE_lampfield");
-    let program = ["--no-pin", "--server-binary", program];
-    let arguments: Vec<&str> = arguments.split(' ').chain(program).collect();
-    match lampfield_load::play(&arguments) {
-        Ok(table) => println!("{table}"),
-        Err(table) => panic!("{table}"),
-    }
-}
+#[path = "support/load.rs"]
+mod load;
+
+use load::play;
 
 #[test]
 fn all_come_back_and_no_live_phone_is_refused() {

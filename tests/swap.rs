@@ -2,16 +2,10 @@
 //! `cargo xtask load expire` do. The load tool judges; `loadtest/README.md` says what it sees and what it can't see.
 #![cfg(feature = "server")]
 
-/// Plays a load against the program under test.
-fn play(arguments: &str) {
-    let program = env!("CARGO_BIN_EXE_lampfield");
-    let program = ["--no-pin", "--server-binary", program];
-    let arguments: Vec<&str> = arguments.split(' ').chain(program).collect();
-    match lampfield_load::play(&arguments) {
-        Ok(table) => println!("{table}"),
-        Err(table) => panic!("{table}"),
-    }
-}
+#[path = "support/load.rs"]
+mod load;
+
+use load::play;
 
 #[test]
 fn nobody_can_tell_that_transports_are_replaced() {

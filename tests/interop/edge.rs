@@ -1,11 +1,11 @@
 //! Kamailio as an edge: phones on UDP before it, Lampfield by one connection of TCP or TLS behind it.
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::authority::Authority;
 use crate::support::{Program, Scratch, Server, await_that, free, free_udp, need};
-use crate::{kamailio_modules, ours, watcher};
+use crate::{kamailio_modules, ours, start_kamailio, watcher};
 
 /// An edge of that transport between phones and the server.
 fn edge(scratch: &Scratch, phones: &str, servers: &str, more: &[String]) -> Program {
@@ -21,17 +21,7 @@ fn edge(scratch: &Scratch, phones: &str, servers: &str, more: &[String]) -> Prog
     for each in more {
         command.args(["-A", each]);
     }
-    command
-        .arg("-w")
-        .arg(scratch.path())
-        .arg("-Y")
-        .arg(scratch.path())
-        .env(
-            "PATH",
-            format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
-        )
-        .stdin(Stdio::null());
-    Program::start(&mut command, scratch.path().join("kamailio.output"))
+    start_kamailio(&mut command, scratch)
 }
 
 /// Lamps before the edge go on and off.

@@ -7,7 +7,7 @@ mod check;
 mod feed;
 mod hostile;
 mod network;
-pub mod phone;
+mod phone;
 mod publisher;
 mod swaps;
 mod trace;
