@@ -27,6 +27,7 @@
 
 pub mod arena;
 pub mod bits;
+pub mod hex;
 pub mod hint;
 pub mod partition;
 pub mod quota;

@@ -6,6 +6,8 @@ use core::hash::Hasher;
 use siphasher::sip::{SipHasher13, SipHasher24};
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13Wide};
 
+use crate::hex;
+
 /// How many partitions there are.
 pub const PARTITIONS: u16 = 4096;
 
@@ -149,60 +151,6 @@ impl Owners {
     }
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// Each byte as two digits.
-const PAIRS: [[u8; 2]; 256] = {
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
-
-/// Each digit's value; `NO_DIGIT` for every other byte.
-const VALUES: [u8; 256] = {
-    let mut values = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < 16 {
-        values[DIGITS[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-};
-
-const NO_DIGIT: u8 = 0x80;
-
-/// Writes `value` as `out.len()` lower-case hexadecimal digits.
-pub fn write_hex(value: u64, out: &mut [u8]) {
-    let mut rest = value;
-    let mut pairs = out.rchunks_exact_mut(2);
-    for pair in &mut pairs {
-        pair.copy_from_slice(&PAIRS[(rest & 0xff) as usize]);
-        rest >>= 8;
-    }
-    if let [digit] = pairs.into_remainder() {
-        *digit = DIGITS[(rest & 15) as usize];
-    }
-}
-
-/// Reads lower-case hexadecimal digits, as [`write_hex`] writes them; at most 16.
-pub fn read_hex(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 16 {
-        return None;
-    }
-    let mut value = 0;
-    let mut seen = 0;
-    for &byte in text {
-        let digit = VALUES[usize::from(byte)];
-        seen |= digit;
-        value = value << 4 | u64::from(digit & 15);
-    }
-    (seen & NO_DIGIT == 0).then_some(value)
-}
-
 /// A name that we wrote into a message and find again: partition, slot and check value in hexadecimal.
 /// It is our To tag, and what follows the magic cookie in our Via branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,9 +168,9 @@ impl Mark {
     /// As text.
     pub fn text(&self) -> [u8; Mark::LENGTH] {
         let mut out = [0; Mark::LENGTH];
-        write_hex(u64::from(self.partition.0), &mut out[..3]);
-        write_hex(u64::from(self.slot), &mut out[3..11]);
-        write_hex(self.check, &mut out[11..]);
+        hex::write(u64::from(self.partition.0), &mut out[..3]);
+        hex::write(u64::from(self.slot), &mut out[3..11]);
+        hex::write(self.check, &mut out[11..]);
         out
     }
 
@@ -232,9 +180,9 @@ impl Mark {
             return None;
         }
         Some(Mark {
-            partition: Partition::new(read_hex(&text[..3])? as u16)?,
-            slot: read_hex(&text[3..11])? as u32,
-            check: read_hex(&text[11..])?,
+            partition: Partition::new(hex::read(&text[..3])? as u16)?,
+            slot: hex::read(&text[3..11])? as u32,
+            check: hex::read(&text[11..])?,
         })
     }
 }

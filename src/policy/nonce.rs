@@ -4,7 +4,8 @@ use core::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
-use crate::partition::{Partition, Secrets, read_hex, write_hex};
+use crate::hex;
+use crate::partition::{Partition, Secrets};
 
 /// What a nonce says about the challenge that it was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,10 @@ impl Nonce {
     /// As text.
     pub fn text(&self, key: &[u8; 16]) -> [u8; Nonce::LENGTH] {
         let mut out = [0; Nonce::LENGTH];
-        write_hex(u64::from(self.seconds), &mut out[..8]);
-        write_hex(u64::from(self.partition.number()), &mut out[8..11]);
-        write_hex(u64::from(self.salt), &mut out[11..19]);
-        write_hex(self.check(key), &mut out[19..]);
+        hex::write(u64::from(self.seconds), &mut out[..8]);
+        hex::write(u64::from(self.partition.number()), &mut out[8..11]);
+        hex::write(u64::from(self.salt), &mut out[11..19]);
+        hex::write(self.check(key), &mut out[19..]);
         out
     }
 
@@ -38,11 +39,11 @@ impl Nonce {
             return None;
         }
         let nonce = Nonce {
-            seconds: read_hex(&text[..8])? as u32,
-            partition: Partition::new(read_hex(&text[8..11])? as u16)?,
-            salt: read_hex(&text[11..19])? as u32,
+            seconds: hex::read(&text[..8])? as u32,
+            partition: Partition::new(hex::read(&text[8..11])? as u16)?,
+            salt: hex::read(&text[11..19])? as u32,
         };
-        let check = read_hex(&text[19..])?;
+        let check = hex::read(&text[19..])?;
         // Which of the bits differ can't be timed: it is one comparison of two words.
         let mut keys = keys;
         keys.any(|key| nonce.check(key) == check).then_some(nonce)

@@ -4,7 +4,8 @@ use super::Shard;
 use super::effects::{Effects, Send, SendTag};
 use super::settings::Settings;
 use crate::arena::{SlotId, SlotSize};
-use crate::partition::{Mark, write_hex};
+use crate::hex;
+use crate::partition::Mark;
 use crate::sip::answer::{Answer, destination};
 use crate::sip::{Message, Method, Name, Request, Via, Writer};
 use crate::stats::Counter;
@@ -111,9 +112,7 @@ impl Shard {
                 voice.write_contact(flow, writer);
             }
             if given.entity_tag != 0 {
-                writer.name(Name::SipEtag);
-                writer.hexadecimal(given.entity_tag, 16);
-                writer.line_end();
+                writer.header(Name::SipEtag, &hex::text(given.entity_tag));
             }
         });
     }
@@ -222,9 +221,7 @@ impl Shard {
             part(Name::From),
             part(Name::CSeq),
         ]);
-        let mut text = [0; 16];
-        write_hex(check, &mut text);
-        text
+        hex::text(check)
     }
 
     fn count_response(&mut self, status: u16) {

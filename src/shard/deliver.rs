@@ -369,7 +369,7 @@ impl Shard {
                     &tail.bytes,
                 ];
                 let tag = settings.secrets.hash(&parts);
-                Shown { tail, tag }
+                Shown::new(tail, tag)
             })
         })
     }

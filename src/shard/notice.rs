@@ -1,7 +1,8 @@
 //! Writes one NOTIFY: the dialog's own text, a document's head for this watcher, and the tail that all share.
 
 use crate::config::limits;
-use crate::partition::{Mark, write_hex};
+use crate::hex;
+use crate::partition::Mark;
 use crate::sip::{Name, Writer};
 use crate::subscription::package::{LeftOut, Package, Tail};
 use crate::subscription::record::{Phase, Subscription};
@@ -41,6 +42,18 @@ pub struct Shown {
     /// A keyed hash of what it says: equal tags are equal documents, before and after a restart, and whatever they were
     /// rendered for.
     pub tag: u64,
+    tag_text: [u8; 16],
+}
+
+impl Shown {
+    pub fn new(tail: Tail, tag: u64) -> Self {
+        let tag_text = hex::text(tag);
+        Shown {
+            tail,
+            tag,
+            tag_text,
+        }
+    }
 }
 
 /// A NOTIFY that stands in its slot.
@@ -66,7 +79,7 @@ pub fn write<'t>(
     let cseq = notice.subscription.cseq + 1;
     let mut writer = Writer::new(out);
     write_head(notice, cseq, &mut writer);
-    let tag_at = write_tag(0, &mut writer);
+    let tag_at = write_tag(&TAG_ROOM, &mut writer);
     write_type(notice, &mut writer);
     let head = writer.finish()?;
     let version = cseq - notice.subscription.first_cseq;
@@ -76,13 +89,14 @@ pub fn write<'t>(
         .package
         .head(content_type, version, entity, &mut out[head..])?;
     let start = head + root;
-    let Shown { tail, tag } = tail(room.saturating_sub(start));
+    let shown = tail(room.saturating_sub(start));
     if notice.subscription.bodiless {
-        return write_bodiless(notice, cseq, *tag, out);
+        return write_bodiless(notice, cseq, shown, out);
     }
+    let tail = &shown.tail;
     let end = start + tail.bytes.len();
     out.get_mut(start..end)?.copy_from_slice(&tail.bytes);
-    write_hex(*tag, &mut out[tag_at..tag_at + TAG_DIGITS]);
+    out[tag_at..tag_at + TAG_ROOM.len()].copy_from_slice(&shown.tag_text);
     let digits_end = head - b"\r\n\r\n".len();
     write_length(
         end - head,
@@ -92,35 +106,40 @@ pub fn write<'t>(
         length: end,
         head: start,
         left_out: tail.left_out,
-        tag: *tag,
+        tag: shown.tag,
     })
 }
 
 /// The same for a phone that knows the state: it is told which one it is, and no more.
 //= RFC 5839 6.2
-fn write_bodiless(notice: &Notice<'_>, cseq: u32, tag: u64, out: &mut [u8]) -> Option<Written> {
+fn write_bodiless(
+    notice: &Notice<'_>,
+    cseq: u32,
+    shown: &Shown,
+    out: &mut [u8],
+) -> Option<Written> {
     let mut writer = Writer::new(out);
     write_head(notice, cseq, &mut writer);
-    write_tag(tag, &mut writer);
+    write_tag(&shown.tag_text, &mut writer);
     writer.put(b"Content-Length: 0\r\n\r\n");
     let length = writer.finish()?;
     Some(Written {
         length,
         head: length,
         left_out: LeftOut::Nothing,
-        tag,
+        tag: shown.tag,
     })
 }
 
-/// Digits of an entity tag.
-const TAG_DIGITS: usize = 16;
+/// Room for the digits of an entity tag, written when the state is chosen that is shown.
+const TAG_ROOM: [u8; 16] = *b"                ";
 
 /// Writes the entity tag, and returns where its digits stand.
 //= RFC 5839 6.1
-fn write_tag(tag: u64, writer: &mut Writer<'_>) -> usize {
+fn write_tag(tag: &[u8; 16], writer: &mut Writer<'_>) -> usize {
     writer.name(Name::SipEtag);
     let digits = writer.len();
-    writer.hexadecimal(tag, TAG_DIGITS);
+    writer.put(tag);
     writer.line_end();
     digits
 }

@@ -10,7 +10,8 @@ use super::phone::Before;
 use super::quotas::{Asks, Held};
 use super::settings::Settings;
 use crate::config::limits;
-use crate::partition::{Mark, Partition, write_hex};
+use crate::hex;
+use crate::partition::{Mark, Partition};
 use crate::policy::{Action, Identity, Key};
 use crate::sip::{Name, NameAddr, Request, Uri, Writer};
 use crate::stats::Counter;
@@ -259,9 +260,7 @@ impl Shard {
         let Some(tag) = self.entity_tag(now, index) else {
             return false;
         };
-        let mut text = [0; 16];
-        write_hex(tag, &mut text);
-        known.is_none_or(|known| known == text)
+        known.is_none_or(|known| known == hex::text(tag))
     }
 
     /// No NOTIFY follows; of an end, nothing does.

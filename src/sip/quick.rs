@@ -19,7 +19,7 @@ pub fn quick_answer(bytes: &[u8]) -> Option<QuickAnswer<'_>> {
     let [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..] = *rest else {
         return None;
     };
-    let line_start = memchr::memchr(b'\n', rest)? + 1;
+    let line_start = lex::find_near(b'\n', rest)? + 1;
     let line = rest.get(line_start..)?;
     let value = match line {
         [b'V' | b'v', b'i' | b'I', b'a' | b'A', b':', value @ ..] => value,
@@ -37,15 +37,17 @@ pub fn quick_answer(bytes: &[u8]) -> Option<QuickAnswer<'_>> {
         }
         let param = &line[at..];
         if param.len() > 7 && lex::eq_ignore_case(&param[..7], "branch=") {
-            let end = lex::skip(param, 7, lex::is_token);
-            let ends_whole = matches!(param.get(end), Some(b';' | b',' | b'\r' | b' ') | None);
-            if end == 7 || !ends_whole {
+            let value = &param[7..];
+            let end = memchr::memchr3(b';', b',', b'\r', value).unwrap_or(value.len());
+            let branch = &value[..end];
+            // White space before what ends it, or quotes around it: the long way decides.
+            if !lex::is_all_token(branch) {
                 return None;
             }
             let digit = |byte: u8| u16::from(byte - b'0');
             return Some(QuickAnswer {
                 status: digit(a) * 100 + digit(b) * 10 + digit(c),
-                branch: &param[7..end],
+                branch,
             });
         }
     }

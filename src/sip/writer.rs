@@ -41,14 +41,6 @@ impl<'a> Writer<'a> {
         self.put(itoa::Buffer::new().format(number.into()).as_bytes());
     }
 
-    /// In lower-case hexadecimal digits, `digits` of them, from the lowest 4 bits of `number` up.
-    pub fn hexadecimal(&mut self, number: u64, digits: usize) {
-        for place in (0..digits.min(16)).rev() {
-            let nibble = (number >> (4 * place)) & 0xf;
-            self.put(&b"0123456789abcdef"[nibble as usize..=nibble as usize]);
-        }
-    }
-
     /// An address in its usual form, without brackets.
     pub fn address(&mut self, address: IpAddr) {
         match address {
@@ -182,12 +174,11 @@ mod tests {
             written(|w| {
                 w.header(Name::CallId, b"x");
                 w.number(Name::Expires, u32::MAX);
-                w.hexadecimal(0xabc, 4);
                 w.address("2001:db8::1".parse().unwrap());
                 w.put(b" ");
                 w.address("192.0.2.255".parse().unwrap());
             }),
-            "Call-ID: x\r\nExpires: 4294967295\r\n0abc2001:db8::1 192.0.2.255"
+            "Call-ID: x\r\nExpires: 4294967295\r\n2001:db8::1 192.0.2.255"
         );
     }
 

@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
         "table",
         "arena",
         "bits",
+        "hex",
         "partition",
         "stats",
         "hint",
@@ -47,6 +48,7 @@ const LEAVES: &[(&str, &str)] = &[
     ("quota", "time"),
     ("slab", "bits"),
     ("arena", "bits"),
+    ("partition", "hex"),
 ];
 
 /// Finds each `crate::` path that leads to a layer which the file may not name.

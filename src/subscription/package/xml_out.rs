@@ -151,8 +151,18 @@ fn escaped(out: &mut impl Sink, text: &str, replacement: impl Fn(char) -> Option
 
 /// Whether an octet is a character that stands for itself everywhere: nearly all there are.
 fn is_plain(octet: &u8) -> bool {
-    matches!(octet, b' '..=b'~') && !matches!(octet, b'&' | b'<' | b'>' | b'"')
+    PLAIN[usize::from(*octet)]
 }
+
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut octet = b' ';
+    while octet <= b'~' {
+        plain[octet as usize] = !matches!(octet, b'&' | b'<' | b'>' | b'"');
+        octet += 1;
+    }
+    plain
+};
 
 /// Whether XML 1.0 can carry the character (its production `Char`).
 pub fn is_allowed(character: char) -> bool {
