@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use super::ServeArguments;
 use crate::config::{self, Config, DEFAULT_ADMIN, Flags};
@@ -56,7 +57,7 @@ fn flags(arguments: &ServeArguments) -> Flags {
 
 /// Gives back how to put another filter in place.
 fn start_log(config: &Config) -> SetLog {
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -66,9 +67,18 @@ fn start_log(config: &Config) -> SetLog {
     let handle = log.reload_handle();
     log.init();
     Box::new(move |filter| {
-        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let filter = self::filter(filter).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     })
+}
+
+/// What libraries say of their daily work is not ours to tell: they are heard from warnings on, and further where the
+/// configuration names them.
+const LIBRARIES: &str =
+    "fjall=warn,lsm_tree=warn,hickory_net=warn,hickory_resolver=warn,rustls=warn";
+
+fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{LIBRARIES},{text}"))
 }
 
 /// How this program was called, so that the lines to try can be copied.
@@ -150,5 +160,19 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn libraries_speak_of_trouble_only_unless_they_are_asked() {
+        let asked = filter("debug,fjall=info").unwrap().to_string();
+        let heard: Vec<_> = asked.split(',').collect();
+        assert!(
+            heard.contains(&"debug") && heard.contains(&"fjall=info"),
+            "{asked}"
+        );
+        assert!(
+            heard.contains(&"rustls=warn") && !heard.contains(&"fjall=warn"),
+            "{asked}"
+        );
     }
 }
