@@ -4,12 +4,20 @@
 //! `SCENARIO=digest cargo test --test scenarios` runs only the files and cases whose names
 //! contain the word. docs/simulation.md describes the language.
 
+#[cfg(feature = "server")]
+#[path = "support/certificate.rs"]
+mod certificate;
+#[cfg(feature = "server")]
+#[path = "scenarios/tls.rs"]
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use lampfield::transport::Transport;
+use lampfield_sim::script::connections::Way;
 use lampfield_sim::script::language::{Case, parse};
 use lampfield_sim::script::run;
 
@@ -41,9 +49,8 @@ fn name_of(path: &Path) -> String {
 
 fn read(path: &Path, transport: Transport) -> Vec<Case> {
     let mut text = fs::read_to_string(path).expect("readable");
-    if transport == Transport::Tcp {
-        text = text.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
-    }
+    let via = String::from_utf8_lossy(transport.via());
+    text = text.replace("SIP/2.0/UDP", &format!("SIP/2.0/{via}"));
     let title = path.file_stem().expect("a name").to_string_lossy();
     match parse(&text, &title) {
         Ok(script) => script.cases,
@@ -52,14 +59,15 @@ fn read(path: &Path, transport: Transport) -> Vec<Case> {
 }
 
 /// A panic of the shard is a failure of the scenario, with the last line that ran unknown.
-fn outcome(case: &Case, shards: u16, transport: Transport) -> Result<(), (usize, String)> {
-    catch_unwind(AssertUnwindSafe(|| run(case, shards, transport)))
+fn outcome(case: &Case, shards: u16, way: &Way) -> Result<(), (usize, String)> {
+    catch_unwind(AssertUnwindSafe(|| run(case, shards, way)))
         .unwrap_or_else(|_| Err((case.line, "a panic, see above".to_string())))
 }
 
 #[test]
 fn every_scenario_goes_as_it_is_written() {
     let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let way = by(Transport::Udp);
     let mut failures = Vec::new();
     let mut count = 0;
     for (file, cases) in cases(Transport::Udp) {
@@ -69,7 +77,7 @@ fn every_scenario_goes_as_it_is_written() {
             }
             count += 1;
             for shards in SHARD_COUNTS {
-                match (outcome(&case, shards, Transport::Udp), &case.later) {
+                match (outcome(&case, shards, &way), &case.later) {
                     (Ok(()), None) | (Err(_), Some(_)) => {}
                     (Err((line, error)), None) => {
                         failures.push(format!(
@@ -98,28 +106,41 @@ fn every_scenario_goes_as_it_is_written() {
     );
 }
 
+/// A way for phones that come by connections; `SCENARIO_SEED` is where else their bytes are cut.
+fn by(transport: Transport) -> Way {
+    let seed = std::env::var("SCENARIO_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    println!("seed {seed}");
+    Way {
+        transport,
+        seed,
+        covers: None,
+    }
+}
+
 /// What does not speak of datagrams goes the same by connections, cut anywhere.
-#[test]
-fn every_scenario_that_is_not_about_datagrams_goes_by_connections_too() {
+fn every_scenario_goes_by(way: &Way, shard_counts: &[u16]) {
     let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let transport = way.transport.name();
     let mut failures = Vec::new();
     let mut count = 0;
-    for (file, cases) in cases(Transport::Tcp) {
+    for (file, cases) in cases(way.transport) {
         let here = |case: &Case| file.contains(&wanted) || case.title.contains(&wanted);
         let fits = |case: &&Case| here(case) && case.later.is_none() && !case.is_of_datagrams();
         for case in cases.iter().filter(fits) {
             count += 1;
-            let mut outcomes = SHARD_COUNTS
+            let mut outcomes = shard_counts
                 .iter()
-                .map(|&shards| (shards, outcome(case, shards, Transport::Tcp)));
+                .map(|&shards| (shards, outcome(case, shards, way)));
             let failed = outcomes.find(|(_, outcome)| outcome.is_err());
-            match (failed, &case.datagrams) {
+            let only = case.only.as_ref();
+            let excluded = only.filter(|(only, _)| only.excludes(way.transport));
+            match (failed, excluded) {
                 (Some((shards, Err((line, error)))), None) => failures.push(format!(
-                    "{file}:{line}: {} ({shards} shards, by connections): {error}",
+                    "{file}:{line}: {} ({shards} shards, by {transport}): {error}",
                     case.title
                 )),
-                (None, Some(reason)) => failures.push(format!(
-                    "{file}:{}: {} works by connections too: take `#udp {reason}` away",
+                (None, Some((_, reason))) => failures.push(format!(
+                    "{file}:{}: {} works by {transport} too, and not only where {reason}",
                     case.line, case.title
                 )),
                 _ => {}
@@ -139,6 +160,33 @@ fn every_scenario_that_is_not_about_datagrams_goes_by_connections_too() {
         !wanted.is_empty() || count > 150,
         "most are about no transport"
     );
+}
+
+#[test]
+fn every_scenario_that_is_not_about_datagrams_goes_by_connections_too() {
+    every_scenario_goes_by(&by(Transport::Tcp), &SHARD_COUNTS);
+}
+
+/// Each message in frames of its own, masked, split, with pings between them.
+#[test]
+fn every_scenario_that_is_not_about_datagrams_goes_by_websocket_too() {
+    every_scenario_goes_by(&by(Transport::Ws), &SHARD_COUNTS);
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn every_scenario_that_is_not_about_datagrams_goes_by_tls_too() {
+    let covers = Some(tls::covers());
+    let way = by(Transport::Tls);
+    every_scenario_goes_by(&Way { covers, ..way }, &SHARD_COUNTS[1..]);
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn every_scenario_that_is_not_about_datagrams_goes_by_websocket_over_tls_too() {
+    let covers = Some(tls::covers());
+    let way = by(Transport::Wss);
+    every_scenario_goes_by(&Way { covers, ..way }, &SHARD_COUNTS[1..]);
 }
 
 /// The rows of docs/conformance.md: number, status, and where it is shown.

@@ -7,7 +7,7 @@
 mod connection;
 mod doors;
 mod listening;
-mod session;
+pub mod session;
 mod wait;
 
 pub use doors::Doors;

@@ -8,7 +8,7 @@ use rustls::{ServerConfig, ServerConnection};
 
 /// What the bytes that came were worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub enum Heard {
     /// So many bytes in the clear; 0: a part of the handshake, or of a record.
     Bytes(usize),
     /// The peer says nothing more.
@@ -17,11 +17,12 @@ pub(super) enum Heard {
     Refused,
 }
 
-pub(super) struct Session(ServerConnection);
+/// The server's end of one connection.
+pub struct Session(ServerConnection);
 
 impl Session {
     /// None: the configuration does not allow any.
-    pub(super) fn new(config: Arc<ServerConfig>) -> Option<Session> {
+    pub fn new(config: Arc<ServerConfig>) -> Option<Session> {
         let mut connection = ServerConnection::new(config).ok()?;
         // What waits is bounded by the shard.
         connection.set_buffer_limit(None);
@@ -29,7 +30,7 @@ impl Session {
     }
 
     /// Takes from `cipher` what fits, and puts what is clear now into `plain`. Called again while either has something.
-    pub(super) fn decipher(&mut self, cipher: &mut &[u8], plain: &mut [u8]) -> Heard {
+    pub fn decipher(&mut self, cipher: &mut &[u8], plain: &mut [u8]) -> Heard {
         let mut heard = self.read_plain(plain);
         while heard == Heard::Bytes(0) && !cipher.is_empty() {
             let taken = self.0.read_tls(cipher);
@@ -51,18 +52,18 @@ impl Session {
     }
 
     /// Enciphers some bytes.
-    pub(super) fn encipher(&mut self, plain: &[u8]) {
+    pub fn encipher(&mut self, plain: &[u8]) {
         let written = self.0.writer().write_all(plain);
         assert!(written.is_ok(), "a session without a limit takes all");
     }
 
     /// Says that nothing more will come.
-    pub(super) fn close(&mut self) {
+    pub fn close(&mut self) {
         self.0.send_close_notify();
     }
 
     /// Appends everything that is to go out.
-    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
         while self.0.wants_write() {
             let written = self.0.write_tls(out);
             assert!(written.is_ok(), "memory takes all");

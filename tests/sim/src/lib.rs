@@ -3,6 +3,7 @@
 //! ```text
 //! edge      what uring/ does for real shards, with a clock that others turn
 //! message   SIP as the other side reads it       lamp   documents as a phone reads them
+//! web       a WebSocket client
 //! witness/  what must hold of every datagram, whatever happens
 //! script/   scenario files: a language for conversations, and the stage on which they run
 //! world/    the simulator: phones, publishers, feeds and a bad network, by seed
@@ -18,5 +19,6 @@ pub mod restart;
 pub mod script;
 pub mod sockets;
 pub mod streams;
+mod web;
 pub mod witness;
 pub mod world;

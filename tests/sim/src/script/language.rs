@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use lampfield::transport::Transport;
+
 use super::connections::End;
 
 /// One file: settings and phones that hold for all of its cases, then the cases.
@@ -20,9 +22,28 @@ pub struct Case {
     pub rules: Vec<u32>,
     /// Why the case is expected to fail for now.
     pub later: Option<String>,
-    /// Why it is about datagrams, and goes otherwise by connections.
-    pub datagrams: Option<String>,
+    /// Where alone it goes as it is written, and why.
+    pub only: Option<(Only, String)>,
     pub steps: Vec<Step>,
+}
+
+/// What carries the messages of a case that does not go the same by everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// `#udp`
+    Datagrams,
+    /// `#framed`: datagrams and the frames of WebSocket, which say where a message ends.
+    Framed,
+}
+
+impl Only {
+    /// Whether a case goes otherwise by this.
+    pub fn excludes(self, transport: Transport) -> bool {
+        match self {
+            Only::Datagrams => transport.is_stream(),
+            Only::Framed => transport.is_stream() && !transport.is_web(),
+        }
+    }
 }
 
 /// One step and the line that it stands on.
@@ -215,7 +236,7 @@ pub fn parse(text: &str, file_title: &str) -> Result<Script, (usize, String)> {
         cases: Vec::new(),
         rules: Vec::new(),
         later: None,
-        datagrams: None,
+        only: None,
     };
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
@@ -237,7 +258,7 @@ struct Reader {
     cases: Vec<Case>,
     rules: Vec<u32>,
     later: Option<String>,
-    datagrams: Option<String>,
+    only: Option<(Only, String)>,
 }
 
 impl Reader {
@@ -254,7 +275,9 @@ impl Reader {
         } else if let Some(reason) = text.strip_prefix("#!") {
             self.later = Some(reason.trim().to_string());
         } else if let Some(reason) = text.strip_prefix("#udp") {
-            self.datagrams = Some(reason.trim().to_string());
+            self.only = Some((Only::Datagrams, reason.trim().to_string()));
+        } else if let Some(reason) = text.strip_prefix("#framed") {
+            self.only = Some((Only::Framed, reason.trim().to_string()));
         } else if let Some(title) = text.strip_prefix("===") {
             self.open(line, title.trim());
         } else if !text.is_empty() && !text.starts_with('#') {
@@ -285,7 +308,7 @@ impl Reader {
             line,
             rules: std::mem::take(&mut self.rules),
             later: self.later.take(),
-            datagrams: self.datagrams.take(),
+            only: self.only.take(),
             steps: self.preamble.clone(),
         });
     }

@@ -5,7 +5,7 @@
 //! the end, where nothing may be left over.
 
 mod bodies;
-mod connections;
+pub mod connections;
 pub(crate) mod digest;
 mod draft;
 mod expect;
@@ -19,16 +19,15 @@ mod variables;
 
 use std::time::Duration;
 
-use lampfield::transport::Transport;
-
+use connections::Way;
 use language::{Action, Case, Step};
 use stage::Stage;
 
-/// Runs one case on so many shards, its phones coming by that transport where it does not say; an error names its line
-/// and what came instead.
-pub fn run(case: &Case, shards: u16, transport: Transport) -> Result<(), (usize, String)> {
+/// Runs one case on so many shards, its phones coming that way where it does not say; an error names its line and what
+/// came instead.
+pub fn run(case: &Case, shards: u16, way: &Way) -> Result<(), (usize, String)> {
     let mut settings = settings::Settings::default();
-    settings.transport = transport;
+    settings.transport = way.transport;
     for step in &case.steps {
         if let Action::Set { key, value } = &step.action {
             settings
@@ -36,7 +35,7 @@ pub fn run(case: &Case, shards: u16, transport: Transport) -> Result<(), (usize,
                 .map_err(|error| (step.line, error))?;
         }
     }
-    let mut stage = Stage::new(&settings, shards).map_err(|error| (case.line, error))?;
+    let mut stage = Stage::new(&settings, shards, way).map_err(|error| (case.line, error))?;
     let mut line = case.line;
     for step in &case.steps {
         line = step.line;
@@ -100,7 +99,7 @@ fn act(stage: &mut Stage, step: &Step) -> Result<(), String> {
         Action::Connection { phone, end } => stage.end_connection(phone, *end),
         Action::Closed { phone } => stage.is_closed(phone),
         Action::Cut(length) => {
-            stage.connections.cut = Some(*length);
+            stage.connections.cut(*length);
             Ok(())
         }
         Action::Hold => {

@@ -15,7 +15,7 @@ use lampfield::subscription::outcome::Supersede;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
 
-use super::connections::Connections;
+use super::connections::{Connections, Way};
 use super::settings::{Listener, Settings};
 use super::swaps::Transports;
 use crate::edge::{Edge, Parcel, Turn};
@@ -92,7 +92,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new(settings: &Settings, shards: u16) -> Result<Self, String> {
+    pub fn new(settings: &Settings, shards: u16, way: &Way) -> Result<Self, String> {
         let now = Time::from_millis(1_000_000);
         let wall = WallOffset(1_790_000_000_000_000_000);
         let mut stage = Stage {
@@ -107,7 +107,7 @@ impl Stage {
             kept: BTreeMap::new(),
             refuse: 0,
             held: false,
-            connections: Connections::new(settings.seed),
+            connections: Connections::new(way),
             serial: 0,
             answers: Vec::new(),
             hinted: Vec::new(),
@@ -173,7 +173,7 @@ impl Stage {
         if self.transports.sockets.leave(listener).is_err() {
             return Err(format!("nobody listens on {listener:?} any more"));
         }
-        self.reach_server(listener, source, bytes);
+        self.reach_server(listener, source, bytes)?;
         match self.held {
             true => Ok(()),
             false => self.settle(),
@@ -187,7 +187,12 @@ impl Stage {
     }
 
     /// The kernel chooses the shard by the source address, which says nothing of who owns what.
-    fn reach_server(&mut self, listener: ListenerId, source: SocketAddr, bytes: &[u8]) {
+    fn reach_server(
+        &mut self,
+        listener: ListenerId,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         self.witness.heard(self.now, bytes);
         let local = self
             .listeners
@@ -208,6 +213,7 @@ impl Stage {
         }
         let cut_at = self.settings.receive_buffer;
         self.edge.receive(shard, self.now, flow, bytes, cut_at);
+        Ok(())
     }
 
     /// Asks the home shard of a resource.
@@ -438,8 +444,7 @@ impl Stage {
         let answer = super::send::answer(&arrival.message, status, name, phone.address);
         let source = phone.address;
         phone.asked = Some(arrival);
-        self.reach_server(listener, source, &answer);
-        Ok(())
+        self.reach_server(listener, source, &answer)
     }
 }
 
