@@ -113,6 +113,12 @@ impl House {
         asked.collect()
     }
 
+    /// Whoever was asked is gone, and says nothing.
+    #[allow(dead_code, reason = "most tests have no names")]
+    pub fn lose_asked(&mut self) {
+        self.asked.clear();
+    }
+
     /// All that was asked comes to this.
     #[allow(dead_code, reason = "most tests have no names")]
     pub fn resolve(&mut self, located: &Located, lasts: Duration) {

@@ -4,6 +4,7 @@
 mod connections;
 #[path = "../streams/house.rs"]
 mod house;
+mod names;
 mod sends;
 #[path = "../support/site.rs"]
 mod site;
