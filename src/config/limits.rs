@@ -256,3 +256,6 @@ pub const POLICY_HOSTS_MAX: usize = 16_384;
 pub const POLICY_RULES_MAX: usize = 1_024;
 /// Refused when the configuration is read. A pattern is matched in at most its length times the name's length.
 pub const POLICY_PATTERN_BYTES: usize = 256;
+
+/// Of a phone whose connection has gone, so many other dialogs are looked at for one that it has still.
+pub const KEYS_ASKED_FOR_A_WAY: usize = 100;

@@ -177,8 +177,9 @@ impl Shard {
         }
     }
 
-    /// Nobody can be told by this subscription's connection any more: it waits for its phone, and its deadline runs.
-    pub(super) fn on_cut(&mut self, _now: Time, index: u32, out: &mut Effects) {
+    /// Nobody can be told by this subscription's connection any more: it goes on by another one that its phone has, or
+    /// waits for its phone, and its deadline runs.
+    pub(super) fn on_cut(&mut self, now: Time, index: u32, out: &mut Effects) {
         let subscription = &mut self.subscriptions[index];
         subscription.queued = None;
         subscription.in_line = false;
@@ -192,7 +193,14 @@ impl Shard {
             OnClose::Keep => true,
             OnClose::End => false,
         };
-        match subscription.phase {
+        let lives_on = keep && !subscription.is_terminating();
+        if lives_on && let Some(way) = self.another_way(index) {
+            self.set_flow(index, way);
+            self.stats.record(Counter::SubscriptionMoved);
+            self.queue_again(index, Urgency::FanOut);
+            return self.keep_change(now, index, false, out);
+        }
+        match self.subscriptions[index].phase {
             Phase::Terminating(_) => self.end(index, out),
             Phase::Active | Phase::Probed { .. } | Phase::Silent { .. } | Phase::Parked
                 if !keep =>

@@ -8,6 +8,7 @@ use super::Shard;
 use super::effects::Effects;
 use super::ready::Urgency;
 use super::settings::Settings;
+use crate::config::limits;
 use crate::stats::Counter;
 use crate::subscription::outcome::Supersede;
 use crate::subscription::phones::PhoneName;
@@ -104,7 +105,8 @@ impl Shard {
     }
 
     /// A subscription without a route set moves to the flow of its phone's last request: from the flow that this one
-    /// came by before, or another port of the same host, or wherever an instance comes from.
+    /// came by before, or another port of the same host, or wherever an instance comes from. It never goes back to a
+    /// connection that is older than its own.
     fn follow_flow(&mut self, index: u32, heard: u32, before: Option<SocketAddr>) -> bool {
         let (old, new) = (
             self.subscriptions[index].flow,
@@ -116,22 +118,64 @@ impl Shard {
             self.stats.record(Counter::SubscriptionMoved);
             return true;
         }
-        if !is_elsewhere(&old, &new)
-            || old.connection.is_some() != new.connection.is_some()
-            || !self.is_routeless(index)
-            || !self.is_routeless(heard)
-            || !self.share_a_listener(&old, &new)
+        if !is_elsewhere(&old, &new) || !self.may_share_a_way(index, heard) {
+            return false;
+        }
+        // What is late on a connection that the phone has left, or on one of two that it has, takes nothing along.
+        if let (Some(old), Some(new)) = (old.connection, new.connection)
+            && !new.is_later_than(old)
         {
             return false;
         }
-        let follows = before == Some(old.peer)
-            || old.peer.ip() == new.peer.ip()
-            || self.subscriptions.phone(heard).by_instance;
+        let follows = before == Some(old.peer) || self.is_near(index, heard);
         if follows {
             self.set_flow(index, new);
             self.stats.record(Counter::SubscriptionMoved);
         }
         follows
+    }
+
+    /// The way of another dialog of its phone, for one whose own connection has gone: by the newest connection that the
+    /// phone has.
+    pub(super) fn another_way(&self, index: u32) -> Option<Flow> {
+        let mut ways: Option<Flow> = None;
+        let mut next = Some(self.subscriptions.first_of_phone(index));
+        for _ in 0..limits::KEYS_ASKED_FOR_A_WAY {
+            let Some(other) = next else { break };
+            next = self.subscriptions[other].link.next();
+            let flow = self.subscriptions[other].flow;
+            let Some(connection) = flow.connection else {
+                continue;
+            };
+            let lives = other != index && !self.subscriptions[other].is_cut();
+            let newest = ways.and_then(|way| way.connection);
+            let newer = newest.is_none_or(|newest| connection.is_later_than(newest));
+            let gone = self.subscriptions[index].flow.connection == Some(connection);
+            if lives
+                && newer
+                && !gone
+                && self.may_share_a_way(index, other)
+                && self.is_near(index, other)
+            {
+                ways = Some(flow);
+            }
+        }
+        ways
+    }
+
+    /// Whether what tells one may tell the other: by datagrams or by a connection, directly, as the same address of ours.
+    fn may_share_a_way(&self, one: u32, other: u32) -> bool {
+        let (way, another) = (self.subscriptions[one].flow, self.subscriptions[other].flow);
+        way.connection.is_some() == another.connection.is_some()
+            && self.is_routeless(one)
+            && self.is_routeless(other)
+            && self.share_a_listener(&way, &another)
+    }
+
+    /// Whether they come from one host, or from one instance wherever it is.
+    fn is_near(&self, one: u32, other: u32) -> bool {
+        let (way, another) = (self.subscriptions[one].flow, self.subscriptions[other].flow);
+        way.peer.ip() == another.peer.ip() || self.subscriptions.phone(other).by_instance
     }
 
     fn is_routeless(&self, index: u32) -> bool {

@@ -13,6 +13,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU64;
 
 use crate::partition::ShardId;
+use crate::time::Time;
 
 pub use address::{Class, Own, Undialable, check_address as may_dial, classify, dialable};
 pub use hop::{Hop, NatMode, Path, Way, next_hop};
@@ -116,12 +117,15 @@ pub struct ConnectionId(NonZeroU64);
 
 /// What of a connection's number counts; its shard stands above.
 const SERIAL_BITS: u32 = 48;
+/// A shard may accept so many connections in a millisecond before its numbers run ahead of time; and a host may be up for
+/// 34 years.
+const SERIAL_BITS_BELOW_MILLIS: u32 = 8;
 
 impl ConnectionId {
     /// Stands for any connection of a process before this one.
     pub const FORMER: ConnectionId = ConnectionId::new(ShardId(0), (1 << SERIAL_BITS) - 1);
 
-    /// The one with this serial number, from 1, among those that `shard` accepted.
+    /// The one with this serial number, from 1, among those that `shard` accepted; a later one has a higher number.
     pub const fn new(shard: ShardId, serial: u64) -> Self {
         assert!(serial != 0 && serial >> SERIAL_BITS == 0);
         match NonZeroU64::new((shard.0 as u64) << SERIAL_BITS | serial) {
@@ -133,6 +137,21 @@ impl ConnectionId {
     /// The shard that has it.
     pub const fn shard(self) -> ShardId {
         ShardId((self.0.get() >> SERIAL_BITS) as u16)
+    }
+
+    /// The serial number of one that is accepted at `now`, after the one with that number: what one shard accepts comes
+    /// in order, and what several do in the order of time.
+    pub fn serial_at(now: Time, last: u64) -> u64 {
+        (last + 1).max(now.millis() << SERIAL_BITS_BELOW_MILLIS)
+    }
+
+    /// Whether it was accepted after another one.
+    pub const fn is_later_than(self, other: ConnectionId) -> bool {
+        self.serial() > other.serial()
+    }
+
+    const fn serial(self) -> u64 {
+        self.0.get() & ((1 << SERIAL_BITS) - 1)
     }
 
     /// Both in one number.
@@ -151,8 +170,7 @@ impl ConnectionId {
 
 impl core::fmt::Debug for ConnectionId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let serial = self.0.get() & ((1 << SERIAL_BITS) - 1);
-        write!(f, "Connection({}/{serial})", self.shard().0)
+        write!(f, "Connection({}/{})", self.shard().0, self.serial())
     }
 }
 
@@ -217,5 +235,30 @@ impl Listener {
     /// The address that a datagram of this flow was sent to, and that its answer leaves from.
     pub fn address(&self, flow: &Flow) -> SocketAddr {
         SocketAddr::new(flow.local.unwrap_or(self.local.ip()), self.local.port())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_connections_the_later_one_is_known_whichever_shards_have_them() {
+        let second = Time::from_millis(1_000);
+        let mut last = 0;
+        let mut accepted = |now| {
+            last = ConnectionId::serial_at(now, last);
+            last
+        };
+        let early = ConnectionId::new(ShardId(5), accepted(second));
+        let burst = ConnectionId::new(ShardId(5), accepted(second));
+        let other = ConnectionId::serial_at(second + core::time::Duration::from_millis(1), 7);
+        let late = ConnectionId::new(ShardId(0), other);
+        assert!(burst.is_later_than(early) && late.is_later_than(burst));
+        assert!(!early.is_later_than(late) && !early.is_later_than(early));
+        assert!(
+            ConnectionId::serial_at(second, other) > other,
+            "no number is used twice"
+        );
     }
 }

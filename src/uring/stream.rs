@@ -27,6 +27,7 @@ use crate::shard::effects::{ShardId, StreamOrder, StreamSend};
 use crate::shard::input::Input;
 use crate::time::Time;
 use crate::transport::{ConnectionId, Flow, ListenerId};
+use crate::uring::clock;
 
 /// Connections of one listener that one turn accepts.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -361,7 +362,7 @@ impl Streams {
                     continue;
                 }
             };
-            self.serial += 1;
+            self.serial = ConnectionId::serial_at(clock::now(), self.serial);
             let id = ConnectionId::new(self.shard, self.serial);
             let flow = Flow {
                 listener,

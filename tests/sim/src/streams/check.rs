@@ -145,7 +145,11 @@ impl Streams {
             // Others of its phone's may have taken it along, and have left it behind at another address of ours.
             let by = |&(when, by): &(Time, ConnectionId)| by == id && when >= known.since;
             let moves = heard.is_some_and(|heard| heard.iter().any(by));
-            if !moves {
+            // When its connection has ended, it goes on by another one of its phone's.
+            let ended = self.closed.contains_key(&known.connection);
+            let another = |&(_, by): &(Time, ConnectionId)| by == id;
+            let goes_on = ended && heard.is_some_and(|heard| heard.iter().any(another));
+            if !moves && !goes_on {
                 return Err(format!("told by {id:?}: {name:?}, {known:?}"));
             }
             known.connection = id;
