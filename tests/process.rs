@@ -52,6 +52,7 @@ fn it_serves_on_ports_that_it_chose_and_tells() {
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["shards"], 2);
     assert_eq!(status["ready"], true);
+    assert_eq!(status["tls"], lampfield::config::crypto::NAME);
     assert_eq!(status["listeners"][0]["address"], server.sip[0].to_string());
     assert_eq!(get(&server, "/healthz").status(), 200);
     assert_eq!(get(&server, "/readyz").status(), 200);

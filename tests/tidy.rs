@@ -46,6 +46,11 @@ fn unsafe_stands_only_where_it_is_allowed_and_says_why() {
 }
 
 #[test]
+fn who_computes_for_tls_is_chosen_in_one_place() {
+    check(is_rust, bans::tls_provider);
+}
+
+#[test]
 fn only_the_sip_module_splits_lines() {
     check(is_rust, bans::line_splitting);
 }

@@ -48,6 +48,8 @@ pub struct State {
     wishes: mpsc::Sender<Wish>,
     transports: RwLock<Arc<TransportsView>>,
     pub started: Instant,
+    /// Who computes for TLS.
+    tls: &'static str,
     ready: AtomicBool,
 }
 
@@ -66,14 +68,20 @@ impl core::ops::Deref for Admin {
 }
 
 impl Admin {
-    /// Ready from the start.
-    pub fn new(shards: Shards, changeable: Changeable, wishes: mpsc::Sender<Wish>) -> Self {
+    /// Ready from the start. `tls`: who computes for it.
+    pub fn new(
+        shards: Shards,
+        tls: &'static str,
+        changeable: Changeable,
+        wishes: mpsc::Sender<Wish>,
+    ) -> Self {
         Admin(Arc::new(State {
             shards,
             changeable: RwLock::new(Arc::new(changeable)),
             wishes,
             transports: RwLock::default(),
             started: Instant::now(),
+            tls,
             ready: AtomicBool::new(true),
         }))
     }

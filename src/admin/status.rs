@@ -37,6 +37,7 @@ pub async fn status(State(admin): State<Admin>) -> Result<Response, Problem> {
         "ready": admin.is_ready(),
         "shards": admin.shards.count(),
         "listeners": listeners,
+        "tls": admin.tls,
         "subscriptions": subscriptions,
         "resources": resources,
     }))

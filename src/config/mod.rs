@@ -4,6 +4,8 @@
 pub mod limits;
 
 #[cfg(feature = "server")]
+pub mod crypto;
+#[cfg(feature = "server")]
 mod file;
 #[cfg(feature = "server")]
 mod listen;

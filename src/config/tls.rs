@@ -3,8 +3,7 @@
 use core::fmt;
 use std::path::Path;
 
-use rustls::crypto::ring::ALL_CIPHER_SUITES;
-
+use crate::config::crypto;
 use crate::config::problem::Problem;
 use crate::config::section::{Placed, Section};
 use crate::config::settings::{Certificate, ClientCertificates, Key, Tls};
@@ -46,7 +45,7 @@ pub(super) fn read<'t>(section: &mut Section<'t>) -> Written<'t> {
 /// The names of all cipher suites that are known, the best first. Each of them is a good one: they differ in what machines
 /// and old phones can do.
 pub fn cipher_suites() -> impl Iterator<Item = &'static str> {
-    let suites = ALL_CIPHER_SUITES.iter();
+    let suites = crypto::CIPHER_SUITES.iter();
     suites.filter_map(|suite| suite.suite().as_str())
 }
 

@@ -11,6 +11,7 @@ use super::reload::Reloader;
 use super::transports::Transports;
 use super::{Server, stop_threads};
 use crate::admin::{self, Admin, Changeable, Shards};
+use crate::config::crypto;
 use crate::partition::{Owners, ShardId};
 use crate::shard::control::{Answer, Ask};
 use crate::shard::mail::Mail;
@@ -69,6 +70,7 @@ pub fn run(server: Server) -> How {
     let (wish, wishes) = admin::wishes();
     let admin = Admin::new(
         shards.clone(),
+        crypto::NAME,
         Changeable {
             domains: policy.domains().clone(),
             token: started.token,

@@ -5,7 +5,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
 
-use crate::config::{Certificate, ClientCertificates, Tls};
+use crate::config::{Certificate, ClientCertificates, Tls, crypto};
 
 /// Why a listener cannot serve TLS.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl fmt::Display for TlsError {
 
 /// Everything that a handshake needs.
 pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut provider = ring::default_provider();
+    let mut provider = crypto::provider();
     if !tls.ciphers.is_empty() {
         let named = |suite: &SupportedCipherSuite| {
             let name = suite.suite().as_str();

@@ -74,6 +74,7 @@ const KERNEL_DEPENDENCIES: &[&str] = &[
     "mio",
     "rustls",
     "ring",
+    "aws-lc-rs",
     "axum",
     "hyper",
     "ureq",
@@ -175,6 +176,33 @@ pub fn line_splitting(path: &str, source: &str) -> Vec<Finding> {
                 let message = format!("`{split}` splits lines outside of `sip`");
                 findings.push(Finding { line, message });
             }
+        }
+    }
+    findings
+}
+
+/// Who computes for TLS is chosen once, and handed to whoever needs it.
+pub fn tls_provider(path: &str, source: &str) -> Vec<Finding> {
+    let code = text::code(source);
+    // These take what the process has installed, or guess.
+    let guessing = [
+        "ServerConfig::builder(",
+        "ClientConfig::builder(",
+        "WebPkiClientVerifier::builder(",
+        "WebPkiServerVerifier::builder(",
+        "install_default",
+        "get_default",
+    ];
+    let chosen = ["crypto::ring", "crypto::aws_lc_rs"];
+    let is_chosen_here = !path.starts_with("src/") || path == "src/config/crypto.rs";
+    let chosen: &[&str] = if is_chosen_here { &[] } else { &chosen };
+    let mut findings = Vec::new();
+    for word in guessing.iter().chain(chosen) {
+        for (position, _) in code.match_indices(word) {
+            findings.push(Finding {
+                line: text::line_of(&code, position),
+                message: format!("`{word}` chooses who computes for TLS: `config::crypto` does"),
+            });
         }
     }
     findings
@@ -300,6 +328,21 @@ mod examples {
         assert!(line_splitting("src/sip/scan.rs", "for line in text.lines() {}").is_empty());
         let explained = "// NOT SIP: a file of passwords\nfor line in text.lines() {}";
         assert!(line_splitting("src/policy/mod.rs", explained).is_empty());
+    }
+
+    #[test]
+    fn choosing_who_computes_for_tls_is_found_and_handing_it_on_is_not() {
+        for wrong in [
+            "let config = ServerConfig::builder();",
+            "use rustls::crypto::ring::default_provider;",
+            "let provider = CryptoProvider::get_default();",
+        ] {
+            assert_eq!(tls_provider("src/server/tls.rs", wrong).len(), 1, "{wrong}");
+        }
+        let handed = "let builder = ServerConfig::builder_with_provider(provider);";
+        assert!(tls_provider("src/server/tls.rs", handed).is_empty());
+        let own = "use rustls::crypto::ring as chosen;";
+        assert!(tls_provider("src/config/crypto.rs", own).is_empty());
     }
 
     #[test]

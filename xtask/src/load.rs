@@ -2,9 +2,12 @@
 
 use crate::run;
 
+/// Asks for the build in which aws-lc-rs computes for TLS; the first word, else it is the load's.
+const OTHER_TLS: &str = "--tls-aws-lc";
+
 /// Everything after `load` goes to the load tool, which starts the server that lies beside it.
 pub fn load(arguments: &[String]) -> bool {
-    let build = [
+    let mut build = vec![
         "build",
         "--release",
         "--package",
@@ -12,6 +15,15 @@ pub fn load(arguments: &[String]) -> bool {
         "--package",
         "lampfield-load",
     ];
+    let mut arguments = arguments;
+    if let Some((OTHER_TLS, rest)) = first(arguments) {
+        arguments = rest;
+        build.extend([
+            "--no-default-features",
+            "--features",
+            "lampfield/tls-aws-lc",
+        ]);
+    }
     if !run::cargo(&build, &[]) {
         return false;
     }
@@ -26,4 +38,9 @@ pub fn load(arguments: &[String]) -> bool {
             false
         }
     }
+}
+
+fn first(arguments: &[String]) -> Option<(&str, &[String])> {
+    let (word, rest) = arguments.split_first()?;
+    Some((word, rest))
 }

@@ -22,7 +22,8 @@ cargo xtask COMMAND
                 plants each known bug into a copy of the tree, and demands that the simulator finds it
   bench [ARG…]  criterion benches, then instruction counts against those in the tree (`--bless` keeps the new ones,
                 `--instructions` leaves out criterion)
-  load NAME …   a load from loadtest/ against a release build; `load` alone lists the names
+  load NAME …   a load from loadtest/ against a release build; `load` alone lists the names; `load --tls-aws-lc NAME …`
+                against one with aws-lc-rs
   fuzz run [SEED] [COUNT]   mutated messages through every fuzz body
   rules         which rules of RFCs the code names, and which of them no test names
   packages      only installs what the tests need: system packages, and one from npm below target/

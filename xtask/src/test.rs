@@ -20,6 +20,9 @@ const TESTS: &[&str] = &[
     "interop",
 ];
 
+/// The build in which aws-lc-rs computes for TLS, and ring is no part.
+const OTHER_TLS: [&str; 3] = ["--no-default-features", "--features", "tls-aws-lc"];
+
 /// Everything. A step that fails does not hide the outcome of the next one; only a tree that does not build ends it.
 pub fn everything() -> bool {
     let mut steps = Steps::new();
@@ -44,6 +47,10 @@ pub fn everything() -> bool {
         }
         steps.cargo(&format!("tests/{name}"), &arguments);
     }
+    let mut other = vec!["test", "--package", "lampfield"];
+    other.extend(OTHER_TLS);
+    other.extend(["--test", "process", "tls::"]);
+    steps.cargo("TLS with aws-lc-rs", &other);
     steps.cargo(
         "simulator",
         &["run", "--package", "lampfield-sim", "--", "--seeds", SEEDS],
@@ -84,6 +91,10 @@ fn lint(steps: &mut Steps) {
         "warnings",
     ];
     steps.cargo("clippy of the pure build", &pure);
+    let mut other = vec!["clippy", "--package", "lampfield", "--lib", "--bins"];
+    other.extend(OTHER_TLS);
+    other.extend(["--", "-D", "warnings"]);
+    steps.cargo("clippy of the build with aws-lc-rs", &other);
 }
 
 /// Test programs of all packages that `TESTS` does not name.
