@@ -25,6 +25,13 @@ fn nobody_on_a_connection_can_tell_that_transports_and_certificates_are_replaced
 }
 
 #[test]
+fn nobody_in_a_browser_can_tell_that_transports_and_certificates_are_replaced() {
+    play(
+        "swap --ws 50 --wss 50 --visits 20 --count 900 --swaps 20 --pause 200 --rate 300 --shards 2",
+    );
+}
+
+#[test]
 fn nobody_behind_a_real_edge_proxy_can_tell_that_transports_are_replaced() {
     // That everything closes is seen without the proxy.
     play("swap --kamailio --hurry --count 300 --swaps 18 --pause 300 --rate 200 --shards 2");

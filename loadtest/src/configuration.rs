@@ -15,6 +15,8 @@ pub enum Transport {
     Udp,
     Tcp,
     Tls,
+    Ws,
+    Wss,
 }
 
 impl Transport {
@@ -24,6 +26,8 @@ impl Transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
         }
     }
 
@@ -33,6 +37,8 @@ impl Transport {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
             Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
         }
     }
 
@@ -42,6 +48,32 @@ impl Transport {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
             Transport::Tls => ";transport=tls",
+            // RFC 7118 5.2: secure or not, it has one name.
+            Transport::Ws | Transport::Wss => ";transport=ws",
+        }
+    }
+
+    /// Whether a handshake of TLS comes first.
+    pub fn is_secure(self) -> bool {
+        match self {
+            Transport::Udp | Transport::Tcp | Transport::Ws => false,
+            Transport::Tls | Transport::Wss => true,
+        }
+    }
+
+    /// Whether messages are in the frames of WebSocket.
+    pub fn is_web(self) -> bool {
+        match self {
+            Transport::Udp | Transport::Tcp | Transport::Tls => false,
+            Transport::Ws | Transport::Wss => true,
+        }
+    }
+
+    /// Whether a message may be lost, and is then sent again.
+    pub fn is_datagrams(self) -> bool {
+        match self {
+            Transport::Udp => true,
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => false,
         }
     }
 }
@@ -141,7 +173,7 @@ impl Configuration {
             let (transport, address) = (listener.transport, listener.address);
             let name = transport.name();
             let _ = writeln!(text, "[[listener]]\naddress = \"{name}:{address}\"");
-            if transport == Transport::Tls {
+            if transport.is_secure() {
                 let [certificate, key] = CERTIFICATE;
                 let _ = writeln!(text, "certificate = \"{certificate}\"\nkey = \"{key}\"");
             }

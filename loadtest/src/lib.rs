@@ -19,6 +19,7 @@ mod server;
 mod stub;
 pub mod sys;
 mod transports;
+mod web;
 mod wire;
 
 use std::io;

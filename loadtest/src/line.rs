@@ -1,4 +1,5 @@
-//! A phone's connection, by TCP or TLS: bytes in, whole messages out. It never waits, and knows nothing of phones.
+//! A phone's connection, by TCP, TLS or WebSocket: bytes in, whole messages out. It never waits, and knows nothing of
+//! phones.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -10,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::certificates::NAME;
+use crate::web::Web;
 use crate::wire::number;
 
 /// What one read takes at most.
@@ -19,21 +21,26 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Line {
     socket: TcpStream,
     session: Option<Box<ClientConnection>>,
+    web: Option<Box<Web>>,
     /// What has come of a message whose rest has not.
     begun: Vec<u8>,
-    /// What is to be written, in the clear.
+    /// Messages that are to be written.
     out: Vec<u8>,
+    /// The same as they go into the session, or onto the wire: in the frames of WebSocket.
+    framed: Vec<u8>,
     /// What is to be written as it goes out, and how much of it has.
     wire: Vec<u8>,
     written: usize,
 }
 
 impl Line {
-    /// Connects from this address; a handshake begins, and goes on while the line is served.
+    /// Connects from this address; a handshake begins, and goes on while the line is served. `web`: messages are in the
+    /// frames of WebSocket.
     pub fn connect(
         from: IpAddr,
         to: SocketAddr,
         trust: Option<&Arc<ClientConfig>>,
+        web: bool,
     ) -> io::Result<Self> {
         let session = match trust {
             None => None,
@@ -51,8 +58,10 @@ impl Line {
         Ok(Line {
             socket: socket.into(),
             session,
+            web: web.then(|| Box::new(Web::new(to.to_string()))),
             begun: Vec::new(),
             out: Vec::new(),
+            framed: Vec::new(),
             wire: Vec::new(),
             written: 0,
         })
@@ -74,20 +83,26 @@ impl Line {
         chain.first().map(|certificate| certificate.as_ref())
     }
 
-    /// Whether it is open for messages: a handshake, where there is one, is done.
+    /// Whether it is open for messages: each handshake that there is is done.
     pub fn is_ready(&self) -> bool {
         let handshaking = |session: &ClientConnection| session.is_handshaking();
+        let opening = |web: &Web| !web.is_open();
         !self.session.as_deref().is_some_and(handshaking)
+            && !self.web.as_deref().is_some_and(opening)
     }
 
     /// Writes what the kernel takes. False: there is more.
     pub fn flush(&mut self) -> io::Result<bool> {
+        match &mut self.web {
+            None => self.framed.append(&mut self.out),
+            Some(web) => web.write(&mut self.out, &mut self.framed),
+        }
         match &mut self.session {
-            None => self.wire.append(&mut self.out),
+            None => self.wire.append(&mut self.framed),
             Some(session) => {
-                if !session.is_handshaking() && !self.out.is_empty() {
-                    session.writer().write_all(&self.out)?;
-                    self.out.clear();
+                if !session.is_handshaking() && !self.framed.is_empty() {
+                    session.writer().write_all(&self.framed)?;
+                    self.framed.clear();
                 }
                 while session.wants_write() {
                     session.write_tls(&mut self.wire)?;
@@ -110,6 +125,19 @@ impl Line {
     /// Appends what has come, beginning with what is left of before. False: the server says nothing more.
     pub fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<bool> {
         into.append(&mut self.begun);
+        let Some(web) = &mut self.web else {
+            return self.receive_clear(into);
+        };
+        let mut came = std::mem::take(&mut web.came);
+        let lasts = self.receive_clear(&mut came);
+        let web = self.web.as_mut().expect("it was there");
+        web.came = came;
+        let goes_on = web.read(into);
+        let goes_on = goes_on.map_err(|wrong| io::Error::other(format!("{wrong:?}")))?;
+        Ok(lasts? && goes_on)
+    }
+
+    fn receive_clear(&mut self, into: &mut Vec<u8>) -> io::Result<bool> {
         let mut buffer = [0; READ_BYTES];
         loop {
             let length = match self.socket.read(&mut buffer) {
@@ -184,7 +212,7 @@ mod tests {
     fn what_is_written_arrives_and_the_end_is_seen() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let mut line = Line::connect("127.0.1.9".parse().unwrap(), to, None).unwrap();
+        let mut line = Line::connect("127.0.1.9".parse().unwrap(), to, None, false).unwrap();
         let (mut other, from) = listener.accept().unwrap();
         assert_eq!(line.here().unwrap(), from);
         line.open().extend_from_slice(b"hello");

@@ -138,12 +138,18 @@ pub struct Options {
     /// Sockets that phones are spread over
     #[arg(long, default_value_t = 4)]
     pub ports: usize,
-    /// Connections by TCP, over which a part of the phones is spread: a third, where there are all three kinds
+    /// Connections by TCP, over which a part of the phones is spread: as many on each kind
     #[arg(long, default_value_t = 0)]
     pub tcp: u32,
     /// Connections by TLS, as for TCP
     #[arg(long, default_value_t = 0)]
     pub tls: u32,
+    /// Connections by WebSocket, as for TCP
+    #[arg(long, default_value_t = 0)]
+    pub ws: u32,
+    /// Connections by secure WebSocket, as for TCP
+    #[arg(long, default_value_t = 0)]
+    pub wss: u32,
     /// Nobody sends datagrams: all phones are on connections
     #[arg(long)]
     pub no_udp: bool,
@@ -193,7 +199,7 @@ impl Options {
             Load::Storm => 330_000,
             Load::Fanout => 10_000,
             Load::Cost => 10_000 * (1 + self.streams().len() as u32),
-            Load::Idle => self.tcp + self.tls,
+            Load::Idle => self.tcp + self.tls + self.ws + self.wss,
             Load::Memory => 100_000,
             Load::Publish => 3_000,
             Load::Churn | Load::Expire => 10_000,
@@ -270,9 +276,25 @@ impl Options {
 
     /// What the server serves beside datagrams.
     pub fn streams(&self) -> Vec<Transport> {
-        let wanted = [(Transport::Tcp, self.tcp), (Transport::Tls, self.tls)];
-        let wanted = wanted.into_iter().filter(|(_, count)| *count > 0);
-        wanted.map(|(transport, _)| transport).collect()
+        let kinds = [
+            Transport::Tcp,
+            Transport::Tls,
+            Transport::Ws,
+            Transport::Wss,
+        ];
+        let wanted = kinds.into_iter();
+        wanted.filter(|kind| self.connections(*kind) > 0).collect()
+    }
+
+    /// How many connections by this transport.
+    fn connections(&self, transport: Transport) -> u32 {
+        match transport {
+            Transport::Udp => 0,
+            Transport::Tcp => self.tcp,
+            Transport::Tls => self.tls,
+            Transport::Ws => self.ws,
+            Transport::Wss => self.wss,
+        }
     }
 
     /// What the phones have in common.
@@ -280,11 +302,7 @@ impl Options {
         let groups = server.configuration.listeners.iter().map(|listener| Group {
             transport: listener.transport,
             server: listener.address,
-            count: match listener.transport {
-                Transport::Udp => 0,
-                Transport::Tcp => self.tcp,
-                Transport::Tls => self.tls,
-            },
+            count: self.connections(listener.transport),
         });
         let groups: Vec<Group> = groups.filter(|group| group.count > 0).collect();
         let authority = server.authority.as_ref();

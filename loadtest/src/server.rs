@@ -156,15 +156,15 @@ impl Server {
         for &transport in start.streams {
             let address = match transport {
                 Transport::Udp | Transport::Tcp => sip,
-                Transport::Tls => free_address(start.ip)?,
+                Transport::Tls | Transport::Ws | Transport::Wss => free_address(start.ip)?,
             };
             configuration
                 .listeners
                 .push(Listener::of(transport, address));
-            if transport == Transport::Tls {
-                let issuer = authority.insert(Authority::new()?);
-                shown = write_certificate(&directory, issuer)?;
-            }
+        }
+        if start.streams.iter().any(|transport| transport.is_secure()) {
+            let issuer = authority.insert(Authority::new()?);
+            shown = write_certificate(&directory, issuer)?;
         }
         let recipe = Recipe {
             binary: start.binary.to_owned(),

@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{AGAIN_MILLISECONDS, Field, LAST_WAIT, ODDITIES, Port, Way, Who};
-use crate::configuration::Transport;
 use crate::phone::{Leniency, Stage, Verdict};
 use crate::publisher::publisher_of;
 use crate::wire::{Heard, number, write_answer};
 
 /// How long what was sent by the connection before may come: its shard may have other work. What comes too late for
 /// its order is seen by its CSeq.
-const MOVING: Duration = Duration::from_secs(2);
+const MOVING: Duration = Duration::from_secs(3);
 
 impl Field {
     pub(super) fn hear(&mut self, port: usize, bytes: &[u8], peer: SocketAddr, class: Option<u8>) {
@@ -162,7 +161,7 @@ impl Field {
         );
         // As with places: until the answer is here it may be either. By a connection that was left just now it may
         // have been on its way.
-        let asked = phone.awaits_answer || *transport == Transport::Udp;
+        let asked = phone.awaits_answer || transport.is_datagrams();
         let here = (asked && phone.port == Some(port)) || phone.known_port == Some(port) || moved;
         let mine = here && heard.request_uri == contact.as_bytes();
         self.seen.to_wrong_place += u64::from(!mine);

@@ -17,7 +17,7 @@ use crate::sys::Poller;
 use crate::wire::{Heard, number, write_options};
 
 /// How long a connection is kept that no phone uses any more: what was on its way on it is still heard.
-const LEFT_FOR: Duration = Duration::from_secs(1);
+const LEFT_FOR: Duration = Duration::from_secs(3);
 /// How many failures are told in words.
 const FAILURES: usize = 8;
 /// Addresses of loopback that phones connect from: none runs out of ports, or is taken for a flood.
@@ -256,11 +256,9 @@ impl Field {
             }
             v6 @ IpAddr::V6(_) => v6,
         };
-        let trust = match transport {
-            Transport::Udp | Transport::Tcp => None,
-            Transport::Tls => self.plan.connected.trust.as_ref(),
-        };
-        let line = Line::connect(from, self.places.address(place), trust);
+        let trust = self.plan.connected.trust.as_ref();
+        let trust = trust.filter(|_| transport.is_secure());
+        let line = Line::connect(from, self.places.address(place), trust, transport.is_web());
         let line = line.and_then(|line| {
             self.lines.poller.add(&line, number)?;
             Ok((line.here()?, line))

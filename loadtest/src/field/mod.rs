@@ -101,9 +101,9 @@ enum Way {
 impl Port {
     /// What Call-IDs end with: a connection is opened anew, and its dialogs go on.
     fn home(&self) -> &str {
-        match self.transport {
-            Transport::Udp => &self.here,
-            Transport::Tcp | Transport::Tls => "connected.example.com",
+        match self.transport.is_datagrams() {
+            true => &self.here,
+            false => "connected.example.com",
         }
     }
 }
@@ -386,9 +386,9 @@ impl Field {
         phone.awaits_notify = true;
         self.seen.requests_sent += 1;
         self.send_subscribe(index);
-        let attempt = match self.ports[port].transport {
-            Transport::Udp => 0,
-            Transport::Tcp | Transport::Tls => ONLY_WAIT,
+        let attempt = match self.ports[port].transport.is_datagrams() {
+            true => 0,
+            false => ONLY_WAIT,
         };
         self.wait(
             attempt,
