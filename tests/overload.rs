@@ -8,9 +8,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lampfield::partition::ShardId;
 use lampfield::shard::admission::Level;
 use lampfield::stats::{Counter, Gauge};
-use lampfield_sim::edge::Datagram;
+use lampfield::time::{Time, WallOffset};
+use lampfield::transport::{Flow, ListenerId};
+use lampfield_sim::edge::{Datagram, Edge};
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::Settings;
 use site::{Site, subscribe};
@@ -216,4 +219,87 @@ fn whoever_does_not_prove_a_name_leaves_nothing_behind() {
     // Its burst is ten seconds' worth, less what the spray took of its two cells.
     let refused = house.refused(Counter::LimitRequestsPerSource);
     assert!((1_500..1_520).contains(&refused), "{refused}");
+}
+
+/// Two shards, the second of which reads nothing: what comes in at the first and belongs to it waits.
+#[test]
+fn what_another_shard_owns_waits_for_it_and_only_what_is_new_is_refused_meanwhile() {
+    const HERE: ShardId = ShardId(0);
+    const THERE: ShardId = ShardId(1);
+    let now = Time::from_millis(1_000_000);
+    let settings = Settings::default().shards(2).expect("the settings");
+    let mut edge = Edge::new(settings, now, WallOffset(1_790_000_000_000_000_000));
+    let flow = Flow {
+        listener: ListenerId(0),
+        local: None,
+        peer: House::address(),
+        connection: None,
+    };
+    let status = |sent: &Datagram| read(sent).status();
+    let counted = |edge: &mut Edge, counter| edge.shard(HERE).stats().get(counter);
+    let phone = |number: u32, cseq, tag: &str| {
+        subscribe(&format!("phone{number}"), House::address(), cseq, tag, 3600)
+    };
+    // A dialog that the other shard has.
+    let mut first = 0;
+    let tag = loop {
+        let request = phone(first, 1, "");
+        edge.receive(HERE, now, flow, &request, request.len());
+        let mut turn = edge.flush(HERE).expect("a turn");
+        if let Some((to, block)) = turn.parcels.pop().filter(|_| turn.datagrams.is_empty()) {
+            assert_eq!(to, THERE);
+            edge.deliver(THERE, now, block);
+            let turn = edge.flush(THERE).expect("a turn");
+            let answer = read(turn.datagrams.first().expect("an answer"));
+            break answer.tag("To").expect("a dialog").to_owned();
+        }
+        first += 1;
+    };
+    let passed_on = counted(&mut edge, Counter::DatagramForwarded);
+    // All phones come at once, and each asks again as it hears nothing.
+    let mut refused = 0;
+    let mut number = first + 1;
+    while counted(&mut edge, Counter::LimitForwarded) < 100 {
+        let request = phone(number, 1, "");
+        edge.receive(HERE, now, flow, &request, request.len());
+        number += 1;
+        assert!(number < 100_000, "nothing is ever refused");
+    }
+    let waiting = counted(&mut edge, Counter::DatagramForwarded) - passed_on;
+    assert!(
+        waiting > 4_000,
+        "{waiting} is no more than a quarter of a second of work"
+    );
+    // What stands goes on, however many do.
+    for cseq in 2..10_002 {
+        let refresh = phone(first, cseq, &tag);
+        edge.receive(HERE, now, flow, &refresh, refresh.len());
+    }
+    assert_eq!(counted(&mut edge, Counter::DatagramForwardFull), 0);
+    assert_eq!(counted(&mut edge, Counter::LimitForwarded), 100);
+    // The other one reads again: all that was taken is answered, in order.
+    let turn = edge.flush(HERE).expect("a turn");
+    refused += turn
+        .datagrams
+        .iter()
+        .filter(|sent| status(sent) == Some(503))
+        .count();
+    assert_eq!(refused, 100);
+    let (mut new, mut refreshed) = (0, Vec::new());
+    for (to, parcel) in turn.parcels {
+        edge.deliver(to, now, parcel);
+        if to != THERE {
+            continue;
+        }
+        for sent in edge.flush(THERE).expect("a turn").datagrams {
+            let answer = read(&sent);
+            match (answer.status(), answer.cseq()) {
+                (Some(200), Some(1)) => new += 1,
+                (Some(200), Some(cseq)) => refreshed.push(cseq),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(new, waiting);
+    assert!(refreshed.into_iter().eq(2..10_002), "a refresh was lost");
 }

@@ -20,7 +20,7 @@ use lampfield::shard::Shard;
 use lampfield::shard::census::Census;
 use lampfield::shard::effects::Effects;
 use lampfield::shard::input::Input;
-use lampfield::shard::mail::Carried;
+use lampfield::shard::mail::{Block, Carried};
 use lampfield::stats::Counter;
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{ConnectionId, Flow};
@@ -528,13 +528,13 @@ fn an_answer_waits_while_there_is_no_room_on_the_way_to_the_shard_that_has_the_c
     let mut blocks = 0;
     while answers.len() < REQUESTS && blocks < 100 {
         blocks += 1;
-        for carried in out.forwards[0].iter() {
+        let block = out.forwards[0].take(Block::default).unwrap_or_default();
+        for carried in block.iter() {
             let Carried::ToSend { bytes, .. } = carried else {
                 panic!("only answers go there");
             };
             answers.push(String::from_utf8_lossy(bytes).into_owned());
         }
-        out.forwards[0].clear();
         for slot in out.released.drain(..) {
             shard.arena().release(slot);
         }

@@ -179,8 +179,14 @@ pub const CONTROL_REQUESTS_OPEN: usize = 1_024;
 
 // Between shards and to the edge.
 
-/// Blocks of forwarded datagrams on their way between two shards. Outcome: the datagram is dropped and counted.
+/// Blocks of forwarded messages on their way between two shards. Outcome: the next ones wait with who sends them.
 pub const FORWARD_BLOCKS_QUEUED: usize = 16;
+/// Outcome: 503 for what is new. Blocks that wait for one shard with all others beyond that: a quarter of a second of its
+/// work, and what waits for longer is soon sent again.
+pub const FORWARD_BLOCKS_WAITING_OF_NEW: usize = 64;
+/// Outcome: the datagram is dropped and counted, whatever it is. 64 MiB, four seconds of a shard's work: of what would come
+/// behind it an earlier copy waits already.
+pub const FORWARD_BLOCKS_WAITING: usize = 1_024;
 /// Mail to one shard. Outcome: hint mail waits as "dirty for that shard", control mail has room of its own.
 pub const MAIL_QUEUED: usize = 8_192;
 /// Mail that waits at its sender for room in one queue. Outcome: lost, and counted as such.
@@ -203,8 +209,6 @@ pub const NOTIFIES_WAITING: usize = 16_384;
 /// As for `NOTIFIES_WAITING`, where it goes on for a tenth of a second. So late is input read, or do timers fire: an answer
 /// must not take so long that its request is sent again, and a lamp is to be right within a second.
 pub const DELAY_MILLIS_MAX: u64 = 100;
-/// Room in a block of forwarded messages that only those may take which are in a dialog. Outcome: 503.
-pub const FORWARD_BYTES_RESERVED: usize = 16_384;
 /// Outcome: less new work is taken on from half of it on; 503 for all beyond it. Answers that wait for their records to be kept, each in a send slot: a second of a storm.
 pub const ANSWERS_HELD: usize = 32_768;
 /// Timers that one step fires before it lets the edge flush.

@@ -6,8 +6,10 @@ use crate::arena::SlotId;
 use crate::config::limits;
 pub use crate::partition::ShardId;
 use crate::shard::admission::{Level, Measure};
-use crate::shard::mail::{Block, Mail};
+use crate::shard::lane::Lane;
+use crate::shard::mail::Mail;
 use crate::store::records::Records;
+use crate::time::Time;
 use crate::transport::stream::FrameHead;
 use crate::transport::{ConnectionId, Flow, ListenerId};
 
@@ -71,7 +73,7 @@ pub struct Effects {
     /// Mail to other shards and to the control thread, in order.
     pub mails: Vec<(Destination, Mail)>,
     /// Messages that another shard owns or has the connection for, packed by destination: index is the shard's number.
-    pub forwards: Vec<Block>,
+    pub forwards: Vec<Lane>,
     /// What is to outlive the process, in order.
     pub records: Records,
     /// State changes worth a line: the edge writes them.
@@ -82,22 +84,23 @@ impl Effects {
     /// For a process of `shards` shards.
     pub fn new(shards: u16) -> Self {
         Effects {
-            forwards: (0..shards).map(|_| Block::default()).collect(),
+            forwards: (0..shards).map(|_| Lane::new(shards)).collect(),
             ..Effects::default()
         }
     }
 
-    /// Packs a datagram that `owner` owns. False: its block is full; the datagram is dropped and the caller counts it.
+    /// Packs a datagram that `owner` owns. False: more waits for it than it will ever want; the datagram is dropped and
+    /// the caller counts it.
     #[must_use]
-    pub fn forward(&mut self, owner: ShardId, flow: &Flow, bytes: &[u8]) -> bool {
-        self.forwards[usize::from(owner.0)].push(flow, bytes)
+    pub fn forward(&mut self, now: Time, owner: ShardId, flow: &Flow, bytes: &[u8]) -> bool {
+        self.forwards[usize::from(owner.0)].push(now, flow, bytes)
     }
 
-    /// Packs a message for a connection of another shard. False: its block is full.
+    /// Packs a message for a connection of another shard. False: there is no room now.
     #[must_use]
-    pub fn carry(&mut self, connection: ConnectionId, tag: SendTag, bytes: &[u8]) -> bool {
-        let shard = usize::from(connection.shard().0);
-        self.forwards[shard].push_to_send(connection, tag, bytes)
+    pub fn carry(&mut self, now: Time, to: ConnectionId, tag: SendTag, bytes: &[u8]) -> bool {
+        let shard = usize::from(to.shard().0);
+        self.forwards[shard].push_to_send(now, to, tag, bytes)
     }
 
     /// Whether the turn should be flushed before more is done: the most that one input causes might not fit.
@@ -114,7 +117,7 @@ impl Effects {
             && self.mails.is_empty()
             && self.records.is_empty()
             && self.events.is_empty()
-            && self.forwards.iter().all(Block::is_empty)
+            && self.forwards.iter().all(Lane::is_empty)
     }
 }
 

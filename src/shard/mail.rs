@@ -10,6 +10,7 @@ use crate::partition::ShardId;
 use crate::shard::control::{Changed, Reply, Request};
 use crate::shard::effects::SendTag;
 use crate::store::rewrite::StoreNews;
+use crate::time::Time;
 use crate::transport::locate::{Located, Question};
 use crate::transport::{ConnectionId, Flow, ListenerId};
 
@@ -112,6 +113,8 @@ pub enum Carried<'a> {
 #[derive(Default)]
 pub struct Block {
     bytes: Vec<u8>,
+    /// When the first one was.
+    since: Time,
 }
 
 impl Block {
@@ -125,6 +128,11 @@ impl Block {
         BLOCK_SIZE - self.bytes.len()
     }
 
+    /// How long the first of its messages has been waiting.
+    pub fn waited(&self, now: Time) -> Duration {
+        now.since(self.since)
+    }
+
     /// Forgets its messages and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -132,7 +140,7 @@ impl Block {
 
     /// Appends a message that came in here; false if it does not fit.
     #[must_use]
-    pub fn push(&mut self, flow: &Flow, bytes: &[u8]) -> bool {
+    pub fn push(&mut self, now: Time, flow: &Flow, bytes: &[u8]) -> bool {
         let (local, has_local) = match flow.local {
             Some(address) => (octets(address), 1),
             None => ([0; 16], 0),
@@ -151,19 +159,26 @@ impl Block {
         put(&mut rest, &flow.peer.port().to_le_bytes());
         put(&mut rest, &scope.to_le_bytes());
         let connection = flow.connection.map_or(0, ConnectionId::number);
-        self.append(header, connection, SendTag::NONE, bytes)
+        self.append(now, header, connection, SendTag::NONE, bytes)
     }
 
     /// Appends a message for a connection that the reader has; false if it does not fit.
     #[must_use]
-    pub fn push_to_send(&mut self, connection: ConnectionId, tag: SendTag, bytes: &[u8]) -> bool {
+    pub fn push_to_send(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        tag: SendTag,
+        bytes: &[u8],
+    ) -> bool {
         let mut header = [0; BLOCK_HEADER];
         header[0] = TO_SEND;
-        self.append(header, connection.number(), tag, bytes)
+        self.append(now, header, connection.number(), tag, bytes)
     }
 
     fn append(
         &mut self,
+        now: Time,
         mut header: [u8; BLOCK_HEADER],
         connection: u64,
         tag: SendTag,
@@ -171,6 +186,9 @@ impl Block {
     ) -> bool {
         if self.bytes.len() + BLOCK_HEADER + bytes.len() > BLOCK_SIZE {
             return false;
+        }
+        if self.bytes.is_empty() {
+            self.since = now;
         }
         if self.bytes.capacity() == 0 {
             self.bytes.reserve_exact(BLOCK_SIZE);
@@ -271,6 +289,8 @@ fn address(octets: [u8; 16], v4: bool) -> IpAddr {
 mod tests {
     use super::*;
 
+    const NOW: Time = Time::from_millis(1_000);
+
     fn flow(listener: u32, local: Option<&str>, peer: &str) -> Flow {
         Flow {
             listener: ListenerId(listener),
@@ -304,12 +324,12 @@ mod tests {
         for round in 0..2 {
             for message in &messages {
                 assert!(match message {
-                    Carried::Received { flow, bytes } => block.push(flow, bytes),
+                    Carried::Received { flow, bytes } => block.push(NOW, flow, bytes),
                     Carried::ToSend {
                         connection,
                         tag,
                         bytes,
-                    } => block.push_to_send(*connection, *tag, bytes),
+                    } => block.push_to_send(NOW, *connection, *tag, bytes),
                 });
             }
             let given: Vec<_> = block.iter().collect();
@@ -325,7 +345,7 @@ mod tests {
         let from = flow(1, None, "192.0.2.1:5060");
         let bytes = [7; 4096];
         let mut count = 0;
-        while block.push(&from, &bytes) {
+        while block.push(NOW, &from, &bytes) {
             count += 1;
         }
         assert_eq!(count, BLOCK_SIZE / (BLOCK_HEADER + bytes.len()));
@@ -336,7 +356,7 @@ mod tests {
                 bytes: &bytes
             }));
         let rest = block.room() - BLOCK_HEADER;
-        assert!(block.push(&from, &bytes[..rest]));
+        assert!(block.push(NOW, &from, &bytes[..rest]));
         assert_eq!(block.room(), 0);
     }
 }

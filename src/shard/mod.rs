@@ -22,6 +22,7 @@ mod hints;
 mod identify;
 pub mod input;
 mod journal;
+pub mod lane;
 mod late;
 pub mod mail;
 mod names;

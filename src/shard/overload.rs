@@ -4,6 +4,7 @@
 use super::Shard;
 use super::admission::{Class, Measure, Work};
 use super::answer::{Refused, With};
+use super::lane::Lane;
 use crate::sip::{Method, Name, Request};
 use crate::stats::Counter;
 use crate::subscription::read::asked_seconds;
@@ -41,16 +42,15 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether another shard, whose blocks are as good as full, should not be bothered with this.
+    /// Whether another shard, for which so much waits already, should not be bothered with this.
     pub(super) fn is_too_much_to_forward(
         &self,
         request: &Request<'_>,
         flow: &Flow,
-        room: usize,
+        lane: &Lane,
     ) -> bool {
-        let reserved = crate::config::limits::FORWARD_BYTES_RESERVED;
         let acts = matches!(request.method, Method::Subscribe | Method::Publish);
-        room < reserved && acts && self.class_of(request, flow) != Class::Standing
+        lane.is_long() && acts && self.class_of(request, flow) != Class::Standing
     }
 
     /// Looks at what waits.

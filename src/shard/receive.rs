@@ -179,8 +179,8 @@ impl Shard {
         if let Some(partition) = self.settings.partition_of(&request) {
             let owner = self.owners.of(partition);
             if owner != self.settings.shard {
-                let room = out.forwards[usize::from(owner.0)].room();
-                if self.is_too_much_to_forward(&request, &datagram.flow, room) {
+                let lane = &out.forwards[usize::from(owner.0)];
+                if self.is_too_much_to_forward(&request, &datagram.flow, lane) {
                     self.stats.record(Counter::DatagramRequest);
                     self.stats.record(Counter::LimitForwarded);
                     let refused = self.busy(&request, &datagram.flow);
@@ -209,7 +209,7 @@ impl Shard {
         let counter = if datagram.forwarded {
             // The shards disagree about who owns what: it must not travel for ever.
             Counter::DatagramForwardedTwice
-        } else if out.forward(owner, &datagram.flow, datagram.bytes) {
+        } else if out.forward(self.now, owner, &datagram.flow, datagram.bytes) {
             if let Some(connection) = datagram.flow.connection {
                 self.streams.note_user(connection, owner);
             }

@@ -360,7 +360,7 @@ impl Shard {
         out: &mut Effects,
     ) -> Put {
         if id.shard() != self.settings.shard {
-            return match out.carry(id, tag, self.arena.bytes(slot)) {
+            return match out.carry(now, id, tag, self.arena.bytes(slot)) {
                 true => Put::Done,
                 false => Put::NoRoom,
             };

@@ -18,7 +18,8 @@ use crate::shard::Shard;
 use crate::shard::admission::Level;
 use crate::shard::effects::{Effects, Event};
 use crate::shard::input::Input;
-use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE, Block, Carried};
+use crate::shard::lane::Lane;
+use crate::shard::mail::{BLOCK_HEADER, BLOCK_SIZE, Carried};
 use crate::stats::Counter;
 use crate::time::{Time, WallOffset};
 use crate::transport::ListenerId;
@@ -40,7 +41,7 @@ const BLOCK_ROOM_MIN: usize = LOOK_AFTER + BLOCK_HEADER + limits::RECEIVE_BUFFER
 const WRITES_PER_FLUSH: usize = 4;
 /// Sockets that are ready and get their turn.
 const SOCKETS_PER_TURN: usize = 256;
-/// So much room is left in every block before a connection is read: what was kept of a message, and what is new.
+/// With less room a block leaves before a connection is read: what was kept of a message, and what is new.
 const STREAM_ROOM_MIN: usize = 2 * limits::STREAM_READ_BYTES;
 const SECOND: Duration = Duration::from_secs(1);
 /// How soon mail that found its queue full is tried again.
@@ -58,6 +59,8 @@ pub struct Turns {
     next_second: Time,
     /// Everything that had come by then has been taken in; None: nothing waited when the last turn was over.
     read_until: Option<Time>,
+    /// How long what other shards passed on had waited when it was read in the last turn.
+    passed_on: Duration,
     /// Bytes of datagrams since the blocks of forwarded ones were looked at.
     unlooked: usize,
     disarming: Vec<(ListenerId, oneshot::Sender<Arc<ListenerSocket>>)>,
@@ -77,6 +80,7 @@ impl Turns {
             wall: WallOffset::default(),
             next_second: Time::ZERO,
             read_until: None,
+            passed_on: Duration::ZERO,
             unlooked: 0,
             disarming: Vec::new(),
             stopped: false,
@@ -100,6 +104,8 @@ impl Turns {
             .read_until
             .map_or(Duration::ZERO, |read| began.since(read));
         self.ring.poll()?;
+        // What another shard passed on was read there in time, and has waited for this one.
+        let waited = waited.max(core::mem::take(&mut self.passed_on));
         let turn = Input::Turn { waited };
         self.shard.step(self.now, turn, &mut self.effects);
         let all_read = self.take_completions()? & self.take_streams()? & self.take_mail()?;
@@ -165,14 +171,13 @@ impl Turns {
         })
     }
 
-    /// Takes in what connections have brought, as long as what other shards own of it has room on its way to them: what
-    /// comes by a connection must not be lost.
+    /// Takes in what connections have brought, as long as other shards keep up with what they own of it: what comes by a
+    /// connection must not be lost, and may wait with its peer.
     fn take_streams(&mut self) -> io::Result<bool> {
         for _ in 0..SOCKETS_PER_TURN {
             self.mailbox
                 .send_crowded_blocks(&mut self.effects, STREAM_ROOM_MIN);
-            let room = |block: &Block| block.room() >= STREAM_ROOM_MIN;
-            if !self.effects.forwards.iter().all(room) {
+            if self.effects.forwards.iter().any(Lane::is_long) {
                 return Ok(false);
             }
             let Turns {
@@ -212,6 +217,7 @@ impl Turns {
                 self.mailbox.all_read(all);
                 return Ok(all);
             };
+            self.passed_on = self.passed_on.max(block.waited(self.now));
             for carried in block.iter() {
                 self.step(match carried {
                     Carried::Received { flow, bytes } => Input::Datagram {

@@ -11,6 +11,7 @@ use super::control::Command;
 use super::{ASLEEP, AWAKE, Desk, Office, POSTED, ring_bell};
 use crate::config::limits;
 use crate::shard::effects::{Destination, Effects, ShardId};
+use crate::shard::lane::Lane;
 use crate::shard::mail::{Block, Mail};
 
 /// So many blocks are on their way to a shard before the next one waits to be filled.
@@ -90,7 +91,7 @@ impl Mailbox {
         self.blocks_wait = false;
         for shard in 0..effects.forwards.len() {
             if !effects.forwards[shard].is_empty() {
-                self.send_block(shard, &mut effects.forwards[shard], false);
+                self.send_blocks(shard, &mut effects.forwards[shard], false);
             }
         }
     }
@@ -98,8 +99,8 @@ impl Mailbox {
     /// Sends those blocks of forwarded datagrams that have less than `room` bytes free.
     pub fn send_crowded_blocks(&mut self, effects: &mut Effects, room: usize) {
         for shard in 0..effects.forwards.len() {
-            if effects.forwards[shard].room() < room {
-                self.send_block(shard, &mut effects.forwards[shard], true);
+            if effects.forwards[shard].is_crowded(room) {
+                self.send_blocks(shard, &mut effects.forwards[shard], true);
             }
         }
     }
@@ -243,20 +244,27 @@ impl Mailbox {
     }
 
     /// Where the other shard lags behind, the block stays and goes on to be filled: a few full ones
-    /// take more than many that are nearly empty. Once it is full the shard drops and counts.
-    fn send_block(&mut self, shard: usize, block: &mut Block, crowded: bool) {
+    /// take more than many that are nearly empty. What does not fit into it stays behind it.
+    fn send_blocks(&mut self, shard: usize, lane: &mut Lane, crowded: bool) {
         let sender = usize::from(self.shard.0);
         let desk = &self.office.desks[shard];
         let queue = &desk.blocks[sender];
-        if queue.is_full() || (queue.len() >= BLOCKS_UNREAD && !crowded) {
-            self.blocks_wait = true;
-            self.counters.blocks_deferred += 1;
-            return;
+        let mut sent = false;
+        while !lane.is_empty() {
+            let waits = queue.len() >= BLOCKS_UNREAD && !crowded && !lane.is_behind();
+            if waits || queue.is_full() {
+                self.blocks_wait = true;
+                self.counters.blocks_deferred += 1;
+                break;
+            }
+            let empty = || desk.empty_blocks[sender].pop().unwrap_or_default();
+            let next = lane.take(empty).expect("it is not empty");
+            assert!(queue.push(next).is_ok(), "nobody else writes to this queue");
+            sent = true;
         }
-        let empty = desk.empty_blocks[sender].pop().unwrap_or_default();
-        let full = core::mem::replace(block, empty);
-        assert!(queue.push(full).is_ok(), "nobody else writes to this queue");
-        self.counters.wakes += u64::from(desk.signal());
+        if sent {
+            self.counters.wakes += u64::from(desk.signal());
+        }
     }
 }
 
@@ -274,6 +282,7 @@ mod tests {
     use super::super::{Control, office};
     use super::*;
     use crate::shard::control::{Ask, Request};
+    use crate::time::Time;
     use crate::transport::{Flow, ListenerId};
 
     const TO_SECOND: Destination = Destination::Shard(ShardId(1));
@@ -310,7 +319,7 @@ mod tests {
             peer: "192.0.2.1:5060".parse().unwrap(),
             connection: None,
         };
-        effects.forward(ShardId(1), &flow, bytes)
+        effects.forward(Time::ZERO, ShardId(1), &flow, bytes)
     }
 
     #[test]

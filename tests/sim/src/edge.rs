@@ -203,15 +203,14 @@ impl Edge {
                 Destination::Control => turn.replies.push(mail),
             }
         }
-        for (to, block) in effects.forwards.iter_mut().enumerate() {
-            if !block.is_empty() {
+        for (to, lane) in effects.forwards.iter_mut().enumerate() {
+            while let Some(block) = lane.take(Block::default) {
                 let to = ShardId(to as u16);
                 if to == shard {
                     return Err(format!("{shard:?} forwards a datagram to itself"));
                 }
                 let received = |carried| matches!(carried, Carried::Received { .. });
                 let forwards = block.iter().any(received);
-                let block = std::mem::take(block);
                 let from = shard;
                 turn.parcels.push((to, Parcel::Block { from, block }));
                 if forwards && self.only_forwarded[index] {
