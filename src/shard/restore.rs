@@ -45,6 +45,8 @@ const CSEQ_MAX: u32 = (1 << 31) - (1 << 24);
 pub(super) struct Since {
     refresh: Option<(Partition, u64, Standing, Option<u64>)>,
     renewal: Option<(Partition, u64, UnixMillis)>,
+    /// Until then a phone may ask again for what it asked of an earlier process.
+    asked_again_until: Time,
     /// By subscription: the check value of its tag, and the state that it has taken, until it is its turn to be told.
     told: BTreeMap<u32, (u64, u64)>,
 }
@@ -59,6 +61,7 @@ enum Outcome {
 impl Shard {
     pub(super) fn restore(&mut self, now: Time, records: &Records, out: &mut Effects) -> Answer {
         let (mut kept, mut gone, mut aside) = (0, 0, Vec::new());
+        self.since.asked_again_until = now + T64;
         for (name, value) in records.iter() {
             let key = Key::read(name);
             let record = key.and_then(|key| {
@@ -268,6 +271,11 @@ impl Shard {
             && subscription.in_flight.is_none()
             && subscription.cseq >= subscription.first_cseq;
         is_settled.then(|| self.state_of(index)).flatten()
+    }
+
+    /// Whether a request may be the retransmission of one that an earlier process has answered.
+    pub(super) fn may_be_asked_again(&self, now: Time) -> bool {
+        now < self.since.asked_again_until
     }
 
     /// Whether it is its turn after a restart, and nothing is to be told that it does not know.

@@ -58,6 +58,18 @@ impl Shard {
             .map_err(refusal)?
             .ok_or(Refused::because(400, "Missing Contact"))?;
         let phone = self.settings.phone_name(&identity, request);
+        if granted.seconds > 0
+            && let Some(index) = self.begun_by(now, request, phone, &resource, &wanted)
+        {
+            return self.go_on(
+                now,
+                index,
+                (request, &identity, &wanted),
+                granted,
+                flow,
+                out,
+            );
+        }
         let asks = Asks {
             user: phone.identity,
             is_shared: phone.is_shared,
@@ -223,17 +235,37 @@ impl Shard {
         }
         let granted = self.granted(&wanted)?;
         self.may_ask(now, identity.number() as u64, request, flow)?;
+        self.go_on(
+            now,
+            index,
+            (request, &identity, &wanted),
+            granted,
+            flow,
+            out,
+        )
+    }
+
+    /// The subscription goes on, or ends, as is asked for.
+    fn go_on(
+        &mut self,
+        now: Time,
+        index: u32,
+        (request, identity, wanted): (&Request<'_>, &Identity, &Wanted<'_>),
+        granted: Granted,
+        flow: &Flow,
+        out: &mut Effects,
+    ) -> Result<Given, Refused> {
         let before = self.retarget(index, request, flow)?;
         self.hold_from(index, flow.peer.ip());
         let same_type = wanted.content_type == self.subscriptions[index].content_type;
-        let known = same_type && self.is_known(now, index, &wanted);
+        let known = same_type && self.is_known(now, index, wanted);
         // Who is owed something, or may have missed something, is told.
         let standing = &self.subscriptions[index];
         let settled = standing.phase == Phase::Active
             && standing.owed == Owed::Nothing
             && standing.in_flight.is_none();
-        self.renew(now, index, granted, &wanted, request.cseq);
-        let name = |settings: &Settings| settings.phone_name(&identity, request);
+        self.renew(now, index, granted, wanted, request.cseq);
+        let name = |settings: &Settings| settings.phone_name(identity, request);
         self.heard_in_dialog(now, index, &before, name, out);
         self.keep_change(now, index, before.text.is_some() || !same_type, out);
         //= RFC 5839 6.3
@@ -248,6 +280,38 @@ impl Shard {
             self.subscriptions[index].tag(),
             granted.told(),
         ))
+    }
+
+    /// The subscription that this very request has begun in an earlier process, which could not say so any more, or was not
+    /// heard: the phone asks again, and must not have two. In one process transactions remember what was asked.
+    //= RFC 3261 17.2.3
+    fn begun_by(
+        &self,
+        now: Time,
+        request: &Request<'_>,
+        phone: PhoneName,
+        resource: &Key,
+        wanted: &Wanted<'_>,
+    ) -> Option<u32> {
+        if !self.may_be_asked_again(now) {
+            return None;
+        }
+        let mut next = self.subscriptions.phones().first_of(phone);
+        while let Some(index) = next {
+            let subscription = &self.subscriptions[index];
+            next = subscription.link.next();
+            let is_it = subscription.remote_cseq == request.cseq
+                && subscription.text.part(Part::CallId) == request.call_id
+                && tag_of(subscription.text.part(Part::Remote)) == request.from_tag
+                && subscription.package == wanted.package.id
+                && subscription.text.part(Part::EventId) == wanted.event_id
+                && *self.copies.copy(subscription.copy).resource == *resource.as_str()
+                && !subscription.is_terminating();
+            if is_it {
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Whether the phone says, and rightly, that it has what it would be told.

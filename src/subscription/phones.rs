@@ -165,6 +165,11 @@ impl Phones {
         self.phones[link.phone].name
     }
 
+    /// The first subscription of a phone; None: it has none.
+    pub fn first_of(&self, name: PhoneName) -> Option<u32> {
+        self.find(name).map(|phone| self.phones[phone].first)
+    }
+
     /// The first subscription of the phone of this link.
     pub fn first(&self, link: Link) -> u32 {
         self.phones[link.phone].first
@@ -280,9 +285,7 @@ mod tests {
     }
 
     fn listed(phones: &Phones, links: &[Link], identity: u64) -> Vec<u32> {
-        let mut at = phones
-            .find(named(identity))
-            .map(|phone| phones.phones[phone].first);
+        let mut at = phones.first_of(named(identity));
         core::iter::from_fn(|| {
             let here = at?;
             at = links[here as usize].next();

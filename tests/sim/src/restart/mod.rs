@@ -5,7 +5,7 @@
 //! The rules, over all of its lives: no dialog sees a CSeq or a document version at or below one that it saw before; a
 //! subscription that was answered and has not expired is known again and told of the present state (where only the
 //! process crashed, or the answer waited for the disk), one whose end was answered is not; no answer leaves before what
-//! it promises is kept.
+//! it promises is kept; whoever asks again for what it began before the crash is in the same dialog, and in no second one.
 
 mod disk;
 mod phone;
@@ -95,6 +95,8 @@ pub struct Lives {
     rewrites: u32,
     phones: Vec<Phone>,
     told: BTreeMap<(String, String), Told>,
+    /// By Call-ID and the phone's tag: the tag of the one dialog that began with them.
+    begun: BTreeMap<(String, String), String>,
     /// Dialogs whose end was answered, and when.
     ended: BTreeMap<(String, String), Time>,
     /// By resource: what it shall be, and whether that was answered.
@@ -156,6 +158,7 @@ impl Lives {
             rewrites: 0,
             phones,
             told: BTreeMap::new(),
+            begun: BTreeMap::new(),
             ended: BTreeMap::new(),
             hints: vec![(HintState::Idle, true); RESOURCES],
             request: 0,
@@ -274,11 +277,17 @@ impl Lives {
             self.remembers = self.waits_for_disk;
         }
         self.remembers &= !self.disk.is_behind;
+        if self.random.per_mille(300) {
+            // What had left is lost, too.
+            self.events
+                .retain(|_, event| !matches!(event, Event::ToPeer { .. }));
+        }
         if !self.remembers {
             // What was promised just now is promised no more; let nobody hear of it.
             self.events
                 .retain(|_, event| !matches!(event, Event::ToPeer { .. }));
             self.ended.clear();
+            self.begun.clear();
             for phone in &mut self.phones {
                 if let Some(dialog) = &mut phone.dialog {
                     dialog.doubtful = true;
@@ -666,8 +675,28 @@ impl Lives {
         self.note(line(&message, "<", peer));
         if message.method() == Some("NOTIFY") {
             self.rises(&message)?;
+            self.begins_once(&message, ["To", "From"])?;
+        }
+        if message.status() == Some(200) {
+            self.begins_once(&message, ["From", "To"])?;
         }
         self.schedule(1, 20, Event::ToPeer { peer, bytes });
+        Ok(())
+    }
+
+    /// No phone has two dialogs of one Call-ID and tag of its own.
+    fn begins_once(&mut self, message: &Message, [own, ours]: [&str; 2]) -> Result<(), String> {
+        let tag = |name| message.tag(name).unwrap_or_default().to_string();
+        let call_id = message.header("Call-ID").unwrap_or_default().to_string();
+        let begun = self.begun.entry((call_id, tag(own)));
+        let first = begun.or_insert_with(|| tag(ours));
+        if *first != tag(ours) {
+            let call_id = message.header("Call-ID");
+            return Err(format!(
+                "{call_id:?} is in two dialogs: {first} and {}",
+                tag(ours)
+            ));
+        }
         Ok(())
     }
 
