@@ -54,7 +54,9 @@ pub enum StreamOrder {
     Write(SlotId),
     /// Its first message has come: it is no longer one that might never say anything.
     Heard,
-    /// The same, as one message behind the head of its WebSocket frame.
+    /// It speaks WebSocket from now on.
+    Framed,
+    /// Append the same, as one message behind the head of its WebSocket frame.
     WriteFramed(FrameHead, SlotId),
     /// Read no more, write what is on its way as far as the peer takes it soon, and close.
     /// The shard has forgotten the connection.

@@ -263,6 +263,10 @@ impl Streams {
                     connection.heard();
                     continue;
                 }
+                StreamOrder::Framed => {
+                    connection.speak_frames();
+                    continue;
+                }
                 StreamOrder::WriteFramed(head, slot) => {
                     connection.append_framed(head.as_bytes(), arena.bytes(slot));
                 }

@@ -64,6 +64,9 @@ fn open<S: Wire>(stream: S, path: &str, origin: &str) -> Result<WebSocket<S>, u1
     }
 }
 
+/// RFC 6455 7.4.1.
+const GOING_AWAY: u16 = 1001;
+
 const PAGE: &str = "https://phones.example.com";
 
 fn page(server: SocketAddr, name: &str) -> Phone {
@@ -199,6 +202,7 @@ fn a_page_ends_with_its_listener() {
     let file = scratch.file("lampfield.toml", &both);
     let server = Server::start_with(&["--config", &file]);
     let (mut stays, mut goes) = (page(kept, "stays"), page(removed, "goes"));
+    let mut silent = open(dial(removed), "/", PAGE).expect("it opens");
     for phone in [&mut stays, &mut goes] {
         phone.subscribe("1001", 1, "");
         phone.notified("");
@@ -208,6 +212,13 @@ fn a_page_ends_with_its_listener() {
     assert_eq!(send(&server, "POST", "/v1/reload", "").0, 200);
     // It is told so, and not just cut off.
     while goes.receive().is_some() {}
+    let ended = silent.read();
+    let going_away =
+        |frame: &tungstenite::protocol::CloseFrame| u16::from(frame.code) == GOING_AWAY;
+    assert!(
+        matches!(&ended, Ok(Message::Close(Some(frame))) if going_away(frame)),
+        "{ended:?}"
+    );
     while TcpStream::connect(removed).is_ok() {
         std::thread::yield_now();
     }

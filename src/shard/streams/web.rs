@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::{Connection, Ending, Shard};
 use crate::arena::SlotSize;
-use crate::shard::effects::{Effects, StreamOrder};
+use crate::shard::effects::{Effects, StreamOrder, StreamSend};
 use crate::sip::Writer;
 use crate::stats::Counter;
 use crate::time::Time;
@@ -114,6 +114,10 @@ impl Shard {
                 if let Some(&index) = self.streams.by_id.get(&id) {
                     self.streams.connections[index].framed = true;
                     self.streams.connections[index].ping = ping;
+                    out.streams.push(StreamSend {
+                        connection: id,
+                        order: StreamOrder::Framed,
+                    });
                     self.watch_connection(index);
                 }
             }

@@ -28,7 +28,7 @@ pub(super) struct Connection {
     session: Option<Box<Session>>,
     /// Among the connections of its source.
     place: Place,
-    /// Messages go out in frames of WebSocket.
+    /// What goes out goes in frames of WebSocket.
     framed: bool,
     out: Outgoing,
     /// The kernel took no more, and a poll waits until it does.
@@ -101,9 +101,13 @@ impl Connection {
         }
     }
 
+    /// It is one of WebSocket, and has been opened as such.
+    pub(super) fn speak_frames(&mut self) {
+        self.framed = true;
+    }
+
     /// A message of a WebSocket connection, behind the head of its frame.
     pub(super) fn append_framed(&mut self, head: &[u8], message: &[u8]) {
-        self.framed = true;
         self.append(head);
         self.append(message);
     }

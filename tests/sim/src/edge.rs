@@ -190,7 +190,7 @@ impl Edge {
                     }
                     StreamOrder::Close => None,
                     // Sources are counted at the true edge only.
-                    StreamOrder::Heard => continue,
+                    StreamOrder::Heard | StreamOrder::Framed => continue,
                 },
             });
         }
