@@ -12,7 +12,7 @@ use super::ready::Urgency;
 use crate::notify::copies::Place;
 use crate::partition::Mark;
 use crate::stats::Counter;
-use crate::subscription::outcome::{OnTimeout, Outcome, of_answer};
+use crate::subscription::outcome::{OnTimeout, Outcome, ends_dialog, of_answer};
 use crate::subscription::package::Package;
 use crate::subscription::record::{Owed, Phase, Reason};
 use crate::time::{T64, Time};
@@ -70,8 +70,8 @@ impl Shard {
         if !finished.replaced {
             self.subscriptions[index].in_flight = None;
         }
-        // The dialog is gone, whatever is owed in it and whichever NOTIFY has shown it.
-        if status == 481 {
+        // Whatever is owed in it, and whichever NOTIFY has shown it.
+        if ends_dialog(status) {
             return self.end_failed(index, Counter::SubscriptionNotifyFailed, out);
         }
         // The newer NOTIFY decides.

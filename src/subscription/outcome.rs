@@ -53,10 +53,18 @@ pub fn of_answer(status: u16, retry_after: Option<Duration>) -> Outcome {
     match (status, retry_after) {
         (100..=199, _) => Outcome::Provisional,
         (200..=299, _) => Outcome::Delivered,
-        (481, _) => Outcome::Remove,
+        (status, _) if ends_dialog(status) => Outcome::Remove,
         (_, Some(pause)) => Outcome::Retry(pause),
         (_, None) => Outcome::Remove,
     }
+}
+
+/// Whether an answer says that the dialog is gone, whichever of its NOTIFYs it is to and whatever else it says: the watcher
+/// does not know it, or the flow that its route set names has ended. A refresh brings no other route set, so nothing but a
+/// new dialog helps.
+//= RFC 5626 5.3.1
+pub fn ends_dialog(status: u16) -> bool {
+    matches!(status, 430 | 481)
 }
 
 #[cfg(test)]
@@ -77,7 +85,16 @@ mod tests {
                 "{status}"
             );
         }
-        assert_eq!(of_answer(481, pause), Outcome::Remove);
+    }
+
+    //= RFC 5626 5.3.1 type=test
+    #[test]
+    fn a_dialog_or_a_flow_that_is_gone_does_not_come_back_later() {
+        let pause = Some(Duration::from_secs(5));
+        for status in [430, 481] {
+            assert_eq!(of_answer(status, None), Outcome::Remove, "{status}");
+            assert_eq!(of_answer(status, pause), Outcome::Remove, "{status}");
+        }
     }
 
     #[test]

@@ -67,7 +67,11 @@ pub fn next_hop(path: &Path<'_>, own: &Own<'_>) -> Result<Hop, Undialable> {
         return follow(route, Way::Route, path.nat != NatMode::Never, path, own);
     }
     let symmetric = path.vias <= 1 && path.nat != NatMode::Never;
-    if symmetric && (path.nat == NatMode::Always || is_behind_nat(&path.contact, own)) {
+    //= RFC 5626 4.3
+    let asks_for_flow = || path.contact.param("ob").is_some();
+    let by_flow =
+        || path.nat == NatMode::Always || asks_for_flow() || is_behind_nat(&path.contact, own);
+    if symmetric && by_flow() {
         check_sanity(&path.contact, own)?;
         return to_source(own);
     }
@@ -412,6 +416,21 @@ mod tests {
                 vias: 2,
                 contact: "sip:198.51.100.7:5062;transport=tcp",
                 expected: Err(Undialable::TransportNotServed),
+                ..DIRECT
+            },
+            Case {
+                what: "a phone that asks for the flow that it came by",
+                contact: "sip:198.51.100.7:5062;ob",
+                source: "198.51.100.7:40001",
+                expected: Ok(("198.51.100.7:40001", Way::Source)),
+                ..DIRECT
+            },
+            Case {
+                what: "a phone that asks for the flow, which lies behind a proxy",
+                vias: 2,
+                contact: "sip:198.51.100.7:5062;ob",
+                source: "203.0.113.9:5060",
+                expected: Ok(("198.51.100.7:5062", Way::Contact)),
                 ..DIRECT
             },
             Case {
