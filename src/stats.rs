@@ -195,6 +195,9 @@ metrics! {
     "lampfield_subscriptions_moved_total" "Subscriptions that followed their phone to another address, because another one of its was refreshed or begun there." {
         SubscriptionMoved {}
     }
+    "lampfield_subscriptions_followed_total" "Subscriptions that followed their edge to another one of its connections, as theirs had ended." {
+        SubscriptionFollowed {}
+    }
     "lampfield_publications_total" "Publications by what happened to them." {
         PublicationCreated { event = "created" }
         PublicationRefreshed { event = "refreshed" }
@@ -270,6 +273,7 @@ metrics! {
         LimitNumberedSources { limit = "numbered_sources" }
         LimitConnections { limit = "connections" }
         LimitNames { limit = "names" }
+        LimitEdgeConnections { limit = "edge_connections" }
         LimitOther { limit = "other" }
         LimitSendSlots { limit = "send_slots" }
         LimitAnswersHeld { limit = "answers_held" }

@@ -3,6 +3,8 @@
 
 #[path = "streams/browser.rs"]
 mod browser;
+#[path = "streams/edges.rs"]
+mod edges;
 #[path = "streams/house.rs"]
 mod house;
 #[path = "streams/oracle.rs"]

@@ -135,6 +135,7 @@ impl Shards {
             | Mail::Written { .. }
             | Mail::Store(_)
             | Mail::Connection { .. }
+            | Mail::Edge(_)
             | Mail::Resolve(_)
             | Mail::Resolved(_)
             | Mail::Request(_) => {

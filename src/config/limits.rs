@@ -65,10 +65,19 @@ pub const STREAM_USED_SECONDS: u64 = 5;
 /// Outcome: 431, and closed. The request that opens a WebSocket connection: a page's cookies come with it.
 pub const WEB_REQUEST_BYTES: usize = 16_384;
 
+/// Outcome: the dialogs that such a connection carries wait for their phones when it ends. Connections of edges that a shard
+/// knows of, all that the others have accepted among them.
+pub const EDGE_CONNECTIONS_PER_SHARD: usize = 4_096;
+/// Outcome: the others follow in the next step. Dialogs that go on by the connection that their edge has now.
+pub const FOLLOWERS_PER_STEP: usize = 256;
+
 /// Bytes that one read of a connection brings at most: one for all of a shard, as nothing waits in it.
 pub const STREAM_READ_BYTES: usize = 16_384;
 /// Outcome: cut off. How long a connection that we close may take what is on its way to its peer.
 pub const STREAM_LINGER_SECONDS: u64 = 5;
+
+/// Outcome: nobody is known by that name. Bytes of a host (RFC 1035 2.3.4).
+pub const HOST_BYTES: usize = 255;
 
 // Names that are looked up.
 

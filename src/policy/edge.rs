@@ -40,14 +40,22 @@ impl Overload {
 #[derive(Clone, Debug)]
 pub struct Edge {
     addresses: Networks,
+    /// Each of them by itself, as it is written.
+    each: Vec<(Networks, Box<str>)>,
     pub overload: Overload,
     pub quota: Quota,
 }
 
 impl Edge {
     pub(super) fn new(settings: &EdgeSettings) -> Result<Edge, Fault> {
+        let mut each = Vec::with_capacity(settings.addresses.len());
+        for text in &settings.addresses {
+            let network = Networks::new(core::slice::from_ref(text))?;
+            each.push((network, text.as_str().into()));
+        }
         Ok(Edge {
             addresses: Networks::new(&settings.addresses)?,
+            each,
             overload: settings.overload,
             quota: settings.quota,
         })
@@ -55,5 +63,14 @@ impl Edge {
 
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.addresses.contains(address)
+    }
+
+    /// The first of its networks that has an address.
+    pub(super) fn network(&self, address: IpAddr) -> Option<&str> {
+        if !self.has(address) {
+            return None;
+        }
+        let its = |(network, _): &&(Networks, Box<str>)| network.contains(address);
+        self.each.iter().find(its).map(|(_, text)| &**text)
     }
 }

@@ -205,6 +205,12 @@ impl Policy {
         self.edges.iter().find(|edge| edge.has(address))
     }
 
+    /// The network that an edge's address is listed by, as it is written; None: it is no edge's.
+    pub fn edge_network(&self, address: IpAddr) -> Option<&str> {
+        let mut networks = self.edges.iter().filter_map(|edge| edge.network(address));
+        networks.next()
+    }
+
     /// Whether requests from this address have to prove who sends them, and can.
     pub fn wants_proof(&self, gate: u16, address: IpAddr) -> bool {
         let demand = self.gates[usize::from(gate)].demand(address);

@@ -26,6 +26,8 @@ pub struct Census {
     pub connections: usize,
     /// Connections that carry subscriptions.
     pub connections_used: usize,
+    /// Connections of edges that are known.
+    pub edges: usize,
     /// Subscriptions that wait until their connection takes more.
     pub in_line: usize,
     /// Connections that carry what does not fit into a datagram.
@@ -54,6 +56,7 @@ impl Shard {
             answers_held: self.journal.answers_held() + self.late.len(),
             connections: self.streams.len(),
             connections_used: self.subscriptions.connections(),
+            edges: self.edges.len(),
             in_line: self.waiting.len(),
             detours: self.detours.len(),
             holders: self.quotas.len() + self.compositor.publishers_len(),

@@ -170,6 +170,7 @@ impl Shard {
     /// A connection has gone, and with it the way to those that were told by it.
     pub(super) fn on_gone(&mut self, now: Time, connection: ConnectionId, out: &mut Effects) {
         self.waiting.full.remove(&connection);
+        self.edges.leave(connection);
         self.end_detours(connection, out);
         while let Some(index) = self.subscriptions.first_of_connection(connection) {
             self.subscriptions.cut(index);
@@ -177,16 +178,25 @@ impl Shard {
         }
     }
 
-    /// Nobody can be told by this subscription's connection any more: it goes on by another one that its phone has, or
-    /// waits for its phone, and its deadline runs.
+    /// Nobody can be told by this subscription's connection any more: it goes on by another one that its edge or its phone
+    /// has, or waits for its phone, or its edge, and its deadline runs.
     pub(super) fn on_cut(&mut self, now: Time, index: u32, out: &mut Effects) {
         let subscription = &mut self.subscriptions[index];
         subscription.queued = None;
         subscription.in_line = false;
         if let Some(transaction) = subscription.in_flight.take() {
             // What was on its way may not have arrived.
+            let last = subscription.is_terminating() && subscription.owed == Owed::Nothing;
             subscription.owed = subscription.owed.max(Owed::Change);
             self.finish(transaction);
+            if last {
+                return self.end(index, out);
+            }
+        }
+        // Who does not answer is not asked by another way.
+        let parked = self.subscriptions[index].phase == Phase::Parked;
+        if !parked && self.goes_on_by_its_edge(index) {
+            return;
         }
         let subscription = &self.subscriptions[index];
         let keep = match self.settings.rules.on_close {
@@ -210,12 +220,14 @@ impl Shard {
             }
             Phase::Active => {
                 self.subscriptions.park(index);
+                self.wait_for_edge(index);
                 self.stats.record(Counter::SubscriptionParked);
             }
             // What it was to prove is asked again when its phone comes back.
             Phase::Probed { .. } => {
                 self.subscriptions[index].phase = Phase::Active;
                 self.subscriptions.park(index);
+                self.wait_for_edge(index);
                 let when = self.subscriptions[index].next_deadline();
                 self.set_deadline(index, when);
                 self.stats.record(Counter::SubscriptionParked);

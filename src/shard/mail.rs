@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::hint::{ResourceKey, Snapshot};
 use crate::partition::ShardId;
 use crate::shard::control::{Changed, Reply, Request};
+use crate::shard::edges::Introduced;
 use crate::shard::effects::SendTag;
 use crate::store::rewrite::StoreNews;
 use crate::time::Time;
@@ -44,6 +45,8 @@ pub enum Mail {
         connection: ConnectionId,
         news: ConnectionNews,
     },
+    /// This shard has got a connection of an edge, or another name for one.
+    Edge(Box<Introduced>),
     /// To the control thread: look this name up.
     Resolve(Arc<Question>),
     /// From the control thread: what came of it.

@@ -16,6 +16,7 @@ pub mod control;
 mod deliver;
 mod detour;
 mod drain;
+pub mod edges;
 pub mod effects;
 pub mod filter;
 mod hints;
@@ -65,6 +66,7 @@ use alarms::Alarms;
 use connected::Waiting;
 use detour::Detours;
 use drain::Drain;
+use edges::Edges;
 use effects::{Effects, Event};
 use input::Input;
 use journal::Journal;
@@ -104,6 +106,7 @@ pub struct Shard {
     ready: Ready,
     streams: Streams,
     waiting: Waiting,
+    edges: Edges,
     late: late::Late,
     detours: Detours,
     names: Names,
@@ -151,6 +154,7 @@ impl Shard {
             ready: Ready::default(),
             streams: Streams::new(),
             waiting: Waiting::default(),
+            edges: Edges::default(),
             late: late::Late::default(),
             detours: Detours::default(),
             names: Names::new(),
@@ -218,7 +222,8 @@ impl Shard {
 
     /// When the next `Tick` is due, if nothing else happens; a time that has passed: now.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.may_deliver() || self.is_draining_now() || self.is_rewriting_now() {
+        let busy = self.is_draining_now() || self.is_rewriting_now() || self.is_following();
+        if busy || self.may_deliver() {
             return Some(self.now);
         }
         let held = self.journal.next_deadline(self.now);
@@ -261,6 +266,7 @@ impl Shard {
         self.let_go(now, out);
         self.drain_some(now, out);
         self.rewrite_some(now, out);
+        self.follow_some();
         self.deliver(now, out);
         self.weigh(now);
         let (admission, events) = (&mut self.admission, &mut out.events);
@@ -312,6 +318,7 @@ impl Shard {
             Mail::Connection { connection, news } => {
                 self.on_connection_news(now, connection, news, out);
             }
+            Mail::Edge(introduced) => self.on_edge(&introduced),
             Mail::Resolved(resolution) => self.on_resolved(now, *resolution, out),
             Mail::Request(request) => self.on_control(now, request, out),
             // They go to the control thread, and to nobody else.

@@ -169,6 +169,9 @@ impl Shard {
                 return;
             }
         };
+        if self.streams.hears_names() {
+            self.hear_names(&request, &datagram.flow, out);
+        }
         let changes = matches!(request.method, Method::Subscribe | Method::Publish);
         if changes && !datagram.forwarded && !self.may_come(now, &request, &datagram.flow) {
             self.stats.record(Counter::DatagramRequest);

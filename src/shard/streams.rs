@@ -8,6 +8,7 @@ use core::time::Duration;
 use hashbrown::HashMap;
 
 use super::Shard;
+use super::edges::Names;
 use super::effects::{Destination, Effects, SendTag, ShardId, StreamOrder, StreamSend};
 use super::mail::{ConnectionNews, Mail};
 use super::receive::Datagram;
@@ -67,6 +68,10 @@ struct Connection {
     asked: Time,
     /// Shards that wait for room.
     waiting: ShardSet,
+    /// What its peer is called, if that is an edge: every shard knows.
+    names: Names,
+    /// It has said all of them, or is no edge.
+    named: bool,
 }
 
 /// Finds the messages in what comes.
@@ -96,6 +101,8 @@ pub(super) struct Streams {
     by_id: HashMap<ConnectionId, u32>,
     /// A message that came in frames stands here until it has been handled.
     room: Vec<u8>,
+    /// What is read at this moment may say what its sender is called.
+    hears_names: bool,
 }
 
 /// What became of something that was to be sent by a connection.
@@ -143,6 +150,7 @@ impl Streams {
             connections: Slab::with_limit(limits::CONNECTIONS_PER_SHARD),
             by_id: HashMap::new(),
             room: Vec::new(),
+            hears_names: false,
         }
     }
 
@@ -171,6 +179,31 @@ impl Streams {
         if let Some(&index) = index {
             self.connections[index].unanswered += 1;
         }
+    }
+
+    /// Whether the peer that says something now may say what it is called.
+    pub(super) fn hears_names(&self) -> bool {
+        self.hears_names
+    }
+
+    /// Takes in what the peer of a connection is called, and returns what is new of it. No names at all: it is no edge.
+    /// `last`: it will say no others.
+    pub(super) fn add_names(&mut self, flow: &Flow, names: Names, last: bool) -> Option<Names> {
+        let &index = self.by_id.get(&flow.connection?)?;
+        let connection = &mut self.connections[index];
+        connection.named = last || names == Names::default();
+        self.hears_names = !connection.named;
+        let mut fresh = Names::default();
+        for (name, fresh) in names.into_iter().zip(&mut fresh) {
+            if name.is_none() || connection.names.contains(&name) {
+                continue;
+            }
+            if let Some(free) = connection.names.iter_mut().find(|name| name.is_none()) {
+                *free = name;
+                *fresh = name;
+            }
+        }
+        (fresh != Names::default()).then_some(fresh)
     }
 
     /// Another shard gets something that came by it.
@@ -229,6 +262,8 @@ impl Shard {
             users: ShardSet::EMPTY,
             asked: Time::ZERO,
             waiting: ShardSet::EMPTY,
+            names: Names::default(),
+            named: false,
         };
         match self.streams.connections.insert(connection) {
             Ok(index) => {
@@ -260,11 +295,14 @@ impl Shard {
         connection.heard = now;
         let flow = connection.flow;
         let was_partial = connection.reader.is_partial();
+        let named = connection.named;
         let mut reader = core::mem::take(&mut connection.reader);
+        self.streams.hears_names = !named;
         let read = match &mut reader {
             Reader::Stream(framer) => self.read_stream(now, flow, framer, bytes, out),
             Reader::Web(web) => self.read_web(now, flow, web, bytes, out),
         };
+        self.streams.hears_names = false;
         let Some(whole) = read else { return };
         let connection = &mut self.streams.connections[index];
         let partial = reader.is_partial();
@@ -502,10 +540,9 @@ impl Shard {
         connection.ended = Some(now);
         connection.reader = Reader::default();
         connection.waiting = ShardSet::EMPTY;
-        for shard in core::mem::take(&mut connection.users).iter() {
-            self.tell_shard(ShardId(shard), id, ConnectionNews::Gone, out);
-        }
-        self.on_gone(now, id, out);
+        let users = core::mem::take(&mut connection.users);
+        let names = core::mem::take(&mut connection.names);
+        self.tell_gone(now, id, users, names, out);
         self.watch_connection(index);
     }
 
@@ -625,8 +662,24 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.stats.record(ending.counter());
-        for shard in gone.users.iter() {
-            self.tell_shard(ShardId(shard), id, ConnectionNews::Gone, out);
+        self.tell_gone(now, id, gone.users, gone.names, out);
+    }
+
+    /// Nobody is told anything by a connection any more.
+    fn tell_gone(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        users: ShardSet,
+        names: Names,
+        out: &mut Effects,
+    ) {
+        let own = self.settings.shard.0;
+        let to_all = names != Names::default();
+        for shard in (0..self.settings.shards).filter(|&shard| shard != own) {
+            if to_all || users.contains(shard) {
+                self.tell_shard(ShardId(shard), id, ConnectionNews::Gone, out);
+            }
         }
         self.on_gone(now, id, out);
     }

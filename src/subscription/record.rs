@@ -93,7 +93,8 @@ pub struct Subscription {
     pub slot: u32,
     /// Its place among the subscriptions of its phone.
     pub link: Link,
-    /// Its place among those that its connection carries; nowhere without one, and after it has gone.
+    /// Its place among those that its connection carries; nowhere without one, and after it has gone. Among those that wait
+    /// for an edge it stands under that one's name.
     pub carried: Carried,
     pub phase: Phase,
     pub owed: Owed,
@@ -175,7 +176,9 @@ impl Subscription {
 
     /// Whether the connection that it is told by has gone.
     pub fn is_cut(&self) -> bool {
-        self.flow.connection.is_some() && self.carried == Carried::NOWHERE
+        let gone =
+            |connection: ConnectionId| connection.is_of_edge() || self.carried == Carried::NOWHERE;
+        self.flow.connection.is_some_and(gone)
     }
 
     /// Whether it ends and refuses every further request.

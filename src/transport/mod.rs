@@ -22,6 +22,8 @@ pub use local::Local;
 
 /// The port of SIP over UDP and TCP where none is named (RFC 3261 19.1.2).
 pub const DEFAULT_PORT: u16 = 5060;
+/// The same over TLS.
+pub const DEFAULT_PORT_SECURE: u16 = 5061;
 
 /// One listener of one generation; numbers are never used twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,10 +122,23 @@ const SERIAL_BITS: u32 = 48;
 /// A shard may accept so many connections in a millisecond before its numbers run ahead of time; and a host may be up for
 /// 34 years.
 const SERIAL_BITS_BELOW_MILLIS: u32 = 8;
+/// No shard has this number.
+const NOBODY: ShardId = ShardId(u16::MAX);
 
 impl ConnectionId {
     /// Stands for any connection of a process before this one.
     pub const FORMER: ConnectionId = ConnectionId::new(ShardId(0), (1 << SERIAL_BITS) - 1);
+
+    /// Stands for whichever connection an edge has next: `name` is a hash of what it is called.
+    pub const fn of_edge(name: u64) -> Self {
+        let serial = name & ((1 << SERIAL_BITS) - 1);
+        ConnectionId::new(NOBODY, if serial == 0 { 1 } else { serial })
+    }
+
+    /// Whether it is no connection, but stands for an edge's.
+    pub const fn is_of_edge(self) -> bool {
+        self.shard().0 == NOBODY.0
+    }
 
     /// The one with this serial number, from 1, among those that `shard` accepted; a later one has a higher number.
     pub const fn new(shard: ShardId, serial: u64) -> Self {

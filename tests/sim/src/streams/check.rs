@@ -1,6 +1,7 @@
 //! What must hold of what is said by connections, and of the lamps.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use lampfield::stats::Counter;
 use lampfield::time::{T64, Time};
 use lampfield::transport::ConnectionId;
 
-use super::{MAIL_MS, Streams};
+use super::{EDGE, MAIL_MS, Streams};
 use crate::lamp::{Document, Lamp};
 use crate::message::Message;
 use crate::witness::DialogName;
@@ -125,6 +126,7 @@ impl Streams {
         let now = self.now;
         let phone = name.call_id.split('@').nth(1).unwrap_or_default();
         let heard = self.accepted.get(phone);
+        let by_edge = self.is_behind_edge(phone) && self.is_of_edge(id);
         // The NOTIFY may be quicker than the 200, which another shard may send.
         let known = self.known.entry(name.clone()).or_insert(Known {
             connection: id,
@@ -145,10 +147,11 @@ impl Streams {
             // Others of its phone's may have taken it along, and have left it behind at another address of ours.
             let by = |&(when, by): &(Time, ConnectionId)| by == id && when >= known.since;
             let moves = heard.is_some_and(|heard| heard.iter().any(by));
-            // When its connection has ended, it goes on by another one of its phone's.
+            // When its connection has ended, it goes on by another one of its phone's, or of its edge's.
             let ended = self.closed.contains_key(&known.connection);
             let another = |&(_, by): &(Time, ConnectionId)| by == id;
-            let goes_on = ended && heard.is_some_and(|heard| heard.iter().any(another));
+            let goes_on =
+                ended && (by_edge || heard.is_some_and(|heard| heard.iter().any(another)));
             if !moves && !goes_on {
                 return Err(format!("told by {id:?}: {name:?}, {known:?}"));
             }
@@ -184,6 +187,17 @@ impl Streams {
             Document::Empty => Ok(()),
             other => Err(format!("a document that nobody asked for: {other:?}")),
         }
+    }
+
+    fn is_behind_edge(&self, phone: &str) -> bool {
+        let mut phones = self.phones.iter();
+        let phone = phones.find(|other| other.name == phone);
+        phone.is_some_and(|phone| self.carriers[phone.carrier].address.ip() == IpAddr::from(EDGE))
+    }
+
+    fn is_of_edge(&self, id: ConnectionId) -> bool {
+        let carrier = self.wires.get(&id).and_then(|wire| wire.carrier);
+        carrier.is_some_and(|carrier| self.carriers[carrier].address.ip() == IpAddr::from(EDGE))
     }
 
     /// A phone says that it does not know a dialog.
@@ -334,6 +348,8 @@ impl Streams {
                     };
                     all.iter().any(elsewhere)
                 });
+                // Its edge may have had another connection.
+                let along = along || self.is_behind_edge(&phone.name);
                 let over = lost.is_some_and(|lost| *lost + NEWS < self.now);
                 if !self.keeps && over && !along {
                     return Err(format!(

@@ -1,0 +1,296 @@
+//! Edges that come by connections: when one of theirs ends, all of their phones' dialogs go on by another one.
+
+use std::collections::BTreeMap;
+
+use super::{SHARDS, assert_ends_empty, notifies, second};
+use crate::house::{House, header, subscribe, tag};
+use lampfield::config::limits;
+use lampfield::hint::HintState;
+use lampfield::stats::Counter;
+use lampfield::transport::ConnectionId;
+use lampfield_sim::script::settings::Settings;
+
+/// Where the edge listens, and what it writes into Via and Record-Route.
+const NAME: &str = "203.0.113.9:5060";
+const PHONES: usize = 300;
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.set("edge", "203.0.113.0/24").expect("a setting");
+    settings
+}
+
+/// A phone's SUBSCRIBE, as an edge of that name passes it on.
+fn through(name: &str, text: &str) -> String {
+    let via = format!("Via: SIP/2.0/TCP {name};branch=z9hG4bK-e");
+    let record = format!("Record-Route: <sip:{name};transport=tcp;lr>\r\nMax-Forwards:");
+    let text = text.replacen("Via: ", &format!("{via}\r\nVia: "), 1);
+    text.replacen("Max-Forwards:", &record, 1)
+}
+
+/// What an edge of that name says of itself.
+fn ping(name: &str) -> String {
+    let text = subscribe("edge", "edge", name, 1, "", 0);
+    text.replace("SUBSCRIBE", "OPTIONS")
+}
+
+fn subscribe_phones(house: &mut House, edge: ConnectionId, name: &str, user: &str, phones: usize) {
+    for number in 0..phones {
+        let contact = format!("192.168.7.{}:5060", number % 250);
+        let text = subscribe(&format!("p{number}"), user, &contact, 1, "", 3600);
+        house.send(edge, through(name, &text).as_bytes());
+    }
+    assert_eq!(notifies(&house.inbox(edge)).len(), phones);
+}
+
+/// The last that each phone was told, by Call-ID.
+fn told(inbox: &[String]) -> BTreeMap<&str, &str> {
+    let all = notifies(inbox).into_iter();
+    all.map(|notify| (header(notify, "Call-ID"), notify))
+        .collect()
+}
+
+#[test]
+fn an_edge_that_is_back_takes_all_its_phones_along() {
+    for shards in SHARDS {
+        let mut house = House::new(&settings(), shards);
+        let first = house.connect(0, "203.0.113.9:40000");
+        subscribe_phones(&mut house, first, NAME, "1001", PHONES);
+        let quiet = subscribe("quiet", "1002", "192.168.7.9:5060", 1, "", 3600);
+        house.send(first, through(NAME, &quiet).as_bytes());
+        house.inbox(first);
+        house.close(first);
+        house.set("1001", Some(HintState::Ringing));
+        house.pass(60 * second());
+        let second_one = house.connect(shards - 1, "203.0.113.9:40001");
+        assert!(house.inbox(second_one).is_empty());
+        house.send(second_one, ping(NAME).as_bytes());
+        let inbox = house.inbox(second_one);
+        let shown = told(&inbox);
+        assert_eq!(shown.len(), PHONES, "who is owed nothing is not told");
+        assert!(shown.values().all(|notify| notify.contains("early")));
+        let route = format!("<sip:{NAME};transport=tcp;lr>");
+        for notify in shown.values() {
+            assert_eq!(header(notify, "Route"), route);
+            assert_eq!(header(notify, "CSeq"), "2 NOTIFY");
+        }
+        // From now on changes go by it at once, to all of them.
+        house.set("1002", Some(HintState::InUse));
+        house.set("1001", Some(HintState::InUse));
+        let inbox = house.inbox(second_one);
+        assert_eq!(told(&inbox).len(), PHONES + 1);
+        let followed = house.count(Counter::SubscriptionFollowed);
+        assert_eq!(followed, PHONES as u64 + 1);
+        assert_ends_empty(house, &[second_one], &["1001", "1002"]);
+    }
+}
+
+#[test]
+fn another_connection_of_the_same_edge_takes_over_at_once() {
+    for shards in SHARDS {
+        for on_close in ["keep", "end"] {
+            let mut settings = settings();
+            settings.set("on_close", on_close).expect("a setting");
+            let mut house = House::new(&settings, shards);
+            let first = house.connect(0, "203.0.113.9:40000");
+            subscribe_phones(&mut house, first, NAME, "1001", 20);
+            let older = house.connect(shards / 2, "203.0.113.9:40001");
+            house.send(older, ping(NAME).as_bytes());
+            let newer = house.connect(shards - 1, "203.0.113.9:40002");
+            house.send(newer, ping(NAME).as_bytes());
+            // While theirs lives, nothing goes elsewhere.
+            house.answers(first, None);
+            house.set("1001", Some(HintState::Ringing));
+            assert_eq!(told(&house.inbox(first)).len(), 20);
+            house.inbox(newer);
+            house.close(first);
+            // What was not answered is told again.
+            let inbox = house.inbox(newer);
+            assert_eq!(told(&inbox).len(), 20);
+            assert!(notifies(&house.inbox(older)).is_empty());
+            house.close(newer);
+            house.set("1001", Some(HintState::InUse));
+            assert_eq!(told(&house.inbox(older)).len(), 20);
+            assert_eq!(house.count(Counter::SubscriptionParked), 0);
+            assert_ends_empty(house, &[older], &["1001"]);
+        }
+    }
+}
+
+#[test]
+fn nobody_but_the_same_edge_takes_over() {
+    for shards in SHARDS {
+        let mut settings = settings();
+        settings.set("edge", "198.51.100.7").expect("a setting");
+        let mut house = House::new(&settings, shards);
+        let first = house.connect(0, "203.0.113.9:40000");
+        subscribe_phones(&mut house, first, NAME, "1001", 10);
+        house.close(first);
+        house.set("1001", Some(HintState::Ringing));
+        let mut others = Vec::new();
+        for (address, name) in [
+            // A phone, another edge, and another proxy on the same host.
+            ("192.0.2.77:40000", NAME),
+            ("198.51.100.7:40000", NAME),
+            ("203.0.113.9:40001", "203.0.113.9:5070"),
+        ] {
+            let other = house.connect(shards - 1, address);
+            house.send(other, ping(name).as_bytes());
+            assert!(notifies(&house.inbox(other)).is_empty(), "{address} {name}");
+            // A phone that writes a route is a phone all the same.
+            let text = subscribe("intruder", "1003", address, 1, "", 600);
+            house.send(other, through(name, &text).as_bytes());
+            let inbox = house.inbox(other);
+            let shown = told(&inbox);
+            assert_eq!(shown.into_keys().collect::<Vec<_>>(), ["intruder-1003"]);
+            others.push(other);
+        }
+        // One that says nothing is nobody yet.
+        let silent = house.connect(0, "203.0.113.9:40002");
+        assert!(house.inbox(silent).is_empty());
+        others.push(silent);
+        assert_eq!(house.count(Counter::SubscriptionFollowed), 0);
+        let back = house.connect(0, "203.0.113.9:40003");
+        house.send(back, ping(NAME).as_bytes());
+        assert_eq!(told(&house.inbox(back)).len(), 10);
+        others.push(back);
+        assert_ends_empty(house, &others, &["1001"]);
+    }
+}
+
+#[test]
+fn a_phone_that_came_from_where_edges_are_listed_is_no_edges() {
+    for shards in SHARDS {
+        let mut house = House::new(&settings(), shards);
+        let phone = house.connect(0, "203.0.113.50:40000");
+        let text = subscribe("phone", "1001", "192.168.7.9:5060", 1, "", 600);
+        house.send(phone, text.as_bytes());
+        house.close(phone);
+        house.set("1001", Some(HintState::Ringing));
+        // It has the same address as seen from here, and the same Contact.
+        let other = house.connect(0, "203.0.113.50:40001");
+        let text = subscribe("other", "1002", "192.168.7.9:5060", 1, "", 600);
+        house.send(other, text.as_bytes());
+        let inbox = house.inbox(other);
+        let shown = told(&inbox);
+        assert_eq!(shown.into_keys().collect::<Vec<_>>(), ["other-1002"]);
+        assert_ends_empty(house, &[other], &["1001"]);
+    }
+}
+
+#[test]
+fn an_edge_that_speaks_for_its_phones_is_known_by_their_contacts() {
+    for shards in SHARDS {
+        let mut house = House::new(&settings(), shards);
+        let first = house.connect(0, "203.0.113.9:40000");
+        for number in 0..10 {
+            let text = subscribe(&format!("p{number}"), "1001", NAME, 1, "", 600);
+            house.send(first, text.as_bytes());
+        }
+        house.close(first);
+        house.set("1001", Some(HintState::Ringing));
+        let back = house.connect(shards - 1, "203.0.113.9:40001");
+        // One phone's request is enough for all of them.
+        let text = subscribe("p10", "1002", NAME, 1, "", 600);
+        house.send(back, text.as_bytes());
+        assert_eq!(told(&house.inbox(back)).len(), 11);
+        assert_ends_empty(house, &[back], &["1001"]);
+    }
+}
+
+#[test]
+fn an_edge_that_records_another_name_than_it_sends_by_is_known_by_both() {
+    for shards in SHARDS {
+        let mut house = House::new(&settings(), shards);
+        let first = house.connect(0, "203.0.113.9:40000");
+        let by_name = |number: usize| {
+            let text = subscribe(
+                &format!("p{number}"),
+                "1001",
+                "192.168.7.9:5060",
+                1,
+                "",
+                600,
+            );
+            let text = through(NAME, &text);
+            let from = format!("Record-Route: <sip:{NAME};");
+            text.replace(&from, "Record-Route: <sip:Edge.Example.com;")
+        };
+        for number in 0..10 {
+            house.send(first, by_name(number).as_bytes());
+        }
+        house.close(first);
+        house.set("1001", Some(HintState::Ringing));
+        let back = house.connect(shards - 1, "203.0.113.9:40001");
+        house.send(back, ping(NAME).as_bytes());
+        assert!(notifies(&house.inbox(back)).is_empty());
+        house.send(back, by_name(10).as_bytes());
+        assert_eq!(told(&house.inbox(back)).len(), 11);
+        assert_ends_empty(house, &[back], &["1001"]);
+    }
+}
+
+#[test]
+fn a_phone_that_does_not_answer_is_not_asked_because_its_edge_is_back() {
+    for shards in SHARDS {
+        let mut settings = settings();
+        settings.set("on_timeout", "park").expect("a setting");
+        let mut house = House::new(&settings, shards);
+        let first = house.connect(0, "203.0.113.9:40000");
+        let text = subscribe("phone", "1001", "192.168.7.9:5060", 1, "", 600);
+        house.send(first, through(NAME, &text).as_bytes());
+        let inbox = house.inbox(first);
+        let answer = inbox.iter().find(|text| text.starts_with("SIP/2.0 200 "));
+        let its_tag = tag(header(answer.expect("an answer"), "To")).to_owned();
+        house.answers(first, None);
+        house.set("1001", Some(HintState::Ringing));
+        house.pass(40 * second());
+        assert_eq!(house.count(Counter::SubscriptionParked), 1);
+        house.close(first);
+        let back = house.connect(shards - 1, "203.0.113.9:40001");
+        house.send(back, ping(NAME).as_bytes());
+        assert!(notifies(&house.inbox(back)).is_empty());
+        // It is there again itself.
+        let text = subscribe("phone", "1001", "192.168.7.9:5060", 2, &its_tag, 600);
+        house.send(back, through(NAME, &text).as_bytes());
+        assert_eq!(told(&house.inbox(back)).len(), 1);
+        assert_ends_empty(house, &[back], &["1001"]);
+    }
+}
+
+#[test]
+fn shards_forget_an_edges_connection_that_nobody_is_told_by_and_is_closed() {
+    for shards in SHARDS {
+        let mut house = House::new(&settings(), shards);
+        let edge = house.connect(0, "203.0.113.9:40000");
+        house.send(edge, ping(NAME).as_bytes());
+        assert!(house.census().iter().all(|census| census.edges == 1));
+        house.pass((limits::STREAM_IDLE_SECONDS as u32 + 10) * second());
+        assert!(house.is_closed(edge));
+        assert!(house.census().iter().all(|census| census.edges == 0));
+        assert_ends_empty(house, &[], &[]);
+    }
+}
+
+//= RFC 5626 5.3.1 type=test
+#[test]
+fn an_edge_whose_flow_to_a_phone_has_failed_ends_that_dialog_and_no_other() {
+    for shards in SHARDS {
+        let mut house = House::new(&settings(), shards);
+        let edge = house.connect(0, "203.0.113.9:40000");
+        subscribe_phones(&mut house, edge, NAME, "1001", 1);
+        let text = subscribe("other", "1002", "192.168.7.9:5060", 1, "", 3600);
+        house.send(edge, through(NAME, &text).as_bytes());
+        house.answers(edge, Some(430));
+        house.set("1001", Some(HintState::Ringing));
+        house.answers(edge, Some(200));
+        house.inbox(edge);
+        house.set("1001", Some(HintState::InUse));
+        house.set("1002", Some(HintState::InUse));
+        let inbox = house.inbox(edge);
+        let shown = told(&inbox);
+        assert_eq!(shown.into_keys().collect::<Vec<_>>(), ["other-1002"]);
+        assert_eq!(house.count(Counter::SubscriptionNotifyFailed), 1);
+        assert_ends_empty(house, &[edge], &["1001", "1002"]);
+    }
+}
