@@ -9,6 +9,8 @@ mod cut;
 mod disk;
 #[path = "process/expiry.rs"]
 mod expiry;
+#[path = "process/ground.rs"]
+mod ground;
 #[path = "process/http.rs"]
 mod http;
 #[path = "process/names.rs"]
@@ -204,8 +206,8 @@ fn sigterm_tells_the_phones_and_ends_with_0() {
 #[test]
 fn no_signal_kills_it_once_it_has_named_its_ports() {
     let server = Server::start(&[]);
-    let caught = [1, 2, 15].map(|signal| server.catches(signal));
-    assert_eq!(caught, [true; 3], "SIGHUP, SIGINT, SIGTERM");
+    let caught = [1, 2, 15, 25].map(|signal| server.catches(signal));
+    assert_eq!(caught, [true; 4], "SIGHUP, SIGINT, SIGTERM, SIGXFSZ");
 }
 
 #[test]

@@ -232,6 +232,8 @@ pub(super) fn receive_signals() -> std::io::Result<(Signals, Signal)> {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
     };
+    // A file that may not grow is a disk that fails, which ends nobody: the write says so (EFBIG).
+    let _stays = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     Ok((signals, signal(SignalKind::hangup())?))
 }
 

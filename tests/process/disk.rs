@@ -1,59 +1,13 @@
-//! A disk that is full for a while: nobody is refused, and once there is room again everything that lives is kept, and
-//! nothing that ended meanwhile. The disk is a small tmpfs of the test's own; where it may not mount one (it takes
-//! root, or CAP_SYS_ADMIN), it says so and has nothing to look at.
+//! A disk that is full, read-only, or takes no more of a file for a while: nobody is refused, and once it can be written
+//! again everything that lives is kept, and nothing that ended meanwhile.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use crate::client::{get, send};
+use crate::ground::SmallDisk;
 use crate::phone::{Phone, Received};
 use crate::restart::start;
 use crate::server::{PATIENCE, Scratch, Server};
-
-/// A file system with little room.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// None: this process may not mount.
-    fn mount(path: &Path) -> Option<SmallDisk> {
-        fs::create_dir_all(path).expect("a directory");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=96m,mode=700", "lampfield-test"])
-            .arg(path)
-            .status();
-        let mounted = mounted.is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("not tested: a tmpfs cannot be mounted here, which takes root");
-        }
-        mounted.then(|| SmallDisk(path.to_owned()))
-    }
-
-    /// Takes all room that is left.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.filler()).expect("a file");
-        for size in [1 << 20, 1 << 12, 1] {
-            let piece = vec![b'x'; size];
-            while file.write_all(&piece).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("removed");
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 /// Waits until the store says whether it lacks something.
 fn degraded(server: &Server, wanted: bool) {
@@ -85,6 +39,21 @@ fn subscribed(server: &Server, user: &str) -> (Phone, Received) {
     (phone, answer)
 }
 
+/// What everybody knows after a restart: the state that was set last, by phones that were told it.
+fn comes_back(server: Server, again: impl FnOnce(u16) -> Server, phones: &[&Phone], word: &str) {
+    let sip = server.sip[0];
+    server.signal("KILL");
+    server.ended();
+    let server = again(sip.port());
+    assert!(!is_degraded(&server));
+    let banner = &server.banner;
+    assert!(banner.contains("records came back"), "{banner}");
+    for phone in phones {
+        let told = phone.notified(|_| true);
+        assert!(told.has(word), "{told:?}");
+    }
+}
+
 fn set(server: &Server, state: &str) {
     let body = format!(r#"{{"state":"{state}"}}"#);
     let (status, answer) = send(server, "PUT", "/v1/hints/1001", &body);
@@ -94,10 +63,8 @@ fn set(server: &Server, state: &str) {
 #[test]
 fn a_full_disk_refuses_nobody_and_keeps_everything_again_once_there_is_room() {
     let scratch = Scratch::new("full-disk");
-    let Some(disk) = SmallDisk::mount(&scratch.0.join("data")) else {
-        return;
-    };
-    let server = start(&scratch, 0);
+    let disk = SmallDisk::mount(&scratch);
+    let server = disk.start(&scratch, 0, &[]);
     let sip = server.sip[0];
     let (stays, _) = subscribed(&server, "100");
     let (leaves, left) = subscribed(&server, "101");
@@ -131,7 +98,7 @@ fn a_full_disk_refuses_nobody_and_keeps_everything_again_once_there_is_room() {
     server.logged("the store has everything again");
     server.signal("KILL");
     server.ended();
-    let server = start(&scratch, sip.port());
+    let server = disk.start(&scratch, sip.port(), &[]);
     assert!(!is_degraded(&server));
     assert!(
         server.banner.contains("records came back"),
@@ -160,10 +127,8 @@ fn a_full_disk_refuses_nobody_and_keeps_everything_again_once_there_is_room() {
 #[test]
 fn who_is_killed_while_the_disk_is_full_is_followed_by_a_process_that_repeats_no_number() {
     let scratch = Scratch::new("full-and-killed");
-    let Some(disk) = SmallDisk::mount(&scratch.0.join("data")) else {
-        return;
-    };
-    let server = start(&scratch, 0);
+    let disk = SmallDisk::mount(&scratch);
+    let server = disk.start(&scratch, 0, &[]);
     let sip = server.sip[0];
     let (phone, answer) = subscribed(&server, "100");
     disk.fill();
@@ -181,7 +146,7 @@ fn who_is_killed_while_the_disk_is_full_is_followed_by_a_process_that_repeats_no
     server.signal("KILL");
     server.ended();
     disk.make_room();
-    let server = start(&scratch, sip.port());
+    let server = disk.start(&scratch, sip.port(), &[]);
     server.logged("the disk failed an earlier process");
     let told = phone.notified(|_| true);
     let number = |received: &Received| -> u32 {
@@ -191,4 +156,79 @@ fn who_is_killed_while_the_disk_is_full_is_followed_by_a_process_that_repeats_no
     assert!(number(&told) > number(&last.expect("300 of them")));
     let answer = phone.resubscribe("1001", "dialog", 600, 40, &answer);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_a_disk_that_fails_and_comes_back() {
+    let scratch = Scratch::new("no-growth");
+    let server = start(&scratch, 0);
+    let (stays, _) = subscribed(&server, "100");
+    assert!(!is_degraded(&server));
+    // EFBIG, where a full disk has ENOSPC; and the signal that comes with it does not kill.
+    server.limit_files(Some(1));
+    set(&server, "ringing");
+    stays.notified(|notify| notify.has("early"));
+    degraded(&server, true);
+    server.logged("nothing outlives a restart");
+    let (comes, _) = subscribed(&server, "101");
+    set(&server, "inuse");
+    for phone in [&stays, &comes] {
+        phone.notified(|notify| notify.has("confirmed"));
+    }
+    server.limit_files(None);
+    degraded(&server, false);
+    let again = |port| start(&scratch, port);
+    comes_back(server, again, &[&stays, &comes], "confirmed");
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_is_tried_until_it_can_be_written_again() {
+    let scratch = Scratch::new("read-only");
+    let disk = SmallDisk::mount(&scratch);
+    let file = scratch.file("lampfield.toml", "log = \"info,lampfield::store=debug\"\n");
+    let server = disk.start(&scratch, 0, &["--config", &file]);
+    let (stays, _) = subscribed(&server, "100");
+    // While a file is open for writing the kernel refuses; once the store has been given up, none is.
+    server.limit_files(Some(1));
+    set(&server, "ringing");
+    server.logged("nothing outlives a restart");
+    disk.protect();
+    server.limit_files(None);
+    let tried = server.logged("cannot be opened again");
+    let tried = match tried.contains("Read-only file system") {
+        true => tried,
+        // It was tried before that.
+        false => server.logged("Read-only file system"),
+    };
+    assert!(tried.contains("Failed"), "it is not damaged: {tried}");
+    assert!(is_degraded(&server));
+    let (comes, _) = subscribed(&server, "101");
+    set(&server, "inuse");
+    for phone in [&stays, &comes] {
+        phone.notified(|notify| notify.has("confirmed"));
+    }
+    disk.unprotect();
+    degraded(&server, false);
+    let again = |port| disk.start(&scratch, port, &[]);
+    comes_back(server, again, &[&stays, &comes], "confirmed");
+}
+
+#[test]
+fn who_starts_on_a_read_only_disk_serves_and_keeps_everything_once_it_can_be_written() {
+    let scratch = Scratch::new("starts-read-only");
+    let disk = SmallDisk::mount(&scratch);
+    let server = disk.start(&scratch, 0, &[]);
+    let sip = server.sip[0];
+    server.signal("TERM");
+    server.ended();
+    disk.protect();
+    let server = disk.start(&scratch, sip.port(), &[]);
+    let (phone, _) = subscribed(&server, "100");
+    assert!(is_degraded(&server));
+    set(&server, "ringing");
+    phone.notified(|notify| notify.has("early"));
+    disk.unprotect();
+    degraded(&server, false);
+    let again = |port| disk.start(&scratch, port, &[]);
+    comes_back(server, again, &[&phone], "early");
 }

@@ -13,11 +13,22 @@ const EARLY: &str = "<?xml version=\"1.0\"?>\r\n\
 
 /// A server whose phones find it again at the same port.
 pub fn start(scratch: &Scratch, port: u16) -> Server {
-    let listen = format!("udp:127.0.0.1:{port}");
+    let arguments = listens_on(scratch, port);
+    Server::start_with(&arguments.each_ref().map(String::as_str))
+}
+
+/// The arguments of such a server. The port is free for it.
+pub fn listens_on(scratch: &Scratch, port: u16) -> [String; 4] {
     wait_until_free(port);
     let data_dir = scratch.0.join("data");
-    let data_dir = data_dir.to_str().expect("a plain path");
-    Server::start_with(&["--listen", &listen, "--data-dir", data_dir])
+    let data_dir = data_dir.to_str().expect("a plain path").to_owned();
+    let listen = format!("udp:127.0.0.1:{port}");
+    [
+        "--listen".to_owned(),
+        listen,
+        "--data-dir".to_owned(),
+        data_dir,
+    ]
 }
 
 /// The kernel lets go of a ring and its sockets only a moment after their process has ended.

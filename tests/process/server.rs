@@ -52,7 +52,12 @@ impl Server {
 
     /// On the listeners that the arguments name, with two shards that stay nowhere in particular.
     pub fn start_with(arguments: &[&str]) -> Server {
-        let mut child = lampfield()
+        Server::start_by(lampfield(), arguments)
+    }
+
+    /// The same by another program, which becomes it.
+    pub fn start_by(mut program: Command, arguments: &[&str]) -> Server {
+        let mut child = program
             .args(["serve", "--admin", "127.0.0.1:0"])
             .args(["--shards", "2", "--pin", "off"])
             .args(arguments)
@@ -126,6 +131,16 @@ impl Server {
             .args([&format!("-{name}"), &pid])
             .status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Bounds how much of a file it may write, or lets it write what it likes again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let soft = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let status = Command::new("prlimit")
+            .arg(format!("--pid={}", self.child.id()))
+            .arg(format!("--fsize={soft}:unlimited"))
+            .status();
+        assert!(status.expect("prlimit of util-linux runs").success());
     }
 
     /// Whether it has a handler of its own for the signal of this number: without one most signals kill.
