@@ -4,14 +4,20 @@
 use std::io;
 use std::time::Duration;
 
-use super::{PATIENCE, Site, other_state};
+use super::things::{Mix, change, one_thing};
+use super::{PATIENCE, Site};
 use crate::field::Field;
-use crate::http::Feeder;
-use crate::lamp::State;
 use crate::phone::Stage;
 use crate::report::{Report, percentile};
-use crate::wire::Package;
 
+/// Half of what happens is refreshes.
+const MIX: Mix = Mix {
+    changes: 100,
+    leaves: 300,
+    reboots: 100,
+    dies: 0,
+    sleeps: 0,
+};
 /// What the server counts its subscriptions as, in its metrics.
 const METRIC: &str = "lampfield_subscriptions";
 
@@ -26,7 +32,7 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
     while done < total {
         let due = ((site.field.clock() - start).as_secs_f64() * rate) as u64;
         while done < due.min(total) {
-            one_thing(site, &feeder);
+            one_thing(site, &feeder, &MIX);
             done += 1;
         }
         site.field.turn(Duration::from_millis(1));
@@ -67,40 +73,4 @@ pub fn run(site: &mut Site<'_>, report: &mut Report) -> io::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Something happens to a phone or a resource, chosen at random.
-fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
-    let index = site.field.random.below(site.options.count());
-    let choice = site.field.random.below(100);
-    if choice < 10 {
-        let resource = site.field.random.below(site.options.resources());
-        change(site, feeder, resource);
-        return;
-    }
-    let phone = &site.field.phones[index as usize];
-    if phone.waits() {
-        return;
-    }
-    match phone.stage {
-        Stage::Off | Stage::Gone | Stage::Refused | Stage::Dead => site.field.subscribe(index),
-        Stage::Active if choice < 60 => site.field.refresh(index),
-        Stage::Active if choice < 90 => site.field.unsubscribe(index),
-        // It rebooted: a new dialog, and no word about the old one.
-        Stage::Active => site.field.subscribe(index),
-        Stage::Subscribing | Stage::Leaving => {}
-    }
-}
-
-fn change(site: &mut Site<'_>, feeder: &Feeder, resource: u32) {
-    let state = match site.field.plan.package {
-        Package::Dialog | Package::Presence => {
-            let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
-            other_state(&mut site.field, resource, &states)
-        }
-        Package::MessageSummary => State::Messages(site.field.random.below(1000) + 1),
-    };
-    site.field.change(resource, state);
-    let name = &site.field.resources[resource as usize].name;
-    feeder.set(name, state.json());
 }

@@ -5,22 +5,21 @@
 use std::io;
 use std::time::Duration;
 
-use super::{PATIENCE, Site, other_state};
+use super::things::{Mix, one_thing};
+use super::{PATIENCE, Site};
 use crate::field::Field;
-use crate::http::Feeder;
-use crate::lamp::State;
 use crate::phone::Stage;
 use crate::report::{Report, percentile};
 
 /// Things that happen in a second.
 const RATE: f64 = 2_000.0;
-/// Of a thousand things: changes of a hint; of phones with a subscription: who leaves, reboots, dies, or says nothing
-/// until it expires. All others refresh.
-const CHANGES: u32 = 50;
-const LEAVES: u32 = 50;
-const REBOOTS: u32 = 50;
-const DIES: u32 = 20;
-const SLEEPS: u32 = 30;
+const MIX: Mix = Mix {
+    changes: 50,
+    leaves: 50,
+    reboots: 50,
+    dies: 20,
+    sleeps: 30,
+};
 /// So many samples of memory and counts over the whole time; those of the first quarter are warming up.
 const SAMPLES: u32 = 20;
 /// Memory may differ so much between the quiet of one sample and another, and counts with what is under way just then.
@@ -62,7 +61,9 @@ pub fn run(site: &mut Site<'_>, report: &mut Report, minutes: f64) -> io::Result
     while site.field.clock() - start < length {
         let passed = (site.field.clock() - start).as_secs_f64();
         while done < (passed * rate) as u64 {
-            one_thing(site, &feeder);
+            let most = site.options.expires();
+            site.field.plan.expires = most / 3 + site.field.random.below(most - most / 3);
+            one_thing(site, &feeder, &MIX);
             done += 1;
         }
         site.field.turn(Duration::from_millis(1));
@@ -93,42 +94,6 @@ pub fn run(site: &mut Site<'_>, report: &mut Report, minutes: f64) -> io::Result
     );
     everybody_goes(site, report);
     Ok(())
-}
-
-fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
-    let index = site.field.random.below(site.options.count());
-    let choice = site.field.random.below(1000);
-    if choice < CHANGES {
-        let resource = site.field.random.below(site.options.resources());
-        let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
-        let state = other_state(&mut site.field, resource, &states);
-        site.field.change(resource, state);
-        feeder.set(&site.field.resources[resource as usize].name, state.json());
-        return;
-    }
-    let most = site.options.expires();
-    site.field.plan.expires = most / 3 + site.field.random.below(most - most / 3);
-    let choice = choice - CHANGES;
-    let phone = &site.field.phones[index as usize];
-    if phone.waits() {
-        return;
-    }
-    match phone.stage {
-        Stage::Off | Stage::Gone | Stage::Dead | Stage::Refused => site.field.subscribe(index),
-        Stage::Active if choice < LEAVES => site.field.unsubscribe(index),
-        Stage::Active if choice < LEAVES + REBOOTS => {
-            site.field.seen.reboots += 1;
-            site.field.subscribe(index);
-        }
-        Stage::Active if choice < LEAVES + REBOOTS + DIES => site.field.die(index),
-        // It keeps silent until its subscription has expired.
-        Stage::Active if choice < LEAVES + REBOOTS + DIES + SLEEPS => {
-            site.field.phones[index as usize].sleeps = true;
-        }
-        Stage::Active if phone.sleeps => {}
-        Stage::Active => site.field.refresh(index),
-        Stage::Subscribing | Stage::Leaving => {}
-    }
 }
 
 impl Sample {

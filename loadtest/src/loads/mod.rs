@@ -16,6 +16,7 @@ mod restore;
 mod storm;
 mod swap;
 mod swaps;
+mod things;
 
 pub use swaps::Kind;
 

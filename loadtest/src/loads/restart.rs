@@ -6,21 +6,23 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, RIGHT_AFTER, Site, other_state};
+use super::things::{Mix, change, one_thing};
+use super::{PATIENCE, RIGHT_AFTER, Site};
 use crate::field::Field;
 use crate::http::Feeder;
-use crate::lamp::State;
 use crate::phone::Stage;
 use crate::report::{Report, percentile};
 use crate::server;
 
 /// Things that happen in a second.
 const RATE: f64 = 1_000.0;
-/// Of a hundred of them, how many are a change of a hint, a phone that leaves, and a phone that begins a new dialog
-/// without a word about the old one; all others are refreshes.
-const CHANGES: u32 = 10;
-const LEAVES: u32 = 10;
-const REBOOTS: u32 = 2;
+const MIX: Mix = Mix {
+    changes: 100,
+    leaves: 100,
+    reboots: 20,
+    dies: 0,
+    sleeps: 0,
+};
 /// One life in so many ends in peace: nobody asks for anything, and every lamp has to be right before it ends.
 const PEACEFUL: u32 = 5;
 /// One life in so many may end before it is ready; its length counts from its start, that of others from when they serve.
@@ -143,41 +145,12 @@ fn turn_for(site: &mut Site<'_>, feeder: &Feeder, time: Duration, done: &mut u64
         }
         let due = (passed.as_secs_f64() * rate) as u64;
         while here < due {
-            one_thing(site, feeder);
+            one_thing(site, feeder, &MIX);
             here += 1;
             *done += 1;
         }
         site.field.turn(Duration::from_millis(1));
     }
-}
-
-fn one_thing(site: &mut Site<'_>, feeder: &Feeder) {
-    let index = site.field.random.below(site.options.count());
-    let choice = site.field.random.below(100);
-    if choice < CHANGES {
-        let resource = site.field.random.below(site.options.resources());
-        change(site, feeder, resource);
-        return;
-    }
-    let phone = &site.field.phones[index as usize];
-    if phone.waits() {
-        return;
-    }
-    match phone.stage {
-        Stage::Off | Stage::Gone => site.field.subscribe(index),
-        Stage::Active if choice < CHANGES + LEAVES => site.field.unsubscribe(index),
-        Stage::Active if choice < CHANGES + LEAVES + REBOOTS => site.field.subscribe(index),
-        Stage::Active => site.field.refresh(index),
-        Stage::Subscribing | Stage::Leaving | Stage::Refused | Stage::Dead => {}
-    }
-}
-
-fn change(site: &mut Site<'_>, feeder: &Feeder, resource: u32) {
-    let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
-    let state = other_state(&mut site.field, resource, &states);
-    site.field.change(resource, state);
-    let name = &site.field.resources[resource as usize].name;
-    feeder.set(name, state.json());
 }
 
 /// Everybody who believes in a dialog asks once more, and every state changes: what was forgotten shows, and what

@@ -5,10 +5,10 @@
 use std::io;
 use std::time::Duration;
 
-use super::{PATIENCE, Site, other_state};
+use super::things::change;
+use super::{PATIENCE, Site};
 use crate::field::Field;
 use crate::http::Feeder;
-use crate::lamp::State;
 use crate::phone::Stage;
 use crate::report::{Report, percentile};
 
@@ -151,14 +151,6 @@ impl Life {
         }
         site.field.turn(Duration::from_millis(1));
     }
-}
-
-fn change(site: &mut Site<'_>, feeder: &Feeder, resource: u32) {
-    let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
-    let state = other_state(&mut site.field, resource, &states);
-    site.field.change(resource, state);
-    let name = &site.field.resources[resource as usize].name;
-    feeder.set(name, state.json());
 }
 
 /// What live phones have seen since this was last told.

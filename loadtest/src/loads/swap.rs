@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::swaps::Swaps;
-use super::{RIGHT_AFTER, Site, other_state};
+use super::things::change;
+use super::{RIGHT_AFTER, Site};
 use crate::field::Field;
 use crate::http::Feeder;
-use crate::lamp::State;
 use crate::phone::Stage;
 use crate::report::{Report, percentile};
 use crate::transports::Transports;
@@ -132,10 +132,7 @@ fn visitors_go(site: &mut Site<'_>, report: &mut Report) {
 
 fn one_change(site: &mut Site<'_>, feeder: &Feeder) {
     let resource = site.field.random.below(site.options.resources());
-    let states = [State::Idle, State::Ringing, State::InUse, State::Hold];
-    let state = other_state(&mut site.field, resource, &states);
-    site.field.change(resource, state);
-    feeder.set(&site.field.resources[resource as usize].name, state.json());
+    change(site, feeder, resource);
 }
 
 /// Whoever had left subscribes again.
