@@ -638,8 +638,11 @@ impl Shard {
         self.cut(now, id, ending, out);
     }
 
-    /// Nothing more is said before it is closed.
+    /// Nothing more is said before it is closed. What was said last may have closed it already.
     fn cut(&mut self, now: Time, id: ConnectionId, ending: Ending, out: &mut Effects) {
+        if !self.streams.by_id.contains_key(&id) {
+            return;
+        }
         out.streams.push(StreamSend {
             connection: id,
             order: StreamOrder::Close,
