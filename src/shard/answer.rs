@@ -246,7 +246,8 @@ struct Voice<'a> {
 impl Voice<'_> {
     fn write_contact(&self, flow: &Flow, writer: &mut Writer<'_>) {
         if let Some(local) = self.listeners.contact(flow.listener) {
-            local.write_contact(flow, writer);
+            let flow = self.listeners.carry(flow, local.listener.id);
+            local.write_contact(&flow, writer);
         }
     }
 

@@ -343,6 +343,9 @@ impl Shard {
             flow,
             listener,
             contact,
+            contact_flow: self
+                .listeners
+                .carry(&subscription.flow, contact.listener.id),
             seconds_left: seconds_left(subscription, now),
         };
         let (tails, stats, settings) = (&mut self.tails, &mut self.stats, &self.settings);

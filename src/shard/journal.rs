@@ -419,8 +419,12 @@ impl Shard {
                 subscription.expires_at
             }
         };
-        let flow = &subscription.flow;
-        let listener = self.listeners.local(flow.listener);
+        let listener = self.listeners.local(subscription.flow.listener);
+        // Where the heir of a closed listener has every address, it is known by that of the closed one.
+        let flow = match listener {
+            Some(local) => self.listeners.carry(&subscription.flow, local.listener.id),
+            None => subscription.flow,
+        };
         Standing {
             expires: self.unix_millis(expires_at),
             spared_seconds: subscription.spared_seconds,

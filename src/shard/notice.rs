@@ -22,6 +22,8 @@ pub struct Notice<'a> {
     pub listener: &'a Local,
     /// Where the next request of the dialog shall go.
     pub contact: &'a Local,
+    /// The dialog's own way, as it would be there.
+    pub contact_flow: Flow,
     pub seconds_left: u32,
 }
 
@@ -176,7 +178,7 @@ fn write_head(notice: &Notice<'_>, cseq: u32, writer: &mut Writer<'_>) {
     writer.put(b"\r\nCSeq: ");
     writer.decimal(cseq);
     writer.put(b" NOTIFY\r\n");
-    notice.contact.write_contact(&subscription.flow, writer);
+    notice.contact.write_contact(&notice.contact_flow, writer);
     writer.put(b"Event: ");
     writer.put(notice.package.name.as_bytes());
     let id = text.part(Part::EventId);

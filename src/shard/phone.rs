@@ -184,8 +184,8 @@ impl Shard {
 
     fn share_a_listener(&self, one: &Flow, other: &Flow) -> bool {
         let local = |flow: &Flow| {
-            let listener = self.listeners.local(flow.listener);
-            listener.map(|local| local.listener.address(flow))
+            let listener = &self.listeners.local(flow.listener)?.listener;
+            Some(listener.address(&self.listeners.carry(flow, listener.id)))
         };
         one.listener == other.listener && one.local == other.local || local(one) == local(other)
     }

@@ -281,11 +281,18 @@ impl Generations {
     /// The listeners that have to be closed before a plan may be carried out: on one address no more than two have
     /// sockets of their own.
     pub fn in_the_way(&self, plan: &Plan) -> Option<Closing> {
-        let replaced = plan.listeners.iter().filter_map(|new| match new.origin {
+        let on =
+            |member: &&Member, new: &Planned| member.row.listener.endpoint() == new.wanted.endpoint;
+        let before = plan.listeners.iter().filter_map(|new| match new.origin {
             Origin::Replaces(old) => Some(old),
-            Origin::Opened | Origin::HandedOver(_) => None,
+            // Its address was closed, and comes back while what was replaced there drains still.
+            Origin::Opened => {
+                let there = self.members.iter().filter(|member| on(member, new));
+                there.map(|member| member.row.listener.id).max()
+            }
+            Origin::HandedOver(_) => None,
         });
-        replaced.into_iter().find_map(|old| {
+        before.into_iter().find_map(|old| {
             let apart = |each: &&Member| self.has_older_sockets(each, old);
             let older = self.members.iter().find(apart)?;
             self.closing(older, Why::Crowded)
