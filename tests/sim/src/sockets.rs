@@ -4,7 +4,7 @@
 //! Each address has one socket per shard, as the kernel has it; a socket bears the names of one or more listeners.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lampfield::time::Time;
@@ -15,8 +15,17 @@ use lampfield::transport::{Endpoint, ListenerId, ListenerTable, Transport};
 /// On one address at most so many generations have sockets of their own.
 const SOCKETS_PER_ADDRESS: usize = 2;
 
-/// What a socket has received and nobody has read yet: from where, and what.
-pub type Unread = Vec<(SocketAddr, Vec<u8>)>;
+/// What a socket has received and nobody has read yet: from where, to where, and what.
+pub type Unread = Vec<(SocketAddr, SocketAddr, Vec<u8>)>;
+
+/// Where a host with these sockets is reached, and where a datagram leaves from whose sender does not say.
+pub const HOSTS: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+
+/// Whether a socket that is bound so takes what comes to that address.
+pub fn covers(bound: SocketAddr, address: SocketAddr) -> bool {
+    let wildcard = bound.ip().is_unspecified() && bound.is_ipv4() == address.is_ipv4();
+    bound == address || wildcard && bound.port() == address.port()
+}
 
 /// The sockets of one generation on one address, one for each shard.
 #[derive(Debug)]
@@ -178,7 +187,8 @@ impl Sockets {
         self.generations.closed(closing);
     }
 
-    /// A datagram comes to an address, and the kernel chooses among the sockets of this shard there.
+    /// A datagram comes to an address, and the kernel chooses among the sockets of this shard there: those of the address
+    /// itself before those of every address.
     pub fn arrive(
         &mut self,
         to: SocketAddr,
@@ -186,12 +196,14 @@ impl Sockets {
         choice: u64,
         datagram: (SocketAddr, &[u8]),
     ) -> Arrival {
-        let endpoint = Endpoint {
-            transport: Transport::Udp,
-            address: to,
+        let bound = |one: &Socket| one.endpoint.address;
+        let takes = |one: &&mut Socket| {
+            one.endpoint.transport == Transport::Udp && covers(bound(one), to) && !one.retired
         };
-        let living = |one: &&mut Socket| one.endpoint == endpoint && !one.retired;
-        let mut living: Vec<&mut Socket> = self.sockets.iter_mut().filter(living).collect();
+        let mut living: Vec<&mut Socket> = self.sockets.iter_mut().filter(takes).collect();
+        if living.iter().any(|one| bound(one) == to) {
+            living.retain(|one| bound(one) == to);
+        }
         if living.is_empty() {
             return Arrival::Nobody;
         }
@@ -201,18 +213,14 @@ impl Sockets {
             Some(name) => Arrival::Taken(name),
             None => {
                 let (source, bytes) = datagram;
-                reader.unread.push((source, bytes.to_vec()));
+                reader.unread.push((source, to, bytes.to_vec()));
                 Arrival::Unread
             }
         }
     }
 
     /// A connection comes to an address: the listener that it is of now, and the number of its socket.
-    pub fn accept(&self, to: SocketAddr) -> Option<(ListenerId, u32)> {
-        let endpoint = Endpoint {
-            transport: Transport::Tcp,
-            address: to,
-        };
+    pub fn accept(&self, endpoint: Endpoint) -> Option<(ListenerId, u32)> {
         let mut living = self.sockets.iter();
         let found = living.find(|one| one.endpoint == endpoint && !one.retired)?;
         let name = found.shards.first()?.name?;
@@ -234,10 +242,24 @@ impl Sockets {
         Ok(socket.expect("a name is of a socket").endpoint.address)
     }
 
+    /// The same for a send that says from where, or leaves it to the kernel.
+    pub fn leave_as(&self, name: ListenerId, source: Option<IpAddr>) -> Result<SocketAddr, String> {
+        let bound = self.leave(name)?;
+        if !bound.ip().is_unspecified() {
+            return match source.is_none_or(|source| source == bound.ip()) {
+                true => Ok(bound),
+                false => Err(format!("sent from {source:?} by a socket of {bound}")),
+            };
+        }
+        let host = HOSTS[usize::from(bound.is_ipv6())];
+        let host = source.unwrap_or_else(|| host.parse().expect("an address"));
+        Ok(SocketAddr::new(host, bound.port()))
+    }
+
     /// Whether there is a listener on that address that dialogs may be on.
     pub fn serves(&self, address: SocketAddr) -> bool {
-        let mut standing = self.generations.standing();
-        standing.any(|id| self.leave(id) == Ok(address))
+        let bound = |id| self.leave(id).is_ok_and(|bound| covers(bound, address));
+        self.generations.standing().any(bound)
     }
 
     /// How many addresses, counted once for each socket on them.

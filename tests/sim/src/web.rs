@@ -179,6 +179,26 @@ pub fn pong(payload: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// A code or none, and a reason or none.
+pub fn close(code: Option<u16>, random: &mut Random) -> Vec<u8> {
+    let mut payload = Vec::new();
+    if let Some(code) = code {
+        payload.extend(code.to_be_bytes());
+        payload.extend(random.pick(&["", "the page is closed"]).as_bytes());
+    }
+    let mut bytes = Vec::new();
+    frame(&mut bytes, FIN | CLOSE, &payload, random);
+    bytes
+}
+
+/// The message that a server says in one frame; empty: it says something else.
+pub fn message_of(said: &[u8]) -> &[u8] {
+    match said {
+        [0x81 | 0x82, 126, _, _, message @ ..] | [0x81 | 0x82, _, message @ ..] => message,
+        _ => b"",
+    }
+}
+
 /// What clients send is masked.
 fn frame(bytes: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut Random) {
     bytes.push(first);

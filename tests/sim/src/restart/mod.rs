@@ -9,6 +9,7 @@
 
 mod disk;
 mod phone;
+mod swaps;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -24,9 +25,8 @@ use lampfield::store::format::Key;
 use lampfield::store::records::Records;
 use lampfield::store::rewrite::{Rewrite, StoreNews};
 use lampfield::time::{Time, WallOffset};
-use lampfield::transport::{Flow, ListenerId};
 
-use crate::edge::{Edge, Parcel, Turn};
+use crate::edge::{Datagram, Edge, Parcel, Turn};
 use crate::lamp::{Document, Lamp};
 use crate::message::Message;
 use crate::random::Random;
@@ -34,8 +34,8 @@ use crate::script::settings::Settings;
 
 use disk::Disk;
 use phone::Phone;
+use swaps::Swaps;
 
-const LISTENER: ListenerId = ListenerId(0);
 const RESOURCES: usize = 4;
 /// What the operating system has is on the disk so much later.
 const SYNC_AFTER: Duration = Duration::from_millis(50);
@@ -49,12 +49,19 @@ const LIVES: u64 = 6;
 enum Event {
     ToServer {
         source: SocketAddr,
+        to: SocketAddr,
         bytes: Vec<u8>,
     },
     ToPeer {
         peer: SocketAddr,
+        from: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// A reload of the transports goes on, on one shard.
+    Adopts(ShardId),
+    Receives(ShardId),
+    /// What drains is looked at.
+    Tends,
     Parcel {
         shard: ShardId,
         parcel: Parcel,
@@ -81,6 +88,7 @@ pub struct Lives {
     /// None: it is down.
     edge: Option<Edge>,
     shards: u16,
+    swaps: Swaps,
     disk: Disk,
     /// Each answer waits for the disk.
     waits_for_disk: bool,
@@ -140,7 +148,9 @@ impl Lives {
         let phones = (0..phones)
             .map(|number| {
                 let resource = resource(random.below(RESOURCES as u64) as usize);
-                Phone::new(number, resource, now, &mut random)
+                let server = swaps::ADDRESSES[usize::from(random.per_mille(300))];
+                let server = server.parse().expect("an address and a port");
+                Phone::new(number, server, resource, now, &mut random)
             })
             .collect();
         let mut lives = Lives {
@@ -148,6 +158,7 @@ impl Lives {
             settings,
             edge: None,
             shards: 1,
+            swaps: Swaps::new(now, random.per_mille(500)),
             disk: Disk::default(),
             waits_for_disk,
             given_out: VecDeque::new(),
@@ -218,6 +229,7 @@ impl Lives {
         }
         // Nothing changes any more, and nobody crashes: everybody shows what is so.
         self.next_change = self.now + Duration::from_secs(100_000);
+        self.swaps.next = self.next_change;
         self.run_until(self.now + TOLD_WITHIN + Duration::from_secs(1))?;
         self.all_show_what_is_so()
     }
@@ -226,6 +238,7 @@ impl Lives {
     /// switched off nobody is told what it knows.
     fn restart_in_order(&mut self) -> Result<(), String> {
         self.next_change = self.now + Duration::from_secs(100_000);
+        self.swaps.next = self.next_change;
         let quiet = self.now;
         self.run_until(self.now + TOLD_WITHIN)?;
         for shard in (0..self.shards).map(ShardId) {
@@ -245,6 +258,7 @@ impl Lives {
         self.run_until(self.now + down)?;
         self.start()?;
         self.next_change = self.now + Duration::from_secs(100_000);
+        self.swaps.next = self.next_change;
         self.run_until(self.now + TOLD_WITHIN + Duration::from_secs(1))?;
         self.all_show_what_is_so()?;
         let spares = self.restart_notify == RestartNotify::Changed;
@@ -262,6 +276,7 @@ impl Lives {
             }
         }
         self.next_change = self.now;
+        self.swaps.next = self.swaps.first(self.now);
         Ok(())
     }
 
@@ -307,6 +322,7 @@ impl Lives {
         self.write_is_due = false;
         self.sync_is_due = false;
         self.rewrite = None;
+        self.swaps.work = None;
         self.events
             .retain(|_, event| matches!(event, Event::ToServer { .. } | Event::ToPeer { .. }));
     }
@@ -316,6 +332,8 @@ impl Lives {
         self.shards = self.random.between(1, 3) as u16;
         self.note(format!("life {incarnation} with {} shards", self.shards));
         self.settings.seed = self.random.next();
+        self.swaps.begin(self.now, self.shards);
+        self.settings.listen_on(&self.swaps.addresses);
         let mut settings = self.settings.shards(self.shards)?;
         for one in &mut settings {
             one.incarnation = Some(incarnation);
@@ -447,8 +465,9 @@ impl Lives {
             .edge
             .iter()
             .flat_map(|edge| edge.ids().filter_map(|shard| edge.next_deadline(shard)));
-        let change = self.edge.as_ref().map(|_| self.next_change);
-        let next = phones.chain(event).chain(shards).chain(change).min();
+        let own = [self.next_change, self.swaps.next];
+        let own = self.edge.iter().flat_map(|_| own);
+        let next = phones.chain(event).chain(shards).chain(own).min();
         next.expect("phones always want something")
     }
 
@@ -464,8 +483,8 @@ impl Lives {
             if self.phones[number].next_wake() <= self.now
                 && let Some(bytes) = self.phones[number].wake(self.now, &mut self.random)
             {
-                let source = self.phones[number].address;
-                self.schedule(1, 20, Event::ToServer { source, bytes });
+                let (source, to) = (self.phones[number].address, self.phones[number].server);
+                self.schedule(1, 20, Event::ToServer { source, to, bytes });
             }
         }
         for shard in (0..self.shards).map(ShardId) {
@@ -480,6 +499,10 @@ impl Lives {
                 let replies = self.flush(shard)?;
                 self.hear(&replies);
             }
+        }
+        if self.swaps.next <= self.now {
+            self.swaps.next = self.now + self.random.millis(20, 4_000);
+            self.swap()?;
         }
         if self.next_change <= self.now {
             let most = if self.busy { 30 } else { 3_000 };
@@ -496,23 +519,11 @@ impl Lives {
 
     fn take(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::ToServer { source, bytes } => {
-                self.note(line(&Message::read_loosely(&bytes), ">", source));
-                let Some(edge) = &mut self.edge else {
-                    return Ok(());
-                };
-                self.datagrams += 1;
-                let flow = Flow {
-                    listener: LISTENER,
-                    local: None,
-                    peer: source,
-                    connection: None,
-                };
-                let shard = ShardId(self.random.below(u64::from(self.shards)) as u16);
-                edge.receive(shard, self.now, flow, &bytes, bytes.len());
-                self.flush(shard).map(|replies| self.hear(&replies))
-            }
-            Event::ToPeer { peer, bytes } => self.reach_phone(peer, &bytes),
+            Event::ToServer { source, to, bytes } => self.reach_server(source, to, &bytes),
+            Event::ToPeer { peer, from, bytes } => self.reach_phone(peer, from, &bytes),
+            Event::Adopts(shard) => self.adopts(shard),
+            Event::Receives(shard) => self.receives(shard),
+            Event::Tends => self.tend(),
             Event::Parcel { shard, parcel } => {
                 let Some(edge) = &mut self.edge else {
                     return Ok(());
@@ -659,7 +670,7 @@ impl Lives {
             self.schedule_at(when, Event::Parcel { shard: to, parcel });
         }
         for datagram in turn.datagrams {
-            self.leave(datagram.peer, datagram.bytes)?;
+            self.leave(datagram)?;
         }
         let reply = |mail| match mail {
             Mail::Reply(reply) => Ok(reply),
@@ -669,8 +680,16 @@ impl Lives {
     }
 
     /// A datagram leaves the server: whatever becomes of it, this was said.
-    fn leave(&mut self, peer: SocketAddr, bytes: Vec<u8>) -> Result<(), String> {
+    fn leave(&mut self, datagram: Datagram) -> Result<(), String> {
         self.datagrams += 1;
+        let sockets = &self.swaps.sockets;
+        let from = sockets
+            .leave_as(datagram.listener, datagram.source)
+            .map_err(|error| {
+                let shown = Message::read_loosely(&datagram.bytes);
+                format!("{error}: {}", line(&shown, "<", datagram.peer))
+            })?;
+        let Datagram { peer, bytes, .. } = datagram;
         let message = Message::read(&bytes)?;
         self.note(line(&message, "<", peer));
         if message.method() == Some("NOTIFY") {
@@ -680,7 +699,7 @@ impl Lives {
         if message.status() == Some(200) {
             self.begins_once(&message, ["From", "To"])?;
         }
-        self.schedule(1, 20, Event::ToPeer { peer, bytes });
+        self.schedule(1, 20, Event::ToPeer { peer, from, bytes });
         Ok(())
     }
 
@@ -743,7 +762,12 @@ impl Lives {
         Ok(())
     }
 
-    fn reach_phone(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+    fn reach_phone(
+        &mut self,
+        peer: SocketAddr,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         let message = Message::read(bytes)?;
         let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == peer) else {
             return Err(format!("nobody is at {peer}"));
@@ -762,8 +786,8 @@ impl Lives {
         match received {
             Ok(None) => Ok(()),
             Ok(Some(bytes)) => {
-                let source = peer;
-                self.schedule(1, 20, Event::ToServer { source, bytes });
+                let (source, to) = (peer, from);
+                self.schedule(1, 20, Event::ToServer { source, to, bytes });
                 Ok(())
             }
             Err(forgotten) => Err(forgotten.0),

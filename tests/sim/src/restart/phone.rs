@@ -1,6 +1,6 @@
 //! A phone with one key, on a line that loses nothing while the server lives: whatever it misses, a crash has taken.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lampfield::time::{T1, T2, T64, Time};
@@ -14,6 +14,8 @@ use crate::world::reply;
 #[derive(Debug)]
 pub struct Phone {
     pub address: SocketAddr,
+    /// Where its requests go.
+    pub server: SocketAddr,
     number: usize,
     pub resource: String,
     /// How often it has begun a dialog.
@@ -56,9 +58,20 @@ pub struct Asked {
 pub struct Forgotten(pub String);
 
 impl Phone {
-    pub fn new(number: usize, resource: String, now: Time, random: &mut Random) -> Self {
+    pub fn new(
+        number: usize,
+        server: SocketAddr,
+        resource: String,
+        now: Time,
+        random: &mut Random,
+    ) -> Self {
+        let host = match server.ip() {
+            IpAddr::V4(_) => IpAddr::from([10, 3, 0, number as u8]),
+            IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 3, 0, 0, 0, 0, number as u16 + 1]),
+        };
         Phone {
-            address: SocketAddr::from(([10, 3, 0, number as u8], 5060)),
+            address: SocketAddr::new(host, 5060),
+            server,
             number,
             resource,
             round: 0,
@@ -215,11 +228,14 @@ impl Phone {
     fn notified(&mut self, now: Time, message: &Message) -> Vec<u8> {
         let is_current = message.header("Call-ID") == Some(&self.call_id());
         let tag = message.tag("From").unwrap_or_default();
+        let state = message.header("Subscription-State").unwrap_or_default();
+        let ends = state.starts_with("terminated");
         let known = match &mut self.dialog {
             Some(dialog) if is_current && dialog.server_tag == tag => {
                 dialog.told_at = now;
                 // A refresh may have gone with what was lost; it hears of that here.
-                if core::mem::take(&mut dialog.doubtful)
+                if !ends
+                    && core::mem::take(&mut dialog.doubtful)
                     && let Some(left) = seconds_left(message)
                 {
                     dialog.expires_at = dialog.expires_at.min(now + left);
@@ -235,8 +251,7 @@ impl Phone {
         if let Ok(document) = Document::read(message) {
             self.shown = document.lamp();
         }
-        let state = message.header("Subscription-State").unwrap_or_default();
-        if state.starts_with("terminated") && self.asked.is_none() {
+        if ends && self.asked.is_none() {
             self.dialog = None;
         }
         reply(message, 200, None)

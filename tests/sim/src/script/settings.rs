@@ -86,7 +86,7 @@ pub struct Settings {
     pub subscribe: SubscribeRules,
     pace: Option<Rate>,
     /// After so many seconds of silence WebSocket connections are pinged.
-    ping: Option<Duration>,
+    pub ping: Option<Duration>,
     policy: PolicySettings,
     all_dialogs: bool,
     names: bool,
@@ -321,9 +321,20 @@ impl Settings {
         Ok(())
     }
 
-    /// Only the first of the listeners, and no other.
-    pub fn one_listener(&mut self) {
-        self.listeners.truncate(1);
+    /// Only the first of the listeners.
+    pub fn first_listeners(&mut self, count: usize) {
+        self.listeners.truncate(count);
+    }
+
+    /// Listeners of these addresses and no others, for datagrams, numbered anew.
+    pub fn listen_on(&mut self, addresses: &[SocketAddr]) {
+        self.listeners = (0..)
+            .zip(addresses)
+            .map(|(number, &address)| Listener {
+                id: ListenerId(number),
+                ..Listener::new(&address.to_string(), address)
+            })
+            .collect();
     }
 
     /// Only those that take connections, numbered anew.

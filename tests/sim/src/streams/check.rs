@@ -12,9 +12,11 @@ use lampfield::stats::Counter;
 use lampfield::time::{T64, Time};
 use lampfield::transport::ConnectionId;
 
+use super::wire::Wire;
 use super::{EDGE, MAIL_MS, Streams};
 use crate::lamp::{Document, Lamp};
 use crate::message::Message;
+use crate::web;
 use crate::witness::DialogName;
 
 /// News of a connection are at most so old on another shard: a question and an answer, and ticks.
@@ -45,7 +47,13 @@ pub(super) struct Known {
 impl Streams {
     /// The shard writes something to a connection.
     pub(super) fn judge(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<(), String> {
-        if bytes == b"\r\n" {
+        let is_web = self.wires.get(&id).is_some_and(|wire| wire.is_web);
+        let bytes = if is_web {
+            web::message_of(bytes)
+        } else {
+            bytes
+        };
+        if matches!(bytes, b"" | b"\r\n") {
             return Ok(());
         }
         let message = Message::read(bytes)?;
@@ -148,7 +156,9 @@ impl Streams {
             let by = |&(when, by): &(Time, ConnectionId)| by == id && when >= known.since;
             let moves = heard.is_some_and(|heard| heard.iter().any(by));
             // When its connection has ended, it goes on by another one of its phone's, or of its edge's.
-            let ended = self.closed.contains_key(&known.connection);
+            let says_nothing = self.wires.get(&known.connection);
+            let says_nothing = says_nothing.is_some_and(|wire| wire.end_heard);
+            let ended = says_nothing || self.closed.contains_key(&known.connection);
             let another = |&(_, by): &(Time, ConnectionId)| by == id;
             let goes_on =
                 ended && (by_edge || heard.is_some_and(|heard| heard.iter().any(another)));
@@ -244,6 +254,14 @@ impl Streams {
             return Err(format!(
                 "{subscriptions} subscriptions, and only {alive} can be alive: {extra:?}"
             ));
+        }
+        let heard = |wire: &Wire| wire.web.as_ref().is_some_and(|web| web.close_heard);
+        if let Some((id, _)) = self
+            .wires
+            .iter()
+            .find(|(_, wire)| heard(wire) && wire.known)
+        {
+            return Err(format!("{id:?} was closed by its peer, and is not over"));
         }
         self.nobody_is_forgotten()?;
         // Gone on both sides; who has not noticed has it still.

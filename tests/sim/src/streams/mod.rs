@@ -7,6 +7,7 @@
 //! slow reader stays small; and that, once all is well, every lamp shows what is so.
 
 mod check;
+mod page;
 mod phone;
 mod server;
 mod trouble;
@@ -21,25 +22,31 @@ use lampfield::partition::ShardId;
 use lampfield::shard::control::{Answer, Ask, HintChange, Request};
 use lampfield::shard::mail::Mail;
 use lampfield::time::{T64, Time, WallOffset};
-use lampfield::transport::{ConnectionId, Transport};
+use lampfield::transport::generations::Wanted;
+use lampfield::transport::{ConnectionId, Endpoint, Transport};
 
 use crate::edge::{Edge, Parcel};
 use crate::message::Message;
 use crate::random::Random;
 use crate::script::settings::Settings;
 use crate::sockets::{Sockets, wanted};
+use crate::web::Said;
 use crate::witness::DialogName;
 
 use check::Known;
 use phone::{Carrier, Mood, Phone};
 use wire::{Pace, Wire};
 
-/// Where the server may listen. The first is where it begins.
-const ADDRESSES: [([u8; 4], u16); 3] = [
-    ([192, 0, 2, 1], 5060),
-    ([192, 0, 2, 2], 5060),
-    ([192, 0, 2, 1], 5070),
+/// Where the server may listen. The first of each transport is where it begins.
+const ADDRESSES: [(Transport, [u8; 4], u16); 6] = [
+    (Transport::Tcp, [192, 0, 2, 1], 5060),
+    (Transport::Tcp, [192, 0, 2, 2], 5060),
+    (Transport::Tcp, [192, 0, 2, 1], 5070),
+    (Transport::Ws, [192, 0, 2, 1], 8080),
+    (Transport::Ws, [192, 0, 2, 2], 8080),
+    (Transport::Ws, [192, 0, 2, 1], 8081),
 ];
+const FIRST: [usize; 2] = [0, 3];
 const EDGE: [u8; 4] = [203, 0, 113, 9];
 /// The longest way of mail between two shards.
 const MAIL_MS: u64 = 20;
@@ -48,7 +55,9 @@ const EXPIRES_MAX: u64 = 180;
 /// How long calm must last until every lamp is right that the server can tell.
 const HEALED: Duration = Duration::from_secs(32 + 3);
 /// What is sent is read within this, however it is cut, or never.
-const ARRIVES: Duration = Duration::from_secs(20);
+const ARRIVES_SECONDS: u64 = 20;
+/// What is asked for may be so long there.
+const LONGEST: Duration = Duration::from_secs(EXPIRES_MAX + ARRIVES_SECONDS);
 /// More events than this without time passing is a loop.
 const EVENTS_MAX: u32 = 200_000;
 /// So many lines are shown of what went wrong.
@@ -89,7 +98,7 @@ pub struct Streams {
     /// Shards whose turn has not been flushed.
     open_turns: BTreeSet<u16>,
     sockets: Sockets,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Endpoint>,
     wires: BTreeMap<ConnectionId, Wire>,
     /// When the server's socket of a connection was closed.
     closed: BTreeMap<ConnectionId, Time>,
@@ -136,8 +145,12 @@ impl Streams {
         settings.set("edge", "203.0.113.9/32")?;
         settings.set("on_close", if keeps { "keep" } else { "end" })?;
         settings.set("on_timeout", if parks { "park" } else { "remove" })?;
-        let first = vec![address(0)];
-        let wanted = wanted(Transport::Tcp, &first, false);
+        let pings = random.per_mille(400);
+        if pings {
+            settings.set("ping", &random.between(5, 40).to_string())?;
+        }
+        let first = FIRST.map(endpoint).to_vec();
+        let wanted = wanted_on(&first, &settings);
         let wall = WallOffset(1_790_000_000_000_000_000);
         let mut streams = Streams {
             edge: Edge::new(settings.shards(shards)?, now, wall),
@@ -202,8 +215,9 @@ impl Streams {
             } else {
                 [198, 51, 100, number as u8 + 1]
             };
+            let server = endpoint(FIRST[usize::from(self.random.per_mille(400))]);
             let phones = match (is_edge, self.crowd) {
-                (true, true) => self.random.between(100, 300),
+                (true, true) => *self.random.pick(&[100, 200, 300, 300, 1_000]),
                 (true, false) => self.random.between(2, 20),
                 (false, _) => 1,
             };
@@ -221,13 +235,14 @@ impl Streams {
                 let first = self.now + self.random.millis(0, 3_000);
                 let behind = is_edge.then_some(edge);
                 let index = self.phones.len();
+                let by = server.transport;
                 self.phones
-                    .push(Phone::new(index, number, behind, keys, expires, first));
+                    .push(Phone::new(index, number, by, behind, keys, expires, first));
             }
             let count = self.phones.len();
             self.carriers.push(Carrier {
                 address: SocketAddr::from((host, 40_000)),
-                server: address(0),
+                server,
                 is_edge,
                 wire: None,
                 connects_at: Some(self.now),
@@ -414,7 +429,7 @@ impl Streams {
             Event::Up(id) => self.arrive(id),
             Event::Down(id) => self.read(id),
             Event::Says { connection, bytes } => {
-                self.say(connection, &bytes);
+                self.say_message(connection, &bytes);
                 Ok(())
             }
             Event::Lost(id) => self.lose(id),
@@ -483,7 +498,7 @@ impl Streams {
                     Some(id) => {
                         let bytes =
                             self.phones[index].subscribe(now, at, &uri, id, &mut self.random);
-                        self.say(id, &bytes);
+                        self.say_message(id, &bytes);
                         self.note_asked(index, at);
                     }
                     None => {
@@ -496,10 +511,17 @@ impl Streams {
     }
 
     fn note_asked(&mut self, phone: usize, key: usize) {
-        let longest = Duration::from_secs(EXPIRES_MAX) + ARRIVES;
         if let Some(dialog) = &self.phones[phone].keys[key].dialog {
-            self.asked
-                .insert(dialog.call_id.clone(), self.now + longest);
+            let call_id = dialog.call_id.clone();
+            self.asked.insert(call_id, self.now + LONGEST);
+        }
+    }
+
+    /// What has waited for its connection is asked for now.
+    fn asked_again(&mut self, request: &[u8]) {
+        let request = Message::read_loosely(request);
+        if let Some(call_id) = request.header("Call-ID") {
+            self.asked.insert(call_id.to_string(), self.now + LONGEST);
         }
     }
 
@@ -526,6 +548,28 @@ impl Streams {
     fn mail_to(&mut self, shard: ShardId, ask: Ask) {
         let parcel = Parcel::Mail(Mail::Request(Request { id: 1, ask }));
         self.schedule(Duration::from_millis(3), Event::Parcel { shard, parcel });
+    }
+
+    /// Something has come to a page.
+    fn hear_page(&mut self, id: ConnectionId, said: Said) -> Result<(), String> {
+        match said {
+            Said::Opened => self.opens_page(id),
+            Said::Message(bytes) if bytes == b"\r\n" => {}
+            Said::Message(bytes) => self.hear(id, &bytes)?,
+            // Who says nothing any more does not even keep its connection.
+            Said::Ping(_) if self.is_over => {}
+            Said::Ping(payload) => self.pongs(id, &payload),
+            Said::Pong(_) => {}
+            Said::Close(code) => {
+                self.note(|| format!("{id:?} is told that it is closed: {code:?}"));
+                // Nothing that these phones say is malformed, unreadable or too long.
+                if matches!(code, Some(1002 | 1003 | 1007 | 1009)) {
+                    return Err(format!("{id:?} was closed with {code:?}"));
+                }
+                self.answers_close(id, code);
+            }
+        }
+        Ok(())
     }
 
     /// A message has come to who is at the other end of a connection.
@@ -565,8 +609,22 @@ impl Streams {
     }
 }
 
-fn address(at: usize) -> SocketAddr {
-    SocketAddr::from(ADDRESSES[at])
+fn endpoint(at: usize) -> Endpoint {
+    let (transport, host, port) = ADDRESSES[at];
+    let address = SocketAddr::from((host, port));
+    Endpoint { transport, address }
+}
+
+/// The listeners that a configuration with these addresses wants.
+fn wanted_on(endpoints: &[Endpoint], settings: &Settings) -> Vec<Wanted> {
+    let one = |endpoint: &Endpoint| {
+        let [mut one] = wanted(endpoint.transport, &[endpoint.address], false)
+            .try_into()
+            .expect("one for one");
+        one.web.ping = settings.ping;
+        one
+    };
+    endpoints.iter().map(one).collect()
 }
 
 fn resource(index: usize) -> String {

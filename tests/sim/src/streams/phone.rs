@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lampfield::time::{T64, Time};
-use lampfield::transport::ConnectionId;
+use lampfield::transport::{ConnectionId, Endpoint, Transport};
 
 use crate::lamp::{Document, Lamp};
 use crate::message::Message;
@@ -18,7 +18,7 @@ pub struct Carrier {
     /// Where its connections come from; each has a port of its own.
     pub address: SocketAddr,
     /// Where they go.
-    pub server: SocketAddr,
+    pub server: Endpoint,
     pub is_edge: bool,
     pub wire: Option<ConnectionId>,
     pub connects_at: Option<Time>,
@@ -67,6 +67,7 @@ pub struct Dialog {
 pub struct Phone {
     pub name: String,
     pub carrier: usize,
+    transport: Transport,
     contact: String,
     edge: Option<SocketAddr>,
     pub keys: Vec<Key>,
@@ -80,6 +81,7 @@ impl Phone {
     pub fn new(
         number: usize,
         carrier: usize,
+        transport: Transport,
         edge: Option<SocketAddr>,
         resources: Vec<usize>,
         expires: u64,
@@ -95,6 +97,7 @@ impl Phone {
         Phone {
             name: format!("phone{number}"),
             carrier,
+            transport,
             contact: format!("172.16.{}.{}:5060", number / 250, number % 250 + 1),
             edge,
             keys: resources.into_iter().map(key).collect(),
@@ -207,19 +210,21 @@ impl Phone {
             None => String::new(),
         };
         let expires = if self.retired { 0 } else { self.expires };
+        let via = String::from_utf8_lossy(self.transport.via());
+        let by = self.transport.parameter();
         let own_via =
-            format!("Via: SIP/2.0/TCP {contact};branch=z9hG4bK-{name}-{serial};rport\r\n");
+            format!("Via: SIP/2.0/{via} {contact};branch=z9hG4bK-{name}-{serial};rport\r\n");
         let vias = match self.edge {
             Some(edge) => format!(
-                "Via: SIP/2.0/TCP {edge};branch=z9hG4bK-e-{name}-{serial}\r\n{own_via}\
-                 Record-Route: <sip:{edge};transport=tcp;lr>\r\n"
+                "Via: SIP/2.0/{via} {edge};branch=z9hG4bK-e-{name}-{serial}\r\n{own_via}\
+                 Record-Route: <sip:{edge};transport={by};lr>\r\n"
             ),
             None => own_via,
         };
         format!(
             "SUBSCRIBE {} SIP/2.0\r\n{vias}Max-Forwards: 70\r\n\
              From: <sip:{name}@example.com>;tag={}\r\nTo: <{uri}>{to_tag}\r\nCall-ID: {}\r\n\
-             CSeq: {} SUBSCRIBE\r\nContact: <sip:{name}@{contact};transport=tcp>\r\nEvent: dialog\r\n\
+             CSeq: {} SUBSCRIBE\r\nContact: <sip:{name}@{contact};transport={by}>\r\nEvent: dialog\r\n\
              Accept: application/dialog-info+xml\r\nExpires: {expires}\r\nContent-Length: 0\r\n\r\n",
             dialog.target.as_deref().unwrap_or(uri),
             dialog.tag,

@@ -11,12 +11,11 @@ use lampfield::shard::input::Input;
 use lampfield::shard::mail::Mail;
 use lampfield::time::T64;
 use lampfield::transport::generations::Closing;
-use lampfield::transport::{ConnectionId, Flow, Leases, ListenerId, Transport};
+use lampfield::transport::{ConnectionId, Endpoint, Flow, Leases, ListenerId, Transport};
 
 use super::wire::Wire;
 use super::{EXPIRES_MAX, Event, MAIL_MS, Streams};
 use crate::edge::{Parcel, Streamed, Turn};
-use crate::sockets::wanted;
 
 /// A connection that was closed lasts so long at most.
 const LINGER: Duration = Duration::from_secs(limits::STREAM_LINGER_SECONDS);
@@ -34,7 +33,7 @@ impl Streams {
         let Some((listener, socket)) = self.sockets.accept(to) else {
             if let Some(carrier) = carrier {
                 // Refused: the phone tries another of the addresses that it was given.
-                self.carriers[carrier].server = *self.random.pick(&self.addresses);
+                self.carriers[carrier].server = self.another(to.transport);
                 self.carriers[carrier].connects_at = Some(self.now + Duration::from_secs(1));
             }
             return Ok(());
@@ -56,14 +55,24 @@ impl Streams {
             connection: Some(id),
         };
         self.note(|| format!("{id:?} opens for {carrier:?}"));
-        let wire = Wire::new(carrier, socket, &mut self.random);
+        let wire = Wire::new(carrier, socket, to.transport.is_web(), &mut self.random);
         self.wires.insert(id, wire);
         self.edge
             .connection(shard, self.now, Input::Opened { flow });
         if let Some(carrier) = carrier {
+            if to.transport.is_web() {
+                self.asks_for_page(id);
+            }
             self.is_there(carrier, id);
         }
         self.turn(shard)
+    }
+
+    /// One of the addresses that are served by this transport.
+    fn another(&mut self, transport: Transport) -> Endpoint {
+        let served = self.addresses.iter().copied();
+        let served: Vec<Endpoint> = served.filter(|one| one.transport == transport).collect();
+        *self.random.pick(&served)
     }
 
     /// What a peer has sent is read by the server, cut anywhere.
@@ -79,6 +88,9 @@ impl Streams {
                 return Ok(());
             }
             if wire.up.is_empty() {
+                if let Some(web) = &mut wire.web {
+                    web.close_heard |= web.closes;
+                }
                 break;
             }
             let bytes = wire.piece(&mut self.random);
@@ -279,12 +291,20 @@ impl Streams {
 
     /// Other addresses, or the same ones under new names: in no time, as all of it is seen elsewhere.
     pub(super) fn swap(&mut self) -> Result<(), String> {
-        let other = super::address(self.random.below(super::ADDRESSES.len() as u64) as usize);
+        let other = super::endpoint(self.random.below(super::ADDRESSES.len() as u64) as usize);
+        let alike = |one: &&Endpoint| one.transport == other.transport;
+        let served = self.addresses.iter().filter(alike).count();
         match self.random.below(4) {
             0 => {}
             1 if !self.addresses.contains(&other) => self.addresses.push(other),
-            2 if self.addresses.len() > 1 => _ = self.addresses.remove(0),
-            _ => self.addresses = vec![other],
+            2 if served > 1 => {
+                let first = self.addresses.iter().position(|one| alike(&one));
+                self.addresses.remove(first.expect("there are two"));
+            }
+            _ => {
+                self.addresses.retain(|one| !alike(&one));
+                self.addresses.push(other);
+            }
         }
         // Where subscriptions end with their connections, or edges do not tell phones, those notice at their next refresh.
         let may_stay = self.keeps && !self.carriers.iter().any(|one| one.is_edge);
@@ -292,7 +312,7 @@ impl Streams {
             true => Duration::from_secs(EXPIRES_MAX) + T64,
             false => self.random.millis(1_000, 60_000),
         };
-        let wanted = wanted(Transport::Tcp, &self.addresses, false);
+        let wanted = super::wanted_on(&self.addresses, &self.settings);
         let plan = loop {
             let plan = self.sockets.generations.plan(&wanted);
             match self.sockets.generations.in_the_way(&plan) {
@@ -313,7 +333,7 @@ impl Streams {
             self.sockets.receive(&plan, usize::from(shard.0));
         }
         for at in 0..self.carriers.len() {
-            self.carriers[at].server = *self.random.pick(&self.addresses);
+            self.carriers[at].server = self.another(self.carriers[at].server.transport);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use lampfield::config::limits;
 use lampfield::time::Time;
 use lampfield::transport::ConnectionId;
 
-use super::wire::Pace;
+use super::wire::{Pace, Read};
 use super::{Event, Streams};
 
 /// The kernel asks a silent peer whether it is still there, three times, and then gives the connection up.
@@ -62,8 +62,11 @@ impl Streams {
             self.read_soon(id);
             return Ok(());
         }
-        for message in wire.read()? {
-            self.hear(id, &message)?;
+        for read in wire.read()? {
+            match read {
+                Read::Message(message) => self.hear(id, &message)?,
+                Read::Web(said) => self.hear_page(id, said)?,
+            }
         }
         if self
             .wires
@@ -149,7 +152,7 @@ impl Streams {
     /// Something happens to somebody's connection.
     pub(super) fn make_trouble(&mut self) -> Result<(), String> {
         let carrier = self.random.below(self.carriers.len() as u64) as usize;
-        let what = self.random.below(13);
+        let what = self.random.below(15);
         if what == 10 {
             self.schedule(Duration::ZERO, Event::Opens { carrier: None });
         }
@@ -199,6 +202,8 @@ impl Streams {
             }
             // Another connection, while the one before lives as far as the server sees.
             9 => self.carriers[carrier].connects_at = Some(self.now),
+            13 => self.closes_page(id, carrier),
+            14 => self.pings(id),
             _ => self.disturb(id),
         }
         Ok(())
@@ -211,7 +216,7 @@ impl Streams {
         }
     }
 
-    fn refresh_some(&mut self, carrier: usize) {
+    pub(super) fn refresh_some(&mut self, carrier: usize) {
         let phones = &self.carriers[carrier].phones;
         let at = phones[self.random.below(phones.len() as u64) as usize];
         self.phones[at].refresh_one(self.now, &mut self.random);
@@ -233,7 +238,7 @@ impl Streams {
 
     /// A keep-alive, or what a stranger says.
     fn disturb(&mut self, own: ConnectionId) {
-        self.say(own, b"\r\n\r\n");
+        self.say_message(own, b"\r\n\r\n");
         let mut strangers = self
             .wires
             .iter()
@@ -241,12 +246,19 @@ impl Streams {
         let Some((&id, _)) = strangers.next_back() else {
             return;
         };
-        let texts: [&[u8]; 5] = [
+        let texts: [&[u8]; 8] = [
             b"GET / HTTP/1.1\r\n\r\n",
             b"OPTIONS sip:a SIP/2.0\r\nContent-Le",
             b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 99999\r\n\r\n",
             b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
             b"\r\n\r\n\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgr",
+            b"GET /elsewhere HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\n\
+              Sec-WebSocket-Version: 13\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\n\
+              Sec-WebSocket-Version: 13\r\n\r\n\x81\x85\0\0\0\0hello",
         ];
         let text = self.random.pick(&texts);
         self.say(id, text);

@@ -7,6 +7,7 @@ use lampfield::time::Time;
 use lampfield::transport::stream::Outgoing;
 
 use crate::random::Random;
+use crate::web::{Page, Said};
 
 /// How the bytes that a peer sends are cut.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,24 @@ impl Pace {
         bytes: usize::MAX,
         every_ms: 1,
     };
+}
+
+/// What a peer that speaks WebSocket knows of its connection.
+#[derive(Debug, Default)]
+pub struct Web {
+    pub page: Page,
+    pub open: bool,
+    /// What it will say when the connection is open.
+    pub waiting: Vec<Vec<u8>>,
+    /// It has closed; the server has heard that.
+    pub closes: bool,
+    pub close_heard: bool,
+}
+
+/// What a peer has read.
+pub enum Read {
+    Message(Vec<u8>),
+    Web(Said),
 }
 
 /// One connection.
@@ -63,6 +82,9 @@ pub struct Wire {
     pub peer_reads: bool,
     /// What the peer has read of a message that is not whole.
     begun: Vec<u8>,
+    /// It came to a listener of WebSocket, and knows that.
+    pub is_web: bool,
+    pub web: Option<Web>,
     /// An event of this kind is coming.
     pub arriving: bool,
     pub reading: bool,
@@ -70,7 +92,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(carrier: Option<usize>, socket: u32, random: &mut Random) -> Self {
+    pub fn new(carrier: Option<usize>, socket: u32, is_web: bool, random: &mut Random) -> Self {
         let cuts = [Cut::Not, Cut::Not, Cut::EachByte, Cut::Anywhere];
         Wire {
             carrier,
@@ -90,6 +112,8 @@ impl Wire {
             vanished: false,
             peer_reads: true,
             begun: Vec::new(),
+            is_web,
+            web: None,
             arriving: false,
             reading: false,
             losing: false,
@@ -124,13 +148,23 @@ impl Wire {
         self.up.drain(..length.min(self.up.len())).collect()
     }
 
-    /// The peer reads for once; the messages that are whole now.
-    pub fn read(&mut self) -> Result<Vec<Vec<u8>>, String> {
+    /// The peer reads for once; what is whole now. A stranger does not look at it.
+    pub fn read(&mut self) -> Result<Vec<Read>, String> {
         let length = self.down.len().min(self.pace.bytes);
-        self.begun.extend(self.down.drain(..length));
+        let came = self.down.drain(..length);
+        if self.carrier.is_none() {
+            drop(came);
+            return Ok(Vec::new());
+        }
+        if let Some(web) = &mut self.web {
+            let came: Vec<u8> = came.collect();
+            let said = web.page.read(&came)?;
+            return Ok(said.into_iter().map(Read::Web).collect());
+        }
+        self.begun.extend(came);
         let mut messages = Vec::new();
         while let Some(message) = next_message(&mut self.begun)? {
-            messages.push(message);
+            messages.push(Read::Message(message));
         }
         Ok(messages)
     }

@@ -50,7 +50,7 @@ impl World {
             let resource = self.random.below(resources as u64) as usize;
             let address = SocketAddr::from(([10, 2, 0, number + 1], 5060));
             let name = format!("publisher{number}");
-            let server = self.server();
+            let server = self.server(true);
             self.publishers
                 .push(Publisher::new(name, address, resource, server));
         }
@@ -79,6 +79,11 @@ impl World {
             resources.dedup();
         }
         let (address, contact, edge) = match self.random.below(3) {
+            _ if self.six && self.random.per_mille(300) => {
+                let host = [0x2001, 0xdb8, 1, 0, 0, 0, 0, number + 1];
+                let address = SocketAddr::from((host, 5060));
+                (address, address.to_string(), None)
+            }
             0 => {
                 let address = SocketAddr::from(([10, 1, high, low], 5060));
                 (address, address.to_string(), None)
@@ -96,7 +101,7 @@ impl World {
         let expires = *self.random.pick(&[60, 90, 120, self.expires_max]);
         let first = self.now + self.random.millis(0, 3_000);
         let name = format!("phone{number}");
-        let addresses = [address, self.server()];
+        let addresses = [address, self.server(address.is_ipv4())];
         Phone::new(name, addresses, contact, edge, &resources, expires, first)
     }
 
@@ -288,7 +293,7 @@ impl World {
             .map(|_| hostile.datagram(&mut self.random))
             .collect();
         for bytes in garbage {
-            let to = self.server();
+            let to = self.server(true);
             self.send(source, to, bytes, Duration::ZERO);
         }
     }

@@ -27,7 +27,7 @@ use crate::edge::{Datagram, Edge, Parcel, Turn};
 use crate::message::Message;
 use crate::random::Random;
 use crate::script::settings::Settings;
-use crate::sockets::Arrival;
+use crate::sockets::{Arrival, covers};
 use crate::witness::{DialogName, Said, Witness};
 
 use feed::Truth;
@@ -114,6 +114,8 @@ pub struct World {
     swaps: Swaps,
     /// Transports are replaced now and then.
     swaps_often: bool,
+    /// Some are on IPv6.
+    six: bool,
     /// By dialog: what its phone knows of the server.
     known: BTreeMap<DialogName, Known>,
     /// Addresses that phones had once.
@@ -150,7 +152,9 @@ impl World {
         let mut settings = Settings::default();
         settings.seed = random.next();
         settings.set("on_timeout", if parks { "park" } else { "remove" })?;
-        settings.one_listener();
+        let six = random.per_mille(400);
+        let first = if six { 2 } else { 1 };
+        settings.first_listeners(first);
         settings.set("nat", "auto")?;
         settings.set("edge", "203.0.113.9/32")?;
         let narrow = random.per_mille(200);
@@ -207,7 +211,15 @@ impl World {
             lost_questions: BTreeSet::new(),
             spread: random.next(),
             sbc: SocketAddr::from(([203, 0, 113, 9], 5060)),
-            swaps: Swaps::new(now, shards, vec![swaps::address(swaps::ADDRESSES[0])]),
+            swaps: Swaps::new(
+                now,
+                shards,
+                swaps::ADDRESSES[..first]
+                    .iter()
+                    .map(|text| swaps::address(text))
+                    .collect(),
+            ),
+            six,
             swaps_often: random.per_mille(500),
             known: BTreeMap::new(),
             former: BTreeSet::new(),
@@ -364,11 +376,6 @@ impl World {
         }
     }
 
-    /// One of the addresses that phones are told to subscribe at.
-    fn server(&mut self) -> SocketAddr {
-        *self.random.pick(&self.swaps.addresses)
-    }
-
     fn schedule(&mut self, when: Time, event: Event) {
         self.serial += 1;
         self.events.insert((when, self.serial), event);
@@ -387,7 +394,7 @@ impl World {
         let choice = mixed.next();
         let sockets = &mut self.swaps.sockets;
         match sockets.arrive(to, usize::from(shard.0), choice, (source, bytes)) {
-            Arrival::Taken(listener) => self.read_by_server(shard, listener, source, bytes),
+            Arrival::Taken(listener) => self.read_by_server(shard, listener, source, to, bytes),
             Arrival::Unread => Ok(()),
             Arrival::Nobody => {
                 self.trace.note(self.now, format!("{to} is not there"));
@@ -402,15 +409,17 @@ impl World {
         shard: ShardId,
         listener: ListenerId,
         source: SocketAddr,
+        to: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), String> {
         if !self.is_hostile(source) {
             self.witness.heard(self.now, bytes);
         }
         self.trace.message(self.now, ">", source, bytes);
+        let bound = self.swaps.sockets.leave(listener)?;
         let flow = Flow {
             listener,
-            local: None,
+            local: bound.ip().is_unspecified().then_some(to.ip()),
             peer: source,
             connection: None,
         };
@@ -500,9 +509,15 @@ impl World {
     fn leave(&mut self, datagram: Datagram) -> Result<(), String> {
         self.datagrams += 1;
         let peer = datagram.peer;
-        let from = self.swaps.sockets.leave(datagram.listener)?;
+        let sockets = &self.swaps.sockets;
+        let from = sockets.leave_as(datagram.listener, datagram.source)?;
         self.trace.message(self.now, "<", peer, &datagram.bytes);
         if !self.is_hostile(peer) {
+            let text = String::from_utf8_lossy(&datagram.bytes);
+            let named = |place: &&&str| text.contains(**place);
+            if let Some(place) = ["sip:0.0.0.0", "sip:[::]"].iter().find(named) {
+                return Err(format!("nobody is at {place}:\n{text}"));
+            }
             let said = self.witness.said(self.now, &datagram.bytes);
             match &said {
                 Ok(Said::Answer { again: false }) => {
@@ -510,7 +525,8 @@ impl World {
                 }
                 Ok(Said::Notify { name, again, .. }) => {
                     let name = name.clone();
-                    self.comes_from_where_it_should(datagram.listener, name, *again)?;
+                    let listener = datagram.listener;
+                    self.comes_from_where_it_should(listener, from, name, *again)?;
                 }
                 Ok(Said::Answer { again: true } | Said::AnswerToUnread) | Err(_) => {}
             }
@@ -579,17 +595,16 @@ impl World {
     fn comes_from_where_it_should(
         &mut self,
         listener: ListenerId,
+        from: SocketAddr,
         name: DialogName,
         again: bool,
     ) -> Result<(), String> {
-        let Swaps { sockets, .. } = &self.swaps;
-        let from = sockets.leave(listener)?;
         let going = self.swaps.going();
         let known = self.known.entry(name.clone()).or_default();
         let before = known.notify.replace(listener);
         let right = match (again, before, known.request) {
             (true, Some(before), _) => before == listener || !self.swaps.stays(before),
-            (false, _, Some(due)) => due == from || Some(due) == going,
+            (false, _, Some(due)) => due == from || going.is_some_and(|going| covers(going, due)),
             (true, None, _) | (false, _, None) => true,
         };
         match right {

@@ -14,21 +14,28 @@ use lampfield::transport::{Leases, ListenerId, Row, Stage, Transport};
 use super::World;
 use crate::sockets::{Sockets, wanted};
 
-/// Where the server may listen. The first is where it begins.
-pub const ADDRESSES: [[u8; 6]; 4] = [
-    [192, 0, 2, 1, 0x13, 0xC4],
-    [192, 0, 2, 2, 0x13, 0xC4],
-    [192, 0, 2, 1, 0x13, 0xCE],
-    [192, 0, 2, 3, 0x13, 0xD8],
+/// Where the server may listen. It begins at the first of each family.
+pub const ADDRESSES: [&str; 9] = [
+    "192.0.2.1:5060",
+    "[2001:db8::1]:5060",
+    "192.0.2.2:5060",
+    "192.0.2.1:5070",
+    "192.0.2.3:5080",
+    "0.0.0.0:5090",
+    "[2001:db8::2]:5060",
+    "[2001:db8::1]:5070",
+    "[::]:5090",
 ];
+/// By what addresses a wildcard listener is reached.
+const REACHED: [[&str; 2]; 2] = [["192.0.2.1", "192.0.2.9"], ["2001:db8::1", "2001:db8::9"]];
 /// What is on its way into a socket that the kernel chooses no more is there after this.
 const GRACE: Duration = Duration::from_millis(4);
 /// How often what drains is looked at.
 const TEND: Duration = Duration::from_secs(1);
 
 /// One of the addresses, read.
-pub fn address([a, b, c, d, high, low]: [u8; 6]) -> SocketAddr {
-    SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])))
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address and a port")
 }
 
 /// What somebody wants of the transports.
@@ -166,15 +173,30 @@ impl World {
     /// Some change of the transports. A kind one loses nothing that is on its way.
     pub(super) fn swap_something(&mut self, kind: bool) {
         let mut addresses = self.swaps.addresses.clone();
-        let other = address(*self.random.pick(&ADDRESSES));
+        let other = loop {
+            let other = address(self.random.pick::<&str>(&ADDRESSES));
+            if other.is_ipv4() || self.six {
+                break other;
+            }
+        };
+        // Whoever is of one family is not to be left without a server.
+        let alike = |one: &SocketAddr| one.is_ipv4() == other.is_ipv4();
         match self.random.below(4) {
             0 => {}
             1 if !addresses.contains(&other) => addresses.push(other),
-            2 if addresses.len() > 1 => {
-                let at = self.random.below(addresses.len() as u64) as usize;
+            2 if addresses.iter().filter(|one| alike(one)).count() > 1 => {
+                let at = loop {
+                    let at = self.random.below(addresses.len() as u64) as usize;
+                    if alike(&addresses[at]) {
+                        break at;
+                    }
+                };
                 addresses.remove(at);
             }
-            _ => addresses = vec![other],
+            _ => {
+                addresses.retain(|one| !alike(one));
+                addresses.push(other);
+            }
         }
         let longest = Duration::from_secs(self.expires_max) + T64;
         let stays = match self.random.per_mille(500) || kind {
@@ -242,10 +264,10 @@ impl World {
         let table = Arc::new(sockets.activate(self.now, &plan, reload.stays));
         self.swaps.addresses = reload.addresses;
         for at in 0..self.phones.len() {
-            self.phones[at].server = self.server();
+            self.phones[at].server = self.server(self.phones[at].server.is_ipv4());
         }
         for at in 0..self.publishers.len() {
-            self.publishers[at].server = self.server();
+            self.publishers[at].server = self.server(true);
         }
         let settings = self.settings.shards(self.shards)?.remove(0);
         let adoption = Adoption {
@@ -356,11 +378,23 @@ impl World {
             self.swaps.work = Work::Receiving { plan, missing };
         }
         for (listener, unread) in read {
-            for (source, bytes) in unread {
-                self.read_by_server(shard, listener, source, &bytes)?;
+            for (source, to, bytes) in unread {
+                self.read_by_server(shard, listener, source, to, &bytes)?;
             }
         }
         Ok(())
+    }
+
+    /// One of the addresses that phones of a family are told to subscribe at.
+    pub(super) fn server(&mut self, is_ipv4: bool) -> SocketAddr {
+        let served = self.swaps.addresses.iter().copied();
+        let served: Vec<SocketAddr> = served.filter(|one| one.is_ipv4() == is_ipv4).collect();
+        let one = *self.random.pick(&served);
+        if !one.ip().is_unspecified() {
+            return one;
+        }
+        let host = self.random.pick(&REACHED[usize::from(!is_ipv4)]);
+        SocketAddr::new(host.parse().expect("an address"), one.port())
     }
 
     /// The next listener that may be closed is.
