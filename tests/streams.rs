@@ -381,6 +381,77 @@ fn a_stalled_edge_holds_the_newest_state_of_each_phone_and_is_told_it_as_it_read
     }
 }
 
+/// 40 NOTIFYs at once are less than holds others back.
+fn subscribe_forty(house: &mut House, edge: ConnectionId) {
+    for number in 0..40 {
+        let contact = house.address(edge).to_string();
+        let text = subscribe(&format!("p{number}"), "1001", &contact, 1, "", 3600);
+        house.send(edge, text.as_bytes());
+    }
+    assert_eq!(notifies(&house.inbox(edge)).len(), 40);
+    house.reads(edge, false);
+    house.set("1001", Some(HintState::Ringing));
+    assert!(house.unread(edge) < limits::STREAM_QUEUE_BYTES);
+}
+
+#[test]
+fn what_waits_for_a_slow_reader_is_not_given_up_because_nobody_answers_it() {
+    for shards in SHARDS {
+        let mut house = House::new(&Settings::default(), shards);
+        let edge = house.connect(0, "203.0.113.9:40000");
+        subscribe_forty(&mut house, edge);
+        let waits = house.unread(edge);
+        // It takes 64·T1 and more until all of it has been read.
+        let mut read = 0;
+        while read < waits {
+            house.read_some(edge, 400);
+            read += 400;
+            house.pass(second());
+        }
+        house.reads(edge, true);
+        house.pass(second());
+        assert_eq!(house.count(Counter::SubscriptionNotifyTimeout), 0);
+        assert_eq!(house.count(Counter::SubscriptionParked), 0);
+        house.set("1001", Some(HintState::InUse));
+        assert_eq!(told_last(&house.inbox(edge), "confirmed"), 40);
+        assert_ends_empty(house, &[edge], &["1001"]);
+    }
+}
+
+#[test]
+fn what_left_late_may_be_answered_later_and_silence_counts_after_all() {
+    for shards in SHARDS {
+        let mut house = House::new(&Settings::default(), shards);
+        let edge = house.connect(0, "203.0.113.9:40000");
+        subscribe_forty(&mut house, edge);
+        for _ in 0..30 {
+            house.read_some(edge, 100);
+            house.pass(second());
+        }
+        // The phones have had two seconds when timer F of the first fires.
+        house.answers(edge, None);
+        house.reads(edge, true);
+        house.pass(4 * second());
+        assert_eq!(house.count(Counter::SubscriptionNotifyTimeout), 0);
+        // What was not answered has been told again, and now they have had all the time that there is.
+        assert!(told_last(&house.inbox(edge), "early") > 30);
+        house.pass(33 * second());
+        let given_up = house.count(Counter::SubscriptionNotifyTimeout);
+        assert!(given_up > 30, "{given_up}");
+        assert_ends_empty(house, &[edge], &["1001"]);
+    }
+}
+
+/// How many phones were told this state last.
+fn told_last(inbox: &[String], state: &str) -> usize {
+    let mut last: std::collections::BTreeMap<&str, &str> = Default::default();
+    for notify in notifies(inbox) {
+        last.insert(header(notify, "Call-ID"), notify);
+    }
+    let shows = |notify: &&&str| notify.contains(&format!("<state>{state}</state>"));
+    last.values().filter(shows).count()
+}
+
 #[test]
 fn who_takes_nothing_any_more_is_closed_and_told_when_it_comes_back() {
     for shards in SHARDS {

@@ -51,6 +51,9 @@ pub const STREAM_QUEUE_BYTES_MAX: usize = 262_144;
 /// Outcome: closed, and its subscriptions wait for their phones. The peer has taken nothing for so long; a little less
 /// than 64·T1, so that its connection ends and not its subscriptions.
 pub const STREAM_STALL_SECONDS: u64 = 30;
+/// Outcome: that a NOTIFY is not answered in time says nothing of who was to answer it. So long does it take what waits at
+/// a time to leave; a quarter of 64·T1, so that an answer to what was written on time has half of that left.
+pub const STREAM_SLOW_SECONDS: u64 = 8;
 /// Outcome: closed. No message has come since it was opened, handshakes included.
 pub const STREAM_FIRST_MESSAGE_SECONDS: u64 = 30;
 /// Outcome: closed. A message that has begun has not ended.

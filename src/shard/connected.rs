@@ -14,7 +14,7 @@ use crate::config::limits;
 use crate::stats::Counter;
 use crate::subscription::outcome::OnClose;
 use crate::subscription::record::{Owed, Phase};
-use crate::time::Time;
+use crate::time::{T64, Time};
 use crate::transport::ConnectionId;
 
 /// Who waits for which connection.
@@ -25,6 +25,8 @@ pub(super) struct Waiting {
     full: HashMap<ConnectionId, VecDeque<u32>>,
     /// Those that take NOTIFYs again, and who still stands in line.
     free: VecDeque<(ConnectionId, VecDeque<u32>)>,
+    /// Those of other shards by which what was written has waited for long: until when, if it does no more.
+    slow: HashMap<ConnectionId, Option<Time>>,
 }
 
 impl Waiting {
@@ -63,6 +65,15 @@ impl Shard {
     /// Whether what was written to a connection may not have left it: as far as this shard knows.
     pub(super) fn is_behind(&self, connection: ConnectionId) -> bool {
         self.waiting.full.contains_key(&connection) || self.streams.is_behind(connection)
+    }
+
+    /// Whether a NOTIFY that was written at that time may have waited for long before it left. Then it says nothing that it was
+    /// not answered.
+    pub(super) fn may_have_waited(&self, connection: ConnectionId, since: Time) -> bool {
+        let slow = self.waiting.slow.get(&connection);
+        slow.is_some_and(|until| until.is_none_or(|until| until > since))
+            || self.waiting.full.contains_key(&connection)
+            || self.streams.has_been_slow(self.now, connection, since)
     }
 
     /// It has another way, and need not wait for the one before.
@@ -125,6 +136,15 @@ impl Shard {
         match news {
             ConnectionNews::Full(tag) => self.on_refused(connection, tag),
             ConnectionNews::Free => self.on_room(connection),
+            ConnectionNews::Slow => _ = self.waiting.slow.insert(connection, None),
+            ConnectionNews::Caught => {
+                // Nothing that was written before is waited for any longer.
+                let recent = |until: Time| until + T64 > now;
+                let slow = &mut self.waiting.slow;
+                // ORDER: each is judged by itself.
+                slow.retain(|_, until| until.is_none_or(recent));
+                slow.insert(connection, Some(now));
+            }
             ConnectionNews::Gone => self.on_gone(now, connection, out),
             ConnectionNews::Idle => {
                 if self.subscriptions.first_of_connection(connection).is_some() {
@@ -170,6 +190,7 @@ impl Shard {
     /// A connection has gone, and with it the way to those that were told by it.
     pub(super) fn on_gone(&mut self, now: Time, connection: ConnectionId, out: &mut Effects) {
         self.waiting.full.remove(&connection);
+        self.waiting.slow.remove(&connection);
         self.edges.leave(connection);
         self.end_detours(connection, out);
         while let Some(index) = self.subscriptions.first_of_connection(connection) {

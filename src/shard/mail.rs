@@ -75,6 +75,10 @@ pub enum ConnectionNews {
     Full(SendTag),
     /// It takes NOTIFYs again.
     Free,
+    /// What is written to it may wait for long.
+    Slow,
+    /// What waited has been taken.
+    Caught,
     /// It is closed, or never was.
     Gone,
     /// Nothing has come by it for long: is anybody told by it?

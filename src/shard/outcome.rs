@@ -156,6 +156,7 @@ impl Shard {
                 stood_back,
                 listener,
                 peer,
+                started,
             } => {
                 self.listeners.give(listener, Lessee::Client);
                 if let Some(slot) = slot {
@@ -166,7 +167,7 @@ impl Shard {
                 }
                 self.stats.record(Counter::NotifyTimedOut);
                 if let Some(index) = index {
-                    self.on_notify_timeout(index, peer, stood_back, out);
+                    self.on_notify_timeout(index, peer, stood_back, started, out);
                 }
             }
         }
@@ -178,10 +179,12 @@ impl Shard {
         index: u32,
         peer: SocketAddr,
         stood_back: bool,
+        started: Time,
         out: &mut Effects,
     ) {
         let connection = self.subscriptions[index].flow.connection;
-        let behind = connection.is_some_and(|connection| self.is_behind(connection));
+        let waited = |connection| self.may_have_waited(connection, started);
+        let behind = connection.is_some_and(waited);
         let subscription = &mut self.subscriptions[index];
         subscription.in_flight = None;
         if subscription.is_terminating() {
@@ -195,7 +198,8 @@ impl Shard {
         }
         let subscription = &mut self.subscriptions[index];
         if behind {
-            // It may still be on its way: a connection that reads too slowly, or not at all, has a deadline of its own.
+            // It may still wait here, or has been taken just now: timer F is for the time that the phone has had. A connection
+            // that takes nothing has a deadline of its own.
             subscription.owed = subscription.owed.max(Owed::Change);
             return self.queue_again(index, Urgency::FanOut);
         }

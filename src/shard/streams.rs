@@ -18,7 +18,7 @@ use crate::slab::Slab;
 use crate::state::ShardSet;
 use crate::stats::Counter;
 use crate::time::Time;
-use crate::transport::stream::{Broken, CloseCode, Found, FrameHead, Framer, WebSocket};
+use crate::transport::stream::{Backlog, Broken, CloseCode, Found, FrameHead, Framer, WebSocket};
 use crate::transport::{ConnectionId, Flow};
 use crate::wheel::{Owner, TimerId, Token};
 
@@ -55,10 +55,8 @@ struct Connection {
     unanswered: u32,
     /// When its peer said that it would say nothing more.
     ended: Option<Time>,
-    /// Bytes to be written that the kernel has not taken.
-    queued: usize,
-    /// The kernel has taken some, or began to have some to take.
-    moved: Time,
+    /// What was written and the kernel has not taken.
+    backlog: Backlog,
     timer: Option<TimerId>,
     /// When the timer fires: not after the deadline.
     due: Time,
@@ -66,6 +64,8 @@ struct Connection {
     users: ShardSet,
     /// When they were asked whether they have.
     asked: Time,
+    /// Shards that know that what is written waits for long.
+    told_slow: ShardSet,
     /// Shards that wait for room.
     waiting: ShardSet,
     /// What its peer is called, if that is an edge: every shard knows.
@@ -161,16 +161,23 @@ impl Streams {
 
     /// Whether this one takes no NOTIFY for now.
     pub(super) fn is_full(&self, id: ConnectionId) -> bool {
-        self.by_id
-            .get(&id)
-            .is_some_and(|&index| self.connections[index].queued >= limits::STREAM_QUEUE_BYTES)
+        self.by_id.get(&id).is_some_and(|&index| {
+            self.connections[index].backlog.bytes() >= limits::STREAM_QUEUE_BYTES
+        })
     }
 
     /// Whether its peer has not taken all of what was written.
     pub(super) fn is_behind(&self, id: ConnectionId) -> bool {
         self.by_id
             .get(&id)
-            .is_some_and(|&index| self.connections[index].queued > 0)
+            .is_some_and(|&index| self.connections[index].backlog.bytes() > 0)
+    }
+
+    /// Whether what was written by this one at that time may have waited for long.
+    pub(super) fn has_been_slow(&self, now: Time, id: ConnectionId, since: Time) -> bool {
+        let index = self.by_id.get(&id);
+        let slow = |&index: &u32| self.connections[index].backlog.has_been_slow(now, since);
+        index.is_some_and(slow)
     }
 
     /// It is owed an answer.
@@ -215,9 +222,18 @@ impl Streams {
 }
 
 impl Connection {
+    /// When shards are to be told that what they write may wait for long, unless they know.
+    fn next_slow(&self) -> Option<Time> {
+        if self.told_slow.includes(&self.users) {
+            return None;
+        }
+        self.backlog.slow_at()
+    }
+
     /// When it is closed if nothing happens before, and why. `used`: subscriptions are told by it.
     fn deadline(&self, used: bool) -> Option<(Time, Ending)> {
-        let stalled = (self.queued > 0).then(|| (self.moved + STALL, Ending::Stalled));
+        let still = self.backlog.still_since();
+        let stalled = still.map(|since| (since + STALL, Ending::Stalled));
         let unfinished = self
             .reader
             .is_partial()
@@ -255,12 +271,12 @@ impl Shard {
             spoke: false,
             unanswered: 0,
             ended: None,
-            queued: 0,
-            moved: now,
+            backlog: Backlog::new(now),
             timer: None,
             due: now,
             users: ShardSet::EMPTY,
             asked: Time::ZERO,
+            told_slow: ShardSet::EMPTY,
             waiting: ShardSet::EMPTY,
             names: Names::default(),
             named: false,
@@ -443,13 +459,10 @@ impl Shard {
         out: &mut Effects,
     ) -> bool {
         let connection = &mut self.streams.connections[index];
-        if connection.queued == 0 {
-            connection.moved = now;
-        }
-        connection.queued += length;
+        connection.backlog.add(now, length);
         connection.said = now;
         let id = connection.id;
-        let flooded = connection.queued > limits::STREAM_QUEUE_BYTES_MAX;
+        let flooded = connection.backlog.bytes() > limits::STREAM_QUEUE_BYTES_MAX;
         out.streams.push(StreamSend {
             connection: id,
             order,
@@ -481,7 +494,7 @@ impl Shard {
             return self.tell_shard(sender, id, ConnectionNews::Gone, out);
         }
         connection.users.insert(sender.0);
-        if is_notify && connection.queued >= limits::STREAM_QUEUE_BYTES {
+        if is_notify && connection.backlog.bytes() >= limits::STREAM_QUEUE_BYTES {
             connection.waiting.insert(sender.0);
             return self.tell_shard(sender, id, ConnectionNews::Full(tag), out);
         }
@@ -512,12 +525,17 @@ impl Shard {
             return;
         };
         let connection = &mut self.streams.connections[index];
-        connection.queued = connection.queued.saturating_sub(bytes);
-        connection.moved = now;
-        if connection.queued > limits::STREAM_QUEUE_BYTES / 2 {
+        connection.backlog.take(now, bytes);
+        let left = connection.backlog.bytes();
+        if !connection.told_slow.is_empty() && !connection.backlog.is_slow(now) {
+            for shard in core::mem::take(&mut connection.told_slow).iter() {
+                self.tell_shard(ShardId(shard), id, ConnectionNews::Caught, out);
+            }
+        }
+        if left > limits::STREAM_QUEUE_BYTES / 2 {
             return;
         }
-        if connection.next_ping().is_some() {
+        if self.streams.connections[index].next_ping().is_some() {
             self.watch_connection(index);
         }
         let connection = &mut self.streams.connections[index];
@@ -541,6 +559,7 @@ impl Shard {
         connection.reader = Reader::default();
         connection.waiting = ShardSet::EMPTY;
         let users = core::mem::take(&mut connection.users);
+        let users = users.with(&core::mem::take(&mut connection.told_slow));
         let names = core::mem::take(&mut connection.names);
         self.tell_gone(now, id, users, names, out);
         self.watch_connection(index);
@@ -575,6 +594,7 @@ impl Shard {
         match self.streams.connections[index].deadline(used) {
             Some((deadline, ending)) if deadline <= now => self.close(now, id, ending, out),
             Some(_) | None => {
+                self.tell_slow(now, index, out);
                 self.ping_if_due(now, index, out);
                 self.watch_connection(index);
             }
@@ -588,10 +608,8 @@ impl Shard {
         let deadline = connection.deadline(used);
         // One that is used is looked at again, as it may not be for ever.
         let deadline = deadline.map_or(self.now + IDLE, |(when, _)| when);
-        let deadline = match connection.next_ping() {
-            Some(ping) => deadline.min(ping),
-            None => deadline,
-        };
+        let others = [connection.next_ping(), connection.next_slow()];
+        let deadline = others.into_iter().flatten().fold(deadline, Time::min);
         match connection.timer {
             Some(_) if connection.due <= deadline => return,
             Some(timer) => assert!(
@@ -607,6 +625,20 @@ impl Shard {
             }
         }
         connection.due = deadline;
+    }
+
+    /// Shards whose NOTIFYs wait here for long do not take silence for an answer.
+    fn tell_slow(&mut self, now: Time, index: u32, out: &mut Effects) {
+        let connection = &mut self.streams.connections[index];
+        if !connection.backlog.is_slow(now) {
+            return;
+        }
+        let (id, users) = (connection.id, connection.users);
+        for shard in users.iter() {
+            if self.streams.connections[index].told_slow.insert(shard) {
+                self.tell_shard(ShardId(shard), id, ConnectionNews::Slow, out);
+            }
+        }
     }
 
     fn is_used(&self, index: u32) -> bool {
@@ -665,7 +697,8 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.stats.record(ending.counter());
-        self.tell_gone(now, id, gone.users, gone.names, out);
+        let users = gone.users.with(&gone.told_slow);
+        self.tell_gone(now, id, users, gone.names, out);
     }
 
     /// Nobody is told anything by a connection any more.

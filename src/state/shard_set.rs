@@ -32,6 +32,19 @@ impl ShardSet {
         self.0[word] & bit != 0
     }
 
+    /// Whether all of those shards are in the set.
+    pub fn includes(&self, others: &ShardSet) -> bool {
+        self.with(others) == *self
+    }
+
+    /// With those shards.
+    pub fn with(mut self, others: &ShardSet) -> ShardSet {
+        for (word, other) in self.0.iter_mut().zip(others.0) {
+            *word |= other;
+        }
+        self
+    }
+
     /// Whether no shard is in the set.
     pub fn is_empty(&self) -> bool {
         *self == ShardSet::EMPTY

@@ -66,6 +66,8 @@ pub enum Fired {
         stood_back: bool,
         listener: ListenerId,
         peer: SocketAddr,
+        /// When its request was first sent.
+        started: Time,
     },
 }
 
@@ -285,6 +287,7 @@ impl Clients {
                     stood_back: client.stood_back,
                     listener: client.flow.listener,
                     peer: client.flow.peer,
+                    started: client.started,
                 },
             );
         }
@@ -392,9 +395,10 @@ mod tests {
                         stood_back: false,
                         listener: ListenerId(1),
                         peer,
+                        started,
                     },
                 ) => {
-                    assert_eq!(peer, flow().peer);
+                    assert_eq!((peer, started), (flow().peer, start));
                     assert_eq!(now.since(start), T64);
                     break;
                 }
@@ -433,6 +437,7 @@ mod tests {
             stood_back: false,
             listener: ListenerId(1),
             peer: flow().peer,
+            started: Time::ZERO,
         };
         assert_eq!(fired, [(500, Fired::Waited), (32_000, timed_out)]);
         assert!(clients.is_empty());

@@ -32,7 +32,7 @@ impl Connection {
     /// One that takes nothing is not pinged: it will stall.
     pub(super) fn next_ping(&self) -> Option<Time> {
         self.ping
-            .filter(|_| self.queued == 0)
+            .filter(|_| self.backlog.bytes() == 0)
             .map(|after| self.said + after)
     }
 }
