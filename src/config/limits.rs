@@ -68,6 +68,8 @@ pub const STREAM_USED_SECONDS: u64 = 5;
 /// Outcome: 431, and closed. The request that opens a WebSocket connection: a page's cookies come with it.
 pub const WEB_REQUEST_BYTES: usize = 16_384;
 
+/// Outcome: the others are not looked at. Names in a peer's certificate.
+pub const CERTIFICATE_NAMES: usize = 64;
 /// Outcome: the dialogs that such a connection carries wait for their phones when it ends. Connections of edges that a shard
 /// knows of, all that the others have accepted among them.
 pub const EDGE_CONNECTIONS_PER_SHARD: usize = 4_096;

@@ -303,6 +303,18 @@ fn every_mistake_has_its_place_and_a_remedy() {
         ),
         ("[listener]\n", "1:", "table of its own", "[[listener]]"),
         (
+            "[[edge]]\noverload = 503\n",
+            "1:1",
+            "neither an address nor a name",
+            "addresses = ",
+        ),
+        (
+            "[[edge]]\nnames = [\"192.0.2.5\"]\n",
+            "2:10",
+            "cannot be used",
+            "a host name",
+        ),
+        (
             "[admin]\naddress = \"here\"\n",
             "2:11",
             "no address and port",
@@ -447,7 +459,7 @@ fn the_manual_names_every_key() {
         ("[dns]\nzzzzzzzz = 1\n", 3),
         ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[overload]\nzzzzzzzz = 1\n", 2),
-        ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 5),
+        ("[[edge]]\naddresses = []\nzzzzzzzz = 1\n", 6),
         ("[store]\nzzzzzzzz = 1\n", 2),
         ("[hints]\nzzzzzzzz = 1\n", 2),
     ] {

@@ -143,13 +143,14 @@ fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> 
     } in root.sections("edge")
     {
         let addresses = places.keep_all(section.texts("addresses"));
+        let names = places.keep_all(section.texts("names"));
         let overload = section.number("overload", 500..=503);
         let mut quota = Quota::default();
         read_quota(&mut section, &OF_EDGE, &mut quota);
         section.finish();
-        if addresses.is_empty() {
+        if addresses.is_empty() && names.is_empty() {
             notes.push(
-                Problem::at(span.clone(), "this edge has no address")
+                Problem::at(span.clone(), "this edge has neither an address nor a name")
                     .help("write `addresses = [\"192.0.2.5\"]` below"),
             );
         }
@@ -167,6 +168,7 @@ fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> 
         };
         edges.push(EdgeSettings {
             addresses,
+            names,
             overload,
             quota,
         });

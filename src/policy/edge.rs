@@ -5,12 +5,15 @@ use core::net::IpAddr;
 use super::Fault;
 use super::networks::Networks;
 use crate::quota::Quota;
+use crate::sip::Host;
 
 /// What the configuration says of SBCs and proxies that are treated alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeSettings {
     /// Addresses and networks.
     pub addresses: Vec<String>,
+    /// Host names that its certificate proves, wherever it is.
+    pub names: Vec<String>,
     pub overload: Overload,
     /// How much one address of it may have.
     pub quota: Quota,
@@ -42,6 +45,7 @@ pub struct Edge {
     addresses: Networks,
     /// Each of them by itself, as it is written.
     each: Vec<(Networks, Box<str>)>,
+    names: Vec<Box<str>>,
     pub overload: Overload,
     pub quota: Quota,
 }
@@ -53,7 +57,18 @@ impl Edge {
             let network = Networks::new(core::slice::from_ref(text))?;
             each.push((network, text.as_str().into()));
         }
+        let mut names = Vec::with_capacity(settings.names.len());
+        for name in &settings.names {
+            match Host::parse(name.as_bytes()) {
+                Ok(Host::Name(_)) => names.push(name.as_str().into()),
+                Ok(Host::V4(_) | Host::V6(_)) | Err(_) => {
+                    let instead = "a host name, such as \"sbc.example.com\"";
+                    return Err(Fault::new(name, instead));
+                }
+            }
+        }
         Ok(Edge {
+            names,
             addresses: Networks::new(&settings.addresses)?,
             each,
             overload: settings.overload,
@@ -63,6 +78,12 @@ impl Edge {
 
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.addresses.contains(address)
+    }
+
+    /// Whether it is called that. Names have no regard to case.
+    pub(super) fn is_called(&self, name: &[u8]) -> bool {
+        let mut names = self.names.iter();
+        names.any(|own| own.as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// The first of its networks that has an address.

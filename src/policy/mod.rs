@@ -211,6 +211,11 @@ impl Policy {
         networks.next()
     }
 
+    /// Whether an edge is called that, and has to prove it by its certificate.
+    pub fn is_edge_name(&self, name: &[u8]) -> bool {
+        self.edges.iter().any(|edge| edge.is_called(name))
+    }
+
     /// Whether requests from this address have to prove who sends them, and can.
     pub fn wants_proof(&self, gate: u16, address: IpAddr) -> bool {
         let demand = self.gates[usize::from(gate)].demand(address);

@@ -567,6 +567,17 @@ fn a_wrong_setting_names_its_place_its_value_and_what_to_write() {
         });
     });
     assert!(message.starts_with("edges: \"sbc\""), "{message}");
+    for name in ["192.0.2.1", "two names", "*.example.com"] {
+        let message = fault(&|settings| {
+            settings.edges.push(EdgeSettings {
+                names: vec![name.to_owned()],
+                ..EdgeSettings::default()
+            });
+        });
+        let begins = format!("edges: \"{name}\"");
+        assert!(message.starts_with(&begins), "{message}");
+        assert!(message.contains("sbc.example.com"), "{message}");
+    }
     let message = fault(&|settings| settings.users.push(user("alice", "x")));
     assert!(message.starts_with("users[2].user: \"alice\""), "{message}");
     let message = fault(&|settings| settings.gates[0].realm = Some("a\"b".to_owned()));

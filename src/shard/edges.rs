@@ -4,7 +4,8 @@
 //!
 //! An edge is whom the configuration names as one, and no phone is. Its name is made of the network that it is listed by,
 //! of what it comes by, and of the host and port that it is reached at: in a dialog those of the next hop, and of a
-//! connection those that its peer has written into the requests that came by it.
+//! connection those that its peer has written into the requests that came by it. A host that the configuration names needs
+//! a certificate in place of an address, and the wish to be reached so (RFC 5923).
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ use super::mail::Mail;
 use super::ready::Urgency;
 use super::subscribe::first_route;
 use crate::config::limits;
-use crate::sip::{Host, Method, Name, NameAddr, Request, Uri};
+use crate::sip::{Host, Method, Name, NameAddr, Request, Uri, Via};
 use crate::stats::Counter;
 use crate::subscription::text::Part;
 use crate::transport::{ConnectionId, Flow, Transport};
@@ -120,6 +121,10 @@ impl Shard {
 
     /// A connection of an edge is there; whoever waited for that edge goes on by it.
     pub(super) fn on_edge(&mut self, introduced: &Introduced) {
+        // A shard that has not taken the table of listeners yet has no place for it.
+        if self.listeners.local(introduced.flow.listener).is_none() {
+            return;
+        }
         if !self.edges.enter(introduced) {
             return self.stats.record(Counter::LimitEdgeConnections);
         }
@@ -180,32 +185,84 @@ impl Shard {
     /// The edge that a dialog which is told by a connection has come by; None: it came from a phone.
     fn edge_of(&self, index: u32) -> Option<ConnectionId> {
         let subscription = &self.subscriptions[index];
-        let peer = subscription.flow.peer.ip().to_canonical();
-        self.settings.rules.policy.edge_network(peer)?;
+        let flow = &subscription.flow;
         let target = subscription.text.part(Part::Target);
-        let uri = match first_route(subscription.text.part(Part::Routes), target) {
+        let route = first_route(subscription.text.part(Part::Routes), target);
+        let uri = match route {
             Some(route) => route,
-            // An edge that speaks for its phones names itself in their Contacts. Another address is a phone's own.
-            None => Uri::parse(target)
-                .ok()
-                .filter(|contact| contact.host.address().is_none_or(|ip| ip == peer))?,
+            None => Uri::parse(target).ok()?,
         };
-        self.edge_name(&subscription.flow, uri.host, uri.port)
+        let transport = self.transport_of(flow)?;
+        if self.needs_proof(transport, &uri.host) {
+            return self.name(&[b"proven"], transport, uri.host, uri.port);
+        }
+        // An edge that speaks for its phones names itself in their Contacts. Another address is a phone's own.
+        let peer = flow.peer.ip().to_canonical();
+        let is_its = route.is_some() || uri.host.address().is_none_or(|ip| ip == peer);
+        is_its
+            .then(|| self.listed_name(flow, uri.host, uri.port))
+            .flatten()
     }
 
+    /// What the sender of a request is called by what it writes.
     fn names_of(&self, request: &Request<'_>, flow: &Flow) -> Names {
         let record = request.message.values(Name::RecordRoute).next();
         let record = record.and_then(|record| NameAddr::parse(record).ok());
         let record = record.and_then(|record| Uri::parse(record.uri).ok());
-        let sent_by = self.edge_name(flow, request.via.host, request.via.port);
-        let record = record.and_then(|uri| self.edge_name(flow, uri.host, uri.port));
+        let via = &request.via;
+        let alias = self.alias_of(via, flow);
+        let sent_by = alias.or_else(|| self.listed_name(flow, via.host, via.port));
+        let record = record.and_then(|uri| self.listed_name(flow, uri.host, uri.port));
         [sent_by, record.filter(|record| Some(*record) != sent_by)]
     }
 
-    /// The name of the edge that is reached at this host and port, and has come by this flow; None: no edge has.
-    fn edge_name(&self, flow: &Flow, host: Host<'_>, port: Option<u16>) -> Option<ConnectionId> {
+    /// Who writes `alias` wants requests for its sent-by by this connection, and has to prove by its certificate that this is
+    /// its own. Where nothing is proved, as over TCP, it means nothing.
+    //= RFC 5923 5
+    fn alias_of(&self, via: &Via<'_>, flow: &Flow) -> Option<ConnectionId> {
+        let Host::Name(host) = via.host else {
+            return None;
+        };
+        let transport = self.transport_of(flow)?;
+        let asks = via.params.get("alias").is_some();
+        if !asks || !self.needs_proof(transport, &via.host) {
+            return None;
+        }
+        if !self.streams.has_proved(flow.connection?, host) {
+            return None;
+        }
+        self.name(&[b"proven"], transport, via.host, via.port)
+    }
+
+    /// Whether whoever is reached at this host has to prove so.
+    fn needs_proof(&self, transport: Transport, host: &Host<'_>) -> bool {
+        match host {
+            Host::Name(host) if transport == Transport::Tls => {
+                self.settings.rules.policy.is_edge_name(host)
+            }
+            Host::Name(_) | Host::V4(_) | Host::V6(_) => false,
+        }
+    }
+
+    /// The name of an edge that is listed by its address; None: it is not.
+    fn listed_name(&self, flow: &Flow, host: Host<'_>, port: Option<u16>) -> Option<ConnectionId> {
         let network = self.settings.rules.policy.edge_network(flow.peer.ip())?;
-        let transport = self.listeners.local(flow.listener)?.listener.transport;
+        let transport = self.transport_of(flow)?;
+        self.name(&[b"listed", network.as_bytes()], transport, host, port)
+    }
+
+    fn transport_of(&self, flow: &Flow) -> Option<Transport> {
+        let local = self.listeners.local(flow.listener)?;
+        Some(local.listener.transport)
+    }
+
+    fn name(
+        &self,
+        who: &[&[u8]],
+        transport: Transport,
+        host: Host<'_>,
+        port: Option<u16>,
+    ) -> Option<ConnectionId> {
         let mut room = [0; limits::HOST_BYTES];
         let host = match host {
             Host::Name(name) => {
@@ -225,8 +282,8 @@ impl Shard {
             }
         };
         let port = port.unwrap_or(default_port(transport)).to_le_bytes();
-        let via = transport.via();
-        let parts = [b"edge", network.as_bytes(), via, host, &port];
+        let whose = self.settings.secrets.hash(who).to_le_bytes();
+        let parts = [&whose, transport.via(), host, &port];
         Some(ConnectionId::of_edge(self.settings.secrets.hash(&parts)))
     }
 }

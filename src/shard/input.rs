@@ -22,6 +22,11 @@ pub enum Input<'a> {
     SendFailed { tag: SendTag, errno: i32 },
     /// A peer has connected: the flow names the connection, whose number was never used before.
     Opened { flow: Flow },
+    /// The peer of a connection has proved these host names by its certificate. It has not said anything before.
+    Proved {
+        connection: ConnectionId,
+        names: &'a [Box<str>],
+    },
     /// What has come by a connection, cut anywhere.
     Stream {
         connection: ConnectionId,

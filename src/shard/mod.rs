@@ -197,6 +197,7 @@ impl Shard {
                 );
             }
             Input::Opened { flow } => self.on_opened(now, flow, out),
+            Input::Proved { connection, names } => self.on_proved(connection, names),
             Input::Stream { connection, bytes } => self.on_stream(now, connection, bytes, out),
             Input::Written { connection, bytes } => self.on_written(now, connection, bytes, out),
             Input::Ended { connection } => self.on_ended(now, connection, out),

@@ -72,6 +72,8 @@ struct Connection {
     names: Names,
     /// It has said all of them, or is no edge.
     named: bool,
+    /// Names of edges that its certificate proves.
+    proven: Vec<Box<str>>,
 }
 
 /// Finds the messages in what comes.
@@ -193,12 +195,21 @@ impl Streams {
         self.hears_names
     }
 
+    /// Whether the certificate of this one's peer proves that it is called so.
+    pub(super) fn has_proved(&self, id: ConnectionId, name: &[u8]) -> bool {
+        let index = self.by_id.get(&id);
+        let proven = index.map_or(&[][..], |&index| &self.connections[index].proven);
+        let mut proven = proven.iter();
+        proven.any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
+
     /// Takes in what the peer of a connection is called, and returns what is new of it. No names at all: it is no edge.
     /// `last`: it will say no others.
     pub(super) fn add_names(&mut self, flow: &Flow, names: Names, last: bool) -> Option<Names> {
         let &index = self.by_id.get(&flow.connection?)?;
         let connection = &mut self.connections[index];
-        connection.named = last || names == Names::default();
+        let may_be = names != Names::default() || !connection.proven.is_empty();
+        connection.named = last || !may_be;
         self.hears_names = !connection.named;
         let mut fresh = Names::default();
         for (name, fresh) in names.into_iter().zip(&mut fresh) {
@@ -280,6 +291,7 @@ impl Shard {
             waiting: ShardSet::EMPTY,
             names: Names::default(),
             named: false,
+            proven: Vec::new(),
         };
         match self.streams.connections.insert(connection) {
             Ok(index) => {
@@ -295,6 +307,18 @@ impl Shard {
                 });
             }
         }
+    }
+
+    /// Of what a peer has proved only names of edges are kept.
+    pub(super) fn on_proved(&mut self, id: ConnectionId, names: &[Box<str>]) {
+        let Some(&index) = self.streams.by_id.get(&id) else {
+            return;
+        };
+        let policy = &self.settings.rules.policy;
+        let names = names.iter();
+        let of_edges = names.filter(|name| policy.is_edge_name(name.as_bytes()));
+        let proven = of_edges.cloned().collect();
+        self.streams.connections[index].proven = proven;
     }
 
     pub(super) fn on_stream(

@@ -427,10 +427,19 @@ impl Streams {
         loop {
             match connection.decipher(&mut came, &mut self.plain[..]) {
                 Heard::Bytes(0) => break,
-                Heard::Bytes(length) => step(Input::Stream {
-                    connection: id,
-                    bytes: &self.plain[..length],
-                }),
+                Heard::Bytes(length) => {
+                    let names = connection.proven();
+                    if !names.is_empty() {
+                        step(Input::Proved {
+                            connection: id,
+                            names: &names,
+                        });
+                    }
+                    step(Input::Stream {
+                        connection: id,
+                        bytes: &self.plain[..length],
+                    });
+                }
                 Heard::End => return self.hear_end(id, step),
                 Heard::Refused => {
                     self.counters.tls_failed += 1;

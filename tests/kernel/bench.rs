@@ -166,6 +166,7 @@ fn tell(input: &Input<'_>) -> Told {
             errno: *errno,
         },
         Input::Opened { .. }
+        | Input::Proved { .. }
         | Input::Stream { .. }
         | Input::Written { .. }
         | Input::Ended { .. }

@@ -9,6 +9,10 @@ use crate::streams::{Phone, dial, set_hint};
 
 /// A server whose phones find it again at the same port.
 fn start(scratch: &Scratch, port: u16) -> Server {
+    start_with(scratch, port, &[])
+}
+
+fn start_with(scratch: &Scratch, port: u16, more: &[&str]) -> Server {
     // The kernel lets go of a ring and its sockets only a moment after their process has ended.
     while port != 0 && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
         std::thread::yield_now();
@@ -16,7 +20,8 @@ fn start(scratch: &Scratch, port: u16) -> Server {
     let listen = format!("tcp:127.0.0.1:{port}");
     let data_dir = scratch.0.join("data");
     let data_dir = data_dir.to_str().expect("a plain path");
-    Server::start_with(&["--listen", &listen, "--data-dir", data_dir])
+    let all = [&["--listen", &listen, "--data-dir", data_dir], more].concat();
+    Server::start_with(&all)
 }
 
 fn phone(server: SocketAddr, name: &str) -> Phone {
@@ -102,4 +107,40 @@ fn a_phone_on_tcp_is_told_after_kill_9_when_it_connects_again_and_is_never_diall
         assert_eq!(number(last.header("CSeq")), number(told.header("CSeq")) + 1);
         assert_eq!(version(&last.0), version(&told.0) + 1);
     }
+}
+
+#[test]
+fn all_phones_of_an_edge_are_told_after_kill_9_when_their_edge_connects_again() {
+    let scratch = Scratch::new("edge");
+    let file = scratch.file("lampfield.toml", "edges = [\"127.0.0.1\"]\n");
+    let more = ["--config", &*file];
+    let mut server = start_with(&scratch, 0, &more);
+    let sip = server.sip[0];
+    let through = |phone: &Phone, user: &str| {
+        let text = phone.subscribe_text(user, 1, "");
+        let via = format!("Via: SIP/2.0/TCP 10.1.1.1;branch=z9hG4bK-{user}\r\nVia:");
+        let route = "Record-Route: <sip:10.1.1.1;transport=tcp;lr>\r\nMax-Forwards:";
+        let text = text.replacen("Via:", &via, 1);
+        text.replacen("Max-Forwards:", route, 1)
+    };
+    for name in ["one", "two", "three", "four"] {
+        let mut edge = phone(sip, name);
+        let text = through(&edge, "1001");
+        edge.send(text.as_bytes());
+        edge.notified("terminated");
+    }
+    server.signal("KILL");
+    server.ended();
+    server = start_with(&scratch, sip.port(), &more);
+    set_hint(&server, "1001", "ringing");
+    let mut edge = phone(sip, "edge");
+    let options = through(&edge, "1001").replace("SUBSCRIBE", "OPTIONS");
+    edge.send(options.as_bytes());
+    let mut told: Vec<String> = Vec::new();
+    while told.len() < 4 {
+        let notify = edge.notified("early");
+        told.push(notify.header("Call-ID").to_owned());
+    }
+    told.sort();
+    assert_eq!(told, ["four-1001", "one-1001", "three-1001", "two-1001"]);
 }

@@ -192,6 +192,51 @@ fn who_shows_no_certificate_or_a_strange_one_stays_outside_where_one_is_demanded
     }
 }
 
+//= RFC 5923 5 type=test
+#[test]
+fn an_edge_that_proves_its_name_and_asks_for_it_is_told_for_its_phones_by_its_new_connection() {
+    let (scratch, authority) = (Scratch::new("alias"), Authority::new());
+    authority.write(&scratch, "one.test");
+    scratch.file("ca.pem", &authority.pem);
+    let more = "client_ca = \"ca.pem\"\nclient_certificates = \"optional\"\n";
+    let edge = "[[edge]]\nnames = [\"sbc.test\"]\n";
+    let file = scratch.file("lampfield.toml", &format!("{}{edge}", listener(more)));
+    let server = Server::start_with(&["--config", &file]);
+    let connect = |shows: Option<&str>, name: &str| {
+        let config = authority.client(shows);
+        let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
+        phone(secured, name)
+    };
+    let through = |phone: &Phone, user: &str, alias: &str| {
+        let text = phone.subscribe_text(user, 1, "");
+        let via = format!("Via: SIP/2.0/TLS sbc.test{alias};branch=z9hG4bK-{user}\r\nVia:");
+        let route = "Record-Route: <sip:sbc.test;transport=tls;lr>\r\nMax-Forwards:";
+        let text = text.replacen("Via:", &via, 1);
+        text.replacen("Max-Forwards:", route, 1)
+    };
+    let mut first = connect(None, "first");
+    let text = through(&first, "1001", "");
+    first.send(text.as_bytes());
+    first.notified("");
+    drop(first);
+    set_hint(&server, "1001", "ringing");
+    // Whoever proves another name, or nothing, is told its own.
+    let mut others = Vec::new();
+    for (shows, name) in [(None, "nobody"), (Some("other.test"), "other")] {
+        let mut other = connect(shows, name);
+        let text = through(&other, "1002", ";alias");
+        other.send(text.as_bytes());
+        let notify = other.notified("");
+        assert!(notify.0.contains("1002"), "{notify:?}");
+        others.push(other);
+    }
+    let mut back = connect(Some("sbc.test"), "back");
+    let text = through(&back, "1003", ";alias");
+    back.send(text.as_bytes());
+    let notify = back.notified("<state>early</state>");
+    assert!(notify.0.contains("sip:1001@"), "{notify:?}");
+}
+
 #[test]
 fn what_is_no_tls_ends_its_own_connection_only() {
     let (scratch, authority) = (Scratch::new("notls"), Authority::new());

@@ -7,12 +7,41 @@ use crate::house::{House, header, subscribe, tag};
 use lampfield::config::limits;
 use lampfield::hint::HintState;
 use lampfield::stats::Counter;
-use lampfield::transport::ConnectionId;
-use lampfield_sim::script::settings::Settings;
+use lampfield::transport::{ConnectionId, ListenerId};
+use lampfield_sim::script::settings::{STREAM, Settings};
 
 /// Where the edge listens, and what it writes into Via and Record-Route.
 const NAME: &str = "203.0.113.9:5060";
 const PHONES: usize = 300;
+
+/// The listener of those that come by TLS, and what an edge is called there.
+const SECURE: ListenerId = ListenerId(4);
+const HOST: &str = "sbc.example.com:5061";
+
+fn secure_settings() -> Settings {
+    let mut settings = Settings::default();
+    for (key, value) in [
+        ("listener", "secure 192.0.2.1:5061 tls"),
+        ("edge_name", "sbc.example.com"),
+        ("edge", "203.0.113.9"),
+    ] {
+        settings.set(key, value).expect("a setting");
+    }
+    settings
+}
+
+/// The same by TLS, with a wish to be reached so.
+fn secured(text: &str, alias: bool) -> String {
+    let text = text.replace("SIP/2.0/TCP", "SIP/2.0/TLS");
+    let text = text.replace("transport=tcp", "transport=tls");
+    let via = format!("{HOST};");
+    let asks = if alias {
+        format!("{via}alias;")
+    } else {
+        via.clone()
+    };
+    text.replacen(&via, &asks, 1)
+}
 
 fn settings() -> Settings {
     let mut settings = Settings::default();
@@ -292,5 +321,66 @@ fn an_edge_whose_flow_to_a_phone_has_failed_ends_that_dialog_and_no_other() {
         assert_eq!(shown.into_keys().collect::<Vec<_>>(), ["other-1002"]);
         assert_eq!(house.count(Counter::SubscriptionNotifyFailed), 1);
         assert_ends_empty(house, &[edge], &["1001", "1002"]);
+    }
+}
+
+//= RFC 5923 5 type=test
+#[test]
+fn an_alias_whose_host_a_certificate_proves_takes_what_goes_to_that_host() {
+    for shards in SHARDS {
+        let mut house = House::new(&secure_settings(), shards);
+        // Its phones came by it from an address that is nobody's, and by one that is listed, too.
+        let mut firsts = Vec::new();
+        for (address, phones) in [("198.51.100.1:40000", 0..5), ("203.0.113.9:40000", 5..10)] {
+            let first = house.connect_to(SECURE, 0, address);
+            for number in phones {
+                let text = subscribe(
+                    &format!("p{number}"),
+                    "1001",
+                    "192.168.7.9:5060",
+                    1,
+                    "",
+                    600,
+                );
+                house.send(first, secured(&through(HOST, &text), false).as_bytes());
+            }
+            firsts.push(first);
+        }
+        for first in firsts {
+            house.close(first);
+        }
+        house.set("1001", Some(HintState::Ringing));
+        let mut others = Vec::new();
+        for (listener, names, alias) in [
+            // Nothing proved; another name; a wildcard; no alias; no TLS.
+            (SECURE, &[][..], true),
+            (SECURE, &["other.example.com"][..], true),
+            (SECURE, &["*.example.com"][..], true),
+            (SECURE, &["sbc.example.com"][..], false),
+            (STREAM, &["sbc.example.com"][..], true),
+        ] {
+            for address in ["198.51.100.2:40000", "203.0.113.9:40001"] {
+                let other = house.connect_to(listener, shards - 1, address);
+                house.proves(other, names);
+                let mut text = secured(&ping(HOST), alias);
+                if listener == STREAM {
+                    text = text.replace("SIP/2.0/TLS", "SIP/2.0/TCP");
+                }
+                house.send(other, text.as_bytes());
+                let inbox = house.inbox(other);
+                assert!(inbox[0].starts_with("SIP/2.0 200 "), "{inbox:?}");
+                assert!(notifies(&inbox).is_empty(), "{names:?} {alias} {inbox:?}");
+                others.push(other);
+            }
+        }
+        assert_eq!(house.count(Counter::SubscriptionFollowed), 0);
+        let back = house.connect_to(SECURE, shards - 1, "198.51.100.3:40000");
+        house.proves(back, &["www.example.com", "SBC.example.com"]);
+        house.send(back, secured(&ping(HOST), true).as_bytes());
+        assert_eq!(told(&house.inbox(back)).len(), 10);
+        house.set("1001", Some(HintState::InUse));
+        assert_eq!(told(&house.inbox(back)).len(), 10);
+        others.push(back);
+        assert_ends_empty(house, &others, &["1001"]);
     }
 }

@@ -174,6 +174,17 @@ impl House {
         id
     }
 
+    /// The peer has shown a certificate.
+    pub fn proves(&mut self, id: ConnectionId, names: &[&str]) {
+        let names: Vec<Box<str>> = names.iter().map(|&name| name.into()).collect();
+        let input = Input::Proved {
+            connection: id,
+            names: &names,
+        };
+        self.edge.connection(id.shard(), self.now, input);
+        self.settle();
+    }
+
     pub fn address(&self, id: ConnectionId) -> SocketAddr {
         self.peers[&id].address
     }

@@ -87,6 +87,12 @@ impl Connection {
         heard
     }
 
+    /// The host names that its peer has proved, once.
+    pub(super) fn proven(&mut self) -> Vec<Box<str>> {
+        let session = self.session.as_mut();
+        session.map(|session| session.proven()).unwrap_or_default()
+    }
+
     pub(super) fn is_secure(&self) -> bool {
         self.session.is_some()
     }

@@ -10,7 +10,7 @@ use lampfield::policy::{
     AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, EdgeSettings,
     GateSettings, Overload, Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
-use lampfield::quota::{BURST, Quota};
+use lampfield::quota::BURST;
 use lampfield::rate::Rate;
 use lampfield::shard::admission::Capacity;
 use lampfield::shard::settings::{
@@ -217,6 +217,10 @@ impl Settings {
             ("edge", [network]) => self.edge(network, Overload::Request),
             ("edge", [network, "500"]) => self.edge(network, Overload::Request),
             ("edge", [network, "503"]) => self.edge(network, Overload::Server),
+            ("edge_name", [name]) => self.policy.edges.push(EdgeSettings {
+                names: vec![name.to_string()],
+                ..EdgeSettings::default()
+            }),
             ("shared", [pattern]) => self.policy.shared_watchers.push(pattern.to_string()),
             ("domain", [name, aliases @ ..]) => self.policy.domains.domains.push(DomainSettings {
                 name: name.to_string(),
@@ -250,6 +254,7 @@ impl Settings {
         };
         match rest {
             [] => {}
+            ["tls"] => listener.transport = Transport::Tls,
             ["reached-as", local] => {
                 let local = local.parse().map_err(|_| format!("no address: {local}"))?;
                 listener.reached_as = Some(local);
@@ -286,7 +291,7 @@ impl Settings {
         self.policy.edges.push(EdgeSettings {
             addresses: vec![network.to_string()],
             overload,
-            quota: Quota::default(),
+            ..EdgeSettings::default()
         });
     }
 
