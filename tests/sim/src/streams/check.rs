@@ -155,10 +155,14 @@ impl Streams {
             // Others of its phone's may have taken it along, and have left it behind at another address of ours.
             let by = |&(when, by): &(Time, ConnectionId)| by == id && when >= known.since;
             let moves = heard.is_some_and(|heard| heard.iter().any(by));
-            // When its connection has ended, it goes on by another one of its phone's, or of its edge's.
+            // When its connection has ended, it goes on by another one of its phone's, or of its edge's. That may be one
+            // whose answer to the phone's last request has ended with it.
+            let since = known.since;
             let says_nothing = self.wires.get(&known.connection);
             let says_nothing = says_nothing.is_some_and(|wire| wire.end_heard);
-            let ended = says_nothing || self.closed.contains_key(&known.connection);
+            let ended = says_nothing
+                || self.closed.contains_key(&known.connection)
+                || self.closed.values().any(|when| *when >= since);
             let another = |&(_, by): &(Time, ConnectionId)| by == id;
             let goes_on =
                 ended && (by_edge || heard.is_some_and(|heard| heard.iter().any(another)));
