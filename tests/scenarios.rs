@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use lampfield::transport::Transport;
 use lampfield_sim::script::connections::Way;
-use lampfield_sim::script::language::{Case, parse};
+use lampfield_sim::script::language::Case;
+use lampfield_sim::script::reader::parse;
 use lampfield_sim::script::run;
 
 /// One shard keeps the traces short; with three, most datagrams land where nobody owns them.

@@ -7,7 +7,9 @@
 //! process crashed, or the answer waited for the disk), one whose end was answered is not; no answer leaves before what
 //! it promises is kept; whoever asks again for what it began before the crash is in the same dialog, and in no second one.
 
+mod check;
 mod disk;
+mod keeping;
 mod phone;
 mod swaps;
 
@@ -16,18 +18,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lampfield::hint::{HintState, HintUpdate};
-use lampfield::partition::{Owners, ShardId};
-use lampfield::shard::control::{Answer, Ask, HintChange, Reply, Request};
+use lampfield::partition::ShardId;
+use lampfield::shard::control::{Ask, HintChange, Reply, Request};
 use lampfield::shard::effects::Event as ShardEvent;
 use lampfield::shard::mail::Mail;
 use lampfield::store::RestartNotify;
-use lampfield::store::format::Key;
 use lampfield::store::records::Records;
 use lampfield::store::rewrite::{Rewrite, StoreNews};
 use lampfield::time::{Time, WallOffset};
 
 use crate::edge::{Datagram, Edge, Parcel, Turn};
-use crate::lamp::{Document, Lamp};
 use crate::message::Message;
 use crate::random::Random;
 use crate::script::settings::Settings;
@@ -355,61 +355,6 @@ impl Lives {
         Ok(())
     }
 
-    /// As a server does: what others need to know first, in blocks.
-    fn read_back(&mut self) -> Result<(), String> {
-        let owners = Owners::new(self.shards);
-        let kept: Vec<(Vec<u8>, Vec<u8>)> = self
-            .disk
-            .read()
-            .map(|(key, value)| (key.to_vec(), value.to_vec()))
-            .collect();
-        let mut blocks: Vec<Records> = (0..self.shards).map(|_| Records::default()).collect();
-        let mut aside = Vec::new();
-        let mut in_subscriptions = false;
-        for (key, value) in &kept {
-            if key[0] == Key::SUBSCRIPTIONS && !in_subscriptions {
-                in_subscriptions = true;
-                self.hand_in(&mut blocks, &mut aside)?;
-            }
-            let name = Key::read(key).map_err(|fault| fault.to_string())?;
-            let owner = name.partition().map(|partition| owners.of(partition).0);
-            for shard in owner.map_or(0..self.shards, |owner| owner..owner + 1) {
-                blocks[usize::from(shard)].copy(key, value);
-            }
-            if self.random.per_mille(200) {
-                self.hand_in(&mut blocks, &mut aside)?;
-            }
-        }
-        self.hand_in(&mut blocks, &mut aside)?;
-        aside.sort();
-        let mut torn = self.disk.torn.clone();
-        torn.sort();
-        if aside != torn {
-            return Err(format!("set aside: {aside:?}, and torn were {torn:?}"));
-        }
-        for key in &torn {
-            self.disk.set_aside(key);
-        }
-        Ok(())
-    }
-
-    fn hand_in(&mut self, blocks: &mut [Records], aside: &mut Vec<Vec<u8>>) -> Result<(), String> {
-        for (shard, block) in (0..).map(ShardId).zip(blocks) {
-            let block = std::mem::take(block);
-            if block.is_empty() {
-                continue;
-            }
-            let replies = self.ask(shard, Ask::Restore(block))?;
-            for reply in replies {
-                let Answer::Restored { aside: these, .. } = reply.answer else {
-                    return Err(format!("{reply:?} to records"));
-                };
-                aside.extend(these.into_iter().map(|one| one.key.into_vec()));
-            }
-        }
-        Ok(())
-    }
-
     fn ask(&mut self, shard: ShardId, ask: Ask) -> Result<Vec<Reply>, String> {
         self.request += 1;
         let request = Mail::Request(Request {
@@ -569,72 +514,6 @@ impl Lives {
         }
     }
 
-    /// At some time of this life, and most of the time it comes back.
-    fn disk_will_fail(&mut self, length: Duration) {
-        let millis = length.as_millis() as u64;
-        let fails = self.random.below(millis);
-        self.schedule_at(self.now + Duration::from_millis(fails), Event::DiskFails);
-        if self.random.per_mille(800) {
-            let back = fails + self.random.below(millis);
-            self.schedule_at(self.now + Duration::from_millis(back), Event::DiskIsBack);
-        }
-    }
-
-    fn tell_of_the_disk(&mut self, news: StoreNews) {
-        self.note(format!("the disk: {news:?}"));
-        for shard in (0..self.shards).map(ShardId) {
-            let parcel = Parcel::Mail(Mail::Store(news));
-            // In the order in which it is told.
-            let when = self.now + Duration::from_millis(1);
-            self.schedule_at(when, Event::Parcel { shard, parcel });
-        }
-    }
-
-    /// What has come goes to the operating system, and is acknowledged; or the acknowledgement waits for the disk.
-    fn write(&mut self) {
-        self.write_is_due = false;
-        while let Some((shard, records)) = self.given_out.pop_front() {
-            if self.disk.fails {
-                self.disk.is_behind = true;
-                self.acknowledge(shard, records.serial);
-                continue;
-            }
-            self.disk.write(&records);
-            if self.waits_for_disk {
-                self.unsynced.push((shard, records.serial));
-            } else {
-                self.acknowledge(shard, records.serial);
-            }
-            if let Some(rewrite) = &mut self.rewrite
-                && rewrite.take(shard, &records)
-            {
-                let swept = self.disk.sweep(rewrite);
-                self.note(format!("the disk has everything again, {swept} swept"));
-                self.rewrite = None;
-                self.tell_of_the_disk(StoreNews::Whole);
-            }
-        }
-        if !self.sync_is_due {
-            self.sync_is_due = true;
-            let after = if self.waits_for_disk {
-                self.random.millis(1, 15)
-            } else {
-                SYNC_AFTER
-            };
-            self.schedule_at(self.now + after, Event::Sync);
-        }
-    }
-
-    fn acknowledge(&mut self, shard: ShardId, serial: u64) {
-        let mail = Mail::Written {
-            serial,
-            kept: 0,
-            lost: 0,
-        };
-        let parcel = Parcel::Mail(mail);
-        self.schedule(0, 3, Event::Parcel { shard, parcel });
-    }
-
     fn schedule(&mut self, least: u64, most: u64, event: Event) {
         let when = self.now + self.random.millis(least, most);
         self.schedule_at(when, event);
@@ -703,65 +582,6 @@ impl Lives {
         Ok(())
     }
 
-    /// No phone has two dialogs of one Call-ID and tag of its own.
-    fn begins_once(&mut self, message: &Message, [own, ours]: [&str; 2]) -> Result<(), String> {
-        let tag = |name| message.tag(name).unwrap_or_default().to_string();
-        let call_id = message.header("Call-ID").unwrap_or_default().to_string();
-        let begun = self.begun.entry((call_id, tag(own)));
-        let first = begun.or_insert_with(|| tag(ours));
-        if *first != tag(ours) {
-            let call_id = message.header("Call-ID");
-            return Err(format!(
-                "{call_id:?} is in two dialogs: {first} and {}",
-                tag(ours)
-            ));
-        }
-        Ok(())
-    }
-
-    /// CSeq and version are above all that this dialog was ever sent, unless it is the last one once more.
-    fn rises(&mut self, message: &Message) -> Result<(), String> {
-        let text = |name: &str| message.header(name).unwrap_or_default().to_string();
-        let name = (
-            text("Call-ID"),
-            message.tag("From").unwrap_or_default().to_string(),
-        );
-        let is_active = text("Subscription-State").starts_with("active");
-        if let Some(ended) = self.ended.get(&name).filter(|_| is_active)
-            && *ended < self.up_since
-        {
-            return Err(format!("{name:?} ended at {ended:?}, and is told of"));
-        }
-        let cseq = message.cseq().ok_or("a NOTIFY without CSeq")?;
-        let Document::Dialog { version, full, .. } = Document::read(message)? else {
-            return Err("a NOTIFY with another document".to_string());
-        };
-        if let Some(told) = self.told.get(&name) {
-            if cseq == told.cseq && message.bytes == told.bytes {
-                return Ok(());
-            }
-            if cseq <= told.cseq || version <= told.version {
-                return Err(format!(
-                    "{name:?} is sent CSeq {cseq} with version {version}, and was sent {} with {}",
-                    told.cseq, told.version
-                ));
-            }
-        }
-        if !full {
-            return Err(format!("a document of {name:?} is not full"));
-        }
-        let bytes = message.bytes.clone();
-        self.told.insert(
-            name,
-            Told {
-                cseq,
-                version,
-                bytes,
-            },
-        );
-        Ok(())
-    }
-
     fn reach_phone(
         &mut self,
         peer: SocketAddr,
@@ -792,51 +612,6 @@ impl Lives {
             }
             Err(forgotten) => Err(forgotten.0),
         }
-    }
-
-    /// After a restart every subscription that was answered is told of the present state, without a word of its phone.
-    fn everybody_is_told(&self) -> Result<(), String> {
-        let spares = self.restart_notify == RestartNotify::Changed;
-        let up = self.edge.is_some() && self.now.since(self.up_since) > TOLD_WITHIN;
-        let up = up && !(spares && self.was_in_order);
-        if !up {
-            return Ok(());
-        }
-        let untold = self.phones.iter().find_map(|phone| {
-            let dialog = phone.waits(self.now + Duration::from_secs(1))?;
-            (dialog.told_at < self.up_since).then_some((phone, dialog))
-        });
-        match untold {
-            None => Ok(()),
-            Some((phone, dialog)) => Err(format!(
-                "{} is not told of a restart at {:?}: {dialog:?}, {} are kept",
-                phone.address,
-                self.up_since,
-                self.disk.subscriptions()
-            )),
-        }
-    }
-
-    fn all_show_what_is_so(&self) -> Result<(), String> {
-        for phone in &self.phones {
-            if phone.waits(self.now + Duration::from_secs(1)).is_none() {
-                continue;
-            }
-            let index = (0..RESOURCES).find(|index| resource(*index) == phone.resource);
-            let (state, answered) = self.hints[index.expect("one of them")];
-            let lamp = match state {
-                HintState::Ringing => Lamp::Blinking,
-                HintState::InUse => Lamp::Lit,
-                _ => Lamp::Dark,
-            };
-            if phone.shown != lamp || !answered {
-                return Err(format!(
-                    "{} shows {:?} for {}, which is {state} (answered: {answered})",
-                    phone.address, phone.shown, phone.resource
-                ));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -8,7 +8,8 @@ use lampfield::hint::{
 };
 use lampfield::shard::control::{Answer, Ask, HintChange, HintOutcome};
 
-use super::language::{Word, duration};
+use super::language::Word;
+use super::reader::duration;
 use super::stage::Stage;
 
 /// One `hint` step.

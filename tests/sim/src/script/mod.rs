@@ -11,6 +11,7 @@ mod draft;
 mod expect;
 mod hints;
 pub mod language;
+pub mod reader;
 mod send;
 pub mod settings;
 mod stage;

@@ -89,7 +89,7 @@ impl Stage {
     pub fn swap(&mut self, words: &[String]) -> Result<(), String> {
         let fresh = words.iter().any(|word| word == "fresh");
         let stays = match words.iter().position(|word| word == "stays") {
-            Some(at) => super::language::duration(words.get(at + 1).ok_or("stays how long?")?)?,
+            Some(at) => super::reader::duration(words.get(at + 1).ok_or("stays how long?")?)?,
             None => STAYS + T64,
         };
         let wanted = self.wanted(fresh);
