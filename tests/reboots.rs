@@ -137,3 +137,91 @@ fn ten_thousand_reboots_leave_as_many_subscriptions_as_there_were() {
 fn ten_thousand_reboots_of_phones_that_answer_nothing_do_so_too() {
     reboot(Forgotten::SaysNothing);
 }
+
+/// A window that stays closed for longer than a probe may take, as phones that answer nothing go on coming.
+#[test]
+fn nobody_is_given_up_before_it_was_asked_and_a_ghost_is_soon_after() {
+    let mut settings = Settings::default();
+    settings.set("in_flight_max", "128").expect("a setting");
+    let mut site = Site::new(&settings);
+    let address = SocketAddr::from(([127, 0, 0, 1], 7000));
+    let ask = |call_id: &str, phone: &str, cseq: u32, tag: &str| {
+        format!(
+            "SUBSCRIBE sip:1001@{DEFAULT_DOMAIN} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {address};branch=z9hG4bK{call_id}.{cseq}\r\n\
+             From: <sip:{phone}@{DEFAULT_DOMAIN}>;tag=f{call_id}\r\n\
+             To: <sip:1001@{DEFAULT_DOMAIN}>{tag}\r\nContact: <sip:{phone}@{address}>\r\n\
+             Call-ID: {call_id}\r\nCSeq: {cseq} SUBSCRIBE\r\nMax-Forwards: 70\r\nEvent: dialog\r\n\
+             Expires: 3600\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    // One phone with two keys, and one that has rebooted and knows its first dialog no more.
+    let mut rebooted = false;
+    let mut told = Vec::new();
+    let mut hear = |now, message: &Message, rebooted: bool| {
+        message.method()?;
+        let call_id = message.header("Call-ID").expect("a Call-ID").to_owned();
+        told.push((now, call_id.clone()));
+        let answers = match call_id.as_str() {
+            "first" | "second" | "after" => true,
+            "before" => !rebooted,
+            _ => false,
+        };
+        answers.then(|| reply(message, 200, None))
+    };
+    let mut tags = BTreeMap::new();
+    for call_id in ["first", "before"] {
+        let sent = site.receive(address, ask(call_id, call_id, 1, "").as_bytes());
+        let answer = Message::read_loosely(&sent[0].bytes);
+        tags.insert(
+            call_id,
+            format!(";tag={}", answer.tag("To").expect("a tag")),
+        );
+        site.converse(sent, |now, message| hear(now, message, false));
+        site.pass_conversing(T64, |now, message| hear(now, message, false));
+    }
+    let mut strangers = 0;
+    for tenth in 0..450 {
+        for _ in 0..40 {
+            let name = format!("stranger{strangers}");
+            strangers += 1;
+            site.receive(address, ask(&name, &name, 1, "").as_bytes());
+        }
+        if tenth == 20 {
+            rebooted = true;
+            site.receive(address, ask("second", "first", 1, "").as_bytes());
+            site.receive(address, ask("after", "before", 1, "").as_bytes());
+        }
+        let step = Duration::from_millis(100);
+        site.pass_conversing(step, |now, message| hear(now, message, rebooted));
+    }
+    let closed = site.now;
+    let waits = T64 + Duration::from_secs(5);
+    site.pass_conversing(2 * waits, |now, message| hear(now, message, rebooted));
+    let asked = |of: &str| {
+        let since = closed - Duration::from_secs(43);
+        let mut told = told
+            .iter()
+            .filter(|(now, call_id)| *now > since && call_id == of);
+        told.next().map(|(now, _)| *now)
+    };
+    let (first, before) = (asked("first"), asked("before"));
+    let first = first.expect("the first key is asked");
+    let before = before.expect("so is the ghost");
+    assert!(
+        first > closed - Duration::from_secs(5),
+        "it waited for the window"
+    );
+    assert!(site.now > before + waits, "the ghost had its time");
+    let mut refresh = |call_id: &str, phone: &str| {
+        let sent = site.receive(address, ask(call_id, phone, 2, &tags[call_id]).as_bytes());
+        Message::read_loosely(&sent[0].bytes).status()
+    };
+    assert_eq!(
+        refresh("first", "first"),
+        Some(200),
+        "a key that answers lives on"
+    );
+    assert_eq!(refresh("before", "before"), Some(481), "a ghost does not");
+    assert_eq!(site.complaint(), None);
+}

@@ -168,6 +168,7 @@ impl Shard {
         let Some(index) = self.user(finished.user).filter(|_| !finished.replaced) else {
             return;
         };
+        self.note_unasked(index, finished.started);
         let subscription = &mut self.subscriptions[index];
         subscription.in_flight = None;
         subscription.cseq -= 1;

@@ -312,6 +312,7 @@ impl Shard {
         // The documents that a phone sees are numbered without a gap.
         subscription.first_cseq += u32::from(subscription.bodiless);
         subscription.bodiless = false;
+        self.note_asked(now, index);
         self.keep_tempo(now, index);
         Attempt::Sent
     }

@@ -274,7 +274,7 @@ impl Shard {
                     subscription.phase = Phase::Active;
                     self.enqueue(index, Owed::Change);
                 }
-                Phase::Probed { until } if until <= now => {
+                Phase::Probed { until: Some(until) } if until <= now => {
                     return self.end_failed(index, Counter::SubscriptionNotifyTimeout, out);
                 }
                 Phase::Active
@@ -306,10 +306,12 @@ impl Shard {
         let subscription = &mut self.subscriptions[index];
         let end = match subscription.phase {
             // A ghost lives no longer for being told that it ends.
-            Phase::Probed { until } => until.min(now + T64),
-            Phase::Active | Phase::Silent { .. } | Phase::Parked | Phase::Terminating(_) => {
-                now + T64
-            }
+            Phase::Probed { until: Some(until) } => until.min(now + T64),
+            Phase::Active
+            | Phase::Silent { .. }
+            | Phase::Probed { until: None }
+            | Phase::Parked
+            | Phase::Terminating(_) => now + T64,
         };
         subscription.phase = Phase::Terminating(reason);
         subscription.expires_at = end;

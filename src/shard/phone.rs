@@ -17,8 +17,8 @@ use crate::subscription::text::{Part, Text};
 use crate::time::{T1, T64, Time};
 use crate::transport::Flow;
 
-/// How long a possible ghost may take to be told and to answer: one transaction, and time to be sent.
-const PROBE: Duration = Duration::from_millis(T64.as_millis() as u64 + 4_000);
+/// How long a possible ghost may take to answer, from the first NOTIFY on that asks it: one transaction, and a moment.
+const PROBE: Duration = Duration::from_millis(T64.as_millis() as u64 + 1_000);
 
 /// A NOTIFY of this age is sent again in more than a second only: whoever is heard meanwhile need not wait for it.
 const LATE: Duration = Duration::from_millis(3 * T1.as_millis() as u64);
@@ -48,7 +48,7 @@ impl Shard {
             }
             self.catch_up(now, index, moved);
             if !is_fetch && self.is_twin(index, fresh) {
-                self.supersede(now, index, out);
+                self.supersede(index, out);
             }
         }
     }
@@ -235,9 +235,9 @@ impl Shard {
         }
     }
 
-    fn supersede(&mut self, now: Time, index: u32, out: &mut Effects) {
+    fn supersede(&mut self, index: u32, out: &mut Effects) {
         match self.settings.rules.subscribe.supersede {
-            Supersede::Probe => self.probe(now, index),
+            Supersede::Probe => self.probe(index),
             Supersede::Replace => {
                 self.stats.record(Counter::SubscriptionSuperseded);
                 self.end(index, out);
@@ -261,7 +261,8 @@ impl Shard {
     /// it was asked proves nothing.
     pub(super) fn proved(&mut self, index: u32, started: Time) {
         let subscription = &mut self.subscriptions[index];
-        if matches!(subscription.phase, Phase::Probed { until } if started + PROBE >= until) {
+        let asked_before = matches!(subscription.phase, Phase::Probed { until: Some(until) } if started + PROBE >= until);
+        if asked_before {
             subscription.phase = Phase::Active;
             let when = subscription.next_deadline();
             self.set_deadline(index, when);
@@ -270,17 +271,41 @@ impl Shard {
 
     /// One NOTIFY with the full state shows whether the phone still knows the dialog. It goes with the changes, so that
     /// what phones are waiting for does not wait for ghosts.
-    fn probe(&mut self, now: Time, index: u32) {
+    fn probe(&mut self, index: u32) {
         self.subscriptions.unpark(index);
         let subscription = &mut self.subscriptions[index];
         match subscription.phase {
             Phase::Probed { .. } | Phase::Terminating(_) => return,
             Phase::Active | Phase::Silent { .. } | Phase::Parked => {}
         }
-        subscription.phase = Phase::Probed { until: now + PROBE };
+        subscription.phase = Phase::Probed { until: None };
         let when = subscription.next_deadline();
         self.set_deadline(index, when);
         self.enqueue(index, Owed::Change);
+    }
+
+    /// A NOTIFY has been sent. Where it is the first that asks a possible ghost, its time runs from now on, however long the
+    /// window or its phone's turn kept it back; what is sent after it, as for a change, gives it no more.
+    pub(super) fn note_asked(&mut self, now: Time, index: u32) {
+        let subscription = &mut self.subscriptions[index];
+        if subscription.phase == (Phase::Probed { until: None }) {
+            subscription.phase = Phase::Probed {
+                until: Some(now + PROBE),
+            };
+            let when = subscription.next_deadline();
+            self.set_deadline(index, when);
+        }
+    }
+
+    /// A NOTIFY that was first sent at `started` never left: if it was the one that asked, nobody has been asked.
+    pub(super) fn note_unasked(&mut self, index: u32, started: Time) {
+        let subscription = &mut self.subscriptions[index];
+        let until = Some(started + PROBE);
+        if subscription.phase == (Phase::Probed { until }) {
+            subscription.phase = Phase::Probed { until: None };
+            let when = subscription.next_deadline();
+            self.set_deadline(index, when);
+        }
     }
 }
 

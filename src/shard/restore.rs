@@ -284,11 +284,16 @@ impl Shard {
             return false;
         }
         let subscription = &self.subscriptions[index];
-        let (check, owed) = (subscription.check, subscription.owed);
+        let (check, owed, phase) = (subscription.check, subscription.owed, subscription.phase);
         let Some((of, told)) = self.since.told.remove(&index) else {
             return false;
         };
-        let knows = of == check && owed == Owed::Change && self.state_of(index) == Some(told);
+        // Whether a possible ghost knows anything is to be shown.
+        let is_asked = phase != Phase::Active;
+        let knows = of == check
+            && owed == Owed::Change
+            && !is_asked
+            && self.state_of(index) == Some(told);
         self.stats.add(Counter::NotifySpared, u64::from(knows));
         knows
     }

@@ -42,8 +42,8 @@ pub enum Phase {
     /// The phone asked for a pause with Retry-After: the newest state is sent when it is over.
     Silent { until: Time },
     /// Its phone has subscribed anew, as after a reboot: it goes on if the phone answers what it is sent, and else ends
-    /// at that time at the latest.
-    Probed { until: Time },
+    /// at that time at the latest. None: nothing has been sent yet, and nobody is given up who was not asked.
+    Probed { until: Option<Time> },
     /// The phone did not answer, or its connection has gone: nothing is sent until it is heard again, or until expiry.
     Parked,
     /// One last NOTIFY is owed or on its way; nothing else will be sent.
@@ -160,12 +160,16 @@ impl Subscription {
     /// When the deadline must fire next.
     pub fn next_deadline(&self) -> Time {
         match self.phase {
-            Phase::Silent { until } | Phase::Probed { until } => self.expires_at.min(until),
+            Phase::Silent { until } | Phase::Probed { until: Some(until) } => {
+                self.expires_at.min(until)
+            }
             Phase::Active => {
                 let due = self.tempo.as_ref().and_then(|tempo| tempo.due());
                 due.map_or(self.expires_at, |due| due.min(self.expires_at))
             }
-            Phase::Parked | Phase::Terminating(_) => self.expires_at,
+            Phase::Probed { until: None } | Phase::Parked | Phase::Terminating(_) => {
+                self.expires_at
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lampfield::time::{T64, Time};
 
-use super::{Dialog, DialogName, Heard, Said, Watch, Witness, request_key, same, uri_of};
+use super::{Dialog, DialogName, Heard, Probed, Said, Watch, Witness, request_key, same, uri_of};
 use crate::message::{Message, address, parameter};
 
 impl Witness {
@@ -91,7 +91,10 @@ impl Witness {
                     && dialog.known.is_none_or(|when| now.since(when) > self.slack)
                 {
                     // What was said at the same time may have come before it inside.
-                    dialog.probed.get_or_insert(now);
+                    dialog.probed.get_or_insert(Probed {
+                        since: now,
+                        asked: None,
+                    });
                 }
             }
         }

@@ -47,8 +47,8 @@ pub struct Dialog {
     pub ended: bool,
     /// Who watches what: an equal new dialog may mean that this one was forgotten.
     watch: Watch,
-    /// Since when there is an equal newer dialog, and this one's phone has not yet shown that it knows it still.
-    pub probed: Option<Time>,
+    /// There is an equal newer dialog, and this one's phone has not yet shown that it knows it still.
+    pub probed: Option<Probed>,
     /// When it last did.
     known: Option<Time>,
     /// Why nothing new may be sent, and since when.
@@ -65,8 +65,17 @@ struct Watch {
     id: Option<String>,
 }
 
-/// How long a dialog lasts whose phone has an equal newer one and does not answer in the old one.
-pub const PROBE: Duration = Duration::from_secs(32 + 5);
+/// Whether a phone still knows a dialog is being asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Probed {
+    /// Since when there is reason to.
+    since: Time,
+    /// When it was: by the first NOTIFY from then on.
+    asked: Option<Time>,
+}
+
+/// How long a dialog lasts whose phone has an equal newer one and, when it is asked, does not answer in the old one.
+pub const PROBE: Duration = Duration::from_secs(32 + 2);
 
 /// The newest NOTIFY of a dialog.
 #[derive(Debug)]
@@ -201,7 +210,9 @@ impl Witness {
         if message.cseq() != Some(last.cseq) || now.since(last.first_sent) > T64 {
             return;
         }
-        let asked = dialog.probed.is_some_and(|since| since <= last.first_sent);
+        let asked = dialog
+            .probed
+            .is_some_and(|probed| probed.since <= last.first_sent);
         let later = message.header("Retry-After").is_some() && status != 481;
         // A pause that it asks for is an answer as well, whichever NOTIFY it was for.
         if asked && (200..300).contains(&status) || later {
@@ -256,6 +267,22 @@ impl Witness {
         untold.map(|(name, _)| name)
     }
 
+    /// A dialog that its phone may have forgotten long since, and was not asked about.
+    pub fn unasked(&self, now: Time, patience: Duration) -> Option<&DialogName> {
+        let unasked = self.dialogs.iter().find(|(_, dialog)| {
+            let waits =
+                |probed: Probed| probed.asked.is_none() && now.since(probed.since) > patience;
+            let refused = dialog.last.as_ref().is_some_and(|last| last.refused);
+            dialog.probed.is_some_and(waits)
+                && now < dialog.deadline
+                && !dialog.ended
+                && !refused
+                && dialog.dead.is_none()
+                && !dialog.unanswered_at(now, self.sends_fail)
+        });
+        unasked.map(|(name, _)| name)
+    }
+
     /// A datagram has left the server.
     pub fn said(&mut self, now: Time, bytes: &[u8]) -> Result<Said, String> {
         let message = Message::read(bytes)?;
@@ -302,8 +329,13 @@ impl Witness {
 impl Dialog {
     /// Its phone has subscribed anew and did not answer here within its time, give or take `slack`.
     pub fn is_ghost_at(&self, now: Time, slack: Duration) -> bool {
-        self.probed
-            .is_some_and(|since| now.since(since) + slack >= PROBE - Duration::from_secs(1))
+        self.asked()
+            .is_some_and(|asked| now.since(asked) + slack >= PROBE - Duration::from_secs(1))
+    }
+
+    /// When its phone was asked whether it still knows it, and has not shown that since.
+    pub fn asked(&self) -> Option<Time> {
+        self.probed.and_then(|probed| probed.asked)
     }
 
     /// The newest NOTIFY got no final answer in its time, and was sent again to the end of it. One that stood

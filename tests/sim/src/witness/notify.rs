@@ -42,7 +42,7 @@ impl Witness {
         };
         if !again {
             may_be_sent(dialog, now)?;
-            if keeps_time && dialog.probed.is_some_and(|since| now.since(since) > PROBE) {
+            if keeps_time && dialog.asked().is_some_and(|asked| now.since(asked) > PROBE) {
                 return Err("a new NOTIFY of a dialog that its phone has forgotten".to_string());
             }
             let unanswered = dialog.last.as_ref().is_some_and(|last| {
@@ -62,6 +62,9 @@ impl Witness {
             numbers_its_document(dialog, &document)?;
             dialog.owed_since = None;
             dialog.open.insert(cseq, now);
+            if let Some(probed) = &mut dialog.probed {
+                probed.asked.get_or_insert(now);
+            }
             dialog.last = Some(Notify {
                 cseq,
                 bytes: message.bytes,

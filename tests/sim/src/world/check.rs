@@ -39,6 +39,13 @@ impl World {
         {
             return Err(format!("no NOTIFY has followed the 2xx of {name:?}"));
         }
+        if let Some(name) = self.witness.unasked(self.now, patience)
+            && !may_wait
+        {
+            return Err(format!(
+                "its phone may have forgotten it, and is not asked: {name:?}"
+            ));
+        }
         if let Some(name) = self.witness.untold(self.now, patience)
             && !may_wait
         {
@@ -52,8 +59,8 @@ impl World {
             .values()
             .filter(|dialog| {
                 let forgotten = dialog
-                    .probed
-                    .is_some_and(|since| self.now > since + PROBE + late);
+                    .asked()
+                    .is_some_and(|asked| self.now > asked + PROBE + late);
                 self.now <= dialog.deadline + T64 + late && !forgotten
             })
             .count();
