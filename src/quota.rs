@@ -81,9 +81,9 @@ impl Tally {
         at
     }
 
-    /// Whether what was taken counts under that name.
-    pub fn is_of(&self, at: u32, name: u64) -> bool {
-        self.holders[at].name == name
+    /// The name that what was taken counts under.
+    pub fn name(&self, at: u32) -> u64 {
+        self.holders[at].name
     }
 
     /// One less.
@@ -147,7 +147,7 @@ mod tests {
         let (one, two, other) = (tally.take(7), tally.take(7), tally.take(8));
         assert_eq!((tally.count(7), tally.count(8), tally.count(9)), (2, 1, 0));
         assert_eq!((one, tally.len()), (two, 2));
-        assert!(tally.is_of(one, 7) && !tally.is_of(one, 8));
+        assert_eq!((tally.name(one), tally.name(other)), (7, 8));
         tally.give(one);
         tally.give(other);
         assert_eq!((tally.count(7), tally.count(8), tally.len()), (1, 0, 1));

@@ -17,7 +17,8 @@ use crate::partition::Partition;
 use crate::state::Touched;
 use crate::stats::Counter;
 use crate::store::format::{
-    HintRecord, Key, Over, PublicationRecord, Record, Standing, SubscriptionRecord, UnixMillis,
+    HintRecord, Key, Over, PublicationRecord, Record, Standing, SubscriptionRecord, Terms,
+    UnixMillis,
 };
 use crate::subscription::package::Package;
 use crate::subscription::record::{Phase, Subscription};
@@ -363,6 +364,7 @@ impl Shard {
                     arrival: kept.arrival,
                     expires: self.unix_millis(kept.expires_at),
                     content: kept.content,
+                    publisher: kept.publisher,
                 };
                 let (partition, tag) = (secrets.resource(kept.resource), kept.tag.number());
                 let key = Key::Publication { partition, tag };
@@ -441,6 +443,13 @@ impl Shard {
             remote_cseq: subscription.remote_cseq,
             reserved: subscription.reserved,
             incarnation: self.journal.incarnation(),
+            terms: Some(Terms {
+                source: self.source_of(index),
+                rates: subscription
+                    .tempo
+                    .as_ref()
+                    .map_or([None; 3], |tempo| tempo.rates().numbers()),
+            }),
         }
     }
 

@@ -167,12 +167,21 @@ impl Shard {
 
     /// Counts a subscription.
     pub(super) fn hold(&mut self, source: IpAddr, domain: &[u8]) -> Held {
-        let source = source_name(&self.settings.secrets, source);
+        self.hold_named(source_name(&self.settings.secrets, source), domain)
+    }
+
+    /// The same under the name of its source, as it stands in a record.
+    pub(super) fn hold_named(&mut self, source: u64, domain: &[u8]) -> Held {
         let domain = domain_name(&self.settings.secrets, domain);
         Held {
             source: self.quotas.sources.take(source),
             domain: self.quotas.domains.take(domain),
         }
+    }
+
+    /// The name of the source that a subscription counts under.
+    pub(super) fn source_of(&self, index: u32) -> u64 {
+        self.quotas.sources.name(self.subscriptions[index].source)
     }
 
     /// It is no more.
@@ -185,7 +194,7 @@ impl Shard {
     pub(super) fn hold_from(&mut self, index: u32, source: IpAddr) {
         let name = source_name(&self.settings.secrets, source);
         let before = self.subscriptions[index].source;
-        if self.quotas.sources.is_of(before, name) {
+        if self.quotas.sources.name(before) == name {
             return;
         }
         self.subscriptions[index].source = self.quotas.sources.take(name);

@@ -27,6 +27,7 @@ use crate::subscription::connections::Carried;
 use crate::subscription::package::{self, ContentTypeId, Package};
 use crate::subscription::phones::{Link, PhoneName};
 use crate::subscription::record::{Owed, Phase, Reason, Subscription};
+use crate::subscription::tempo::{Rates, Tempo};
 use crate::subscription::text::{Part, Text};
 use crate::time::{T64, Time};
 use crate::transport::{ConnectionId, Flow, Transport};
@@ -170,6 +171,7 @@ impl Shard {
             arrival: publication.arrival,
             expires_at: self.wall.time(expires.0),
             content: Cow::Owned(publication.content.into_owned()),
+            publisher: publication.publisher,
         };
         let restored = self
             .compositor
@@ -211,8 +213,14 @@ impl Shard {
             is_shared: self.settings.is_shared(text.part(Part::Remote)),
         };
         let copy = self.copy_of(now, record.resource, out).ok_or(FULL)?;
-        // Where the phone's last request came from is where it is reached, unless a proxy stands before it.
-        let held = self.hold(standing.peer.ip(), quotas::domain_of(record.resource));
+        let domain = quotas::domain_of(record.resource);
+        let held = match standing.terms {
+            Some(terms) => self.hold_named(terms.source, domain),
+            // Where the phone's last request came from is where it is reached, unless a proxy stands before it.
+            None => self.hold(standing.peer.ip(), domain),
+        };
+        let rates = standing.terms.map_or([None; 3], |terms| terms.rates);
+        let rates = Rates::from_numbers(rates);
         let subscription = Subscription {
             text,
             flow,
@@ -238,7 +246,7 @@ impl Shard {
             awaits: 0,
             remote_cseq: standing.remote_cseq,
             in_flight: None,
-            tempo: None,
+            tempo: (!rates.is_empty()).then(|| Box::new(Tempo::new(rates))),
             source: held.source,
             domain: held.domain,
             deadline: None,
@@ -290,10 +298,8 @@ impl Shard {
         };
         // Whether a possible ghost knows anything is to be shown.
         let is_asked = phase != Phase::Active;
-        let knows = of == check
-            && owed == Owed::Change
-            && !is_asked
-            && self.state_of(index) == Some(told);
+        let knows =
+            of == check && owed == Owed::Change && !is_asked && self.state_of(index) == Some(told);
         self.stats.add(Counter::NotifySpared, u64::from(knows));
         knows
     }

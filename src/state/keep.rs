@@ -65,6 +65,8 @@ pub struct KeptPublication<'a> {
     pub arrival: u64,
     pub expires_at: Time,
     pub content: Cow<'a, Published>,
+    /// Whom it is counted under, as for [`Compositor::credit`].
+    pub publisher: Option<[u64; 3]>,
 }
 
 impl Compositor {
@@ -139,6 +141,7 @@ impl Compositor {
             arrival: publication.arrival,
             expires_at: publication.expires_at,
             content: Cow::Borrowed(&publication.content),
+            publisher: publication.held.map(|held| self.names_of(held)),
         })
     }
 
@@ -206,7 +209,7 @@ impl Compositor {
             arrival: kept.arrival,
             expires_at: kept.expires_at,
             timer: None,
-            held: None,
+            held: kept.publisher.map(|names| self.hold(names)),
         };
         let key = self
             .publications

@@ -96,7 +96,7 @@ pub(super) struct Publication {
     /// What was granted.
     pub expires_at: Time,
     pub timer: Option<TimerId>,
-    /// Who it is counted under; nobody, if it comes from an earlier process.
+    /// Who it is counted under; nobody, if the record of an earlier process did not say.
     pub held: Option<[u32; 3]>,
 }
 
@@ -151,16 +151,30 @@ impl Compositor {
         let Some(index) = self.find(resource) else {
             return;
         };
-        for &key in &self.resources[index].publications {
-            let publication = &mut self.publications[key];
-            if publication.tag == tag && publication.held.is_none() {
-                let mut held = [0; 3];
-                for ((tally, name), held) in self.held.iter_mut().zip(names).zip(&mut held) {
-                    *held = tally.take(name);
-                }
-                publication.held = Some(held);
-            }
+        let uncounted = self.resources[index].publications.iter().find(|key| {
+            let publication = &self.publications[**key];
+            publication.tag == tag && publication.held.is_none()
+        });
+        if let Some(&key) = uncounted {
+            let held = self.hold(names);
+            self.publications[key].held = Some(held);
         }
+    }
+
+    pub(super) fn hold(&mut self, names: [u64; 3]) -> [u32; 3] {
+        let mut held = [0; 3];
+        for ((tally, name), held) in self.held.iter_mut().zip(names).zip(&mut held) {
+            *held = tally.take(name);
+        }
+        held
+    }
+
+    pub(super) fn names_of(&self, held: [u32; 3]) -> [u64; 3] {
+        let mut names = [0; 3];
+        for ((tally, held), name) in self.held.iter().zip(held).zip(&mut names) {
+            *name = tally.name(held);
+        }
+        names
     }
 
     /// Under how many names live publications are counted.

@@ -26,8 +26,8 @@ pub struct Rates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tempo {
     rates: Rates,
-    /// When the last NOTIFY was sent.
-    told_at: Time,
+    /// When the last NOTIFY was sent; None: none was by this process.
+    told_at: Option<Time>,
     /// When something has to be told if nothing is sent before: a change that waits, or the state as it is. A deadline runs
     /// for it.
     due: Option<Time>,
@@ -88,6 +88,22 @@ impl Rates {
         }
     }
 
+    /// As numbers of ten-thousandths, for a record.
+    pub fn numbers(&self) -> [Option<u32>; 3] {
+        [self.max, self.min, self.adaptive_min].map(|rate| rate.map(|PerSecond(number)| number))
+    }
+
+    /// From what [`Rates::numbers`] gave.
+    pub fn from_numbers(numbers: [Option<u32>; 3]) -> Rates {
+        let rate = |number: Option<u32>| number.filter(|number| *number > 0).map(PerSecond);
+        let [max, min, adaptive_min] = numbers.map(rate);
+        Rates {
+            max,
+            min,
+            adaptive_min,
+        }
+    }
+
     /// Whether nothing is asked for.
     pub fn is_empty(&self) -> bool {
         *self == Rates::default()
@@ -115,7 +131,7 @@ impl Tempo {
     pub fn new(rates: Rates) -> Tempo {
         Tempo {
             rates,
-            told_at: Time::ZERO,
+            told_at: None,
             due: None,
             waits: false,
         }
@@ -129,7 +145,7 @@ impl Tempo {
     /// A NOTIFY is sent, or need not be as the phone knows the state.
     //= RFC 6446 6.3
     pub fn told(&mut self, now: Time) {
-        self.told_at = now;
+        self.told_at = Some(now);
         self.waits = false;
         // No more often than the highest rate allows.
         let lowest = self.rates.min.max(self.rates.adaptive_min);
@@ -140,10 +156,13 @@ impl Tempo {
     /// Whether a change may be told now. If not, it waits until it is due.
     //= RFC 6446 5.3
     pub fn may_tell(&mut self, now: Time) -> bool {
-        let free = |rate: PerSecond| self.told_at + rate.interval();
-        let Some(free) = self.rates.max.map(free).filter(|free| now < *free) else {
+        let (Some(told_at), Some(rate)) = (self.told_at, self.rates.max) else {
             return true;
         };
+        let free = told_at + rate.interval();
+        if now >= free {
+            return true;
+        }
         self.waits = true;
         self.due = Some(self.due.map_or(free, |due| due.min(free)));
         false

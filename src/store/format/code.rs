@@ -175,6 +175,22 @@ impl<T: Code> Code for Option<T> {
     }
 }
 
+impl<T: Code + Copy + Default, const N: usize> Code for [T; N] {
+    fn put(&self, out: &mut Vec<u8>) {
+        for value in self {
+            value.put(out);
+        }
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Fault> {
+        let mut values = [T::default(); N];
+        for value in &mut values {
+            *value = T::get(from)?;
+        }
+        Ok(values)
+    }
+}
+
 impl<A: Code, B: Code> Code for (A, B) {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);

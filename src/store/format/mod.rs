@@ -19,8 +19,8 @@ pub use content::{put_calls, put_mailbox, put_presence};
 pub use key::Key;
 
 /// The newest version that is written. Every one since 1 is read, and a record has the oldest that can say it:
-/// 2 for a refresh with the state that was told.
-pub const VERSION: u8 = 2;
+/// 2 for a refresh with the state that was told, 3 for what names whose quotas it counts against.
+pub const VERSION: u8 = 3;
 
 /// Bytes of the check value at the end of each record.
 const CHECK: usize = 4;
@@ -96,6 +96,8 @@ pub struct PublicationRecord<'a> {
     pub arrival: u64,
     pub expires: UnixMillis,
     pub content: Cow<'a, Published>,
+    /// Whom it is counted under: the hashed names of a user, a source and a domain. None: it was written by version 1.
+    pub publisher: Option<[u64; 3]>,
 }
 
 /// How many texts a dialog has.
@@ -149,6 +151,18 @@ pub struct Standing {
     pub reserved: u32,
     /// Which process that was; the one after it where it ended in order, and left nothing open.
     pub incarnation: u32,
+    /// None: it was written by version 1 or 2.
+    pub terms: Option<Terms>,
+}
+
+/// On which terms a watcher is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Whose quota it counts against: where its last request came from, hashed.
+    pub source: u64,
+    /// How often it wants to be told, in ten-thousandths of a NOTIFY per second: at most, at least, and at least where
+    /// that adapts.
+    pub rates: [Option<u32>; 3],
 }
 
 impl Standing {
@@ -160,7 +174,37 @@ impl Standing {
 }
 
 numbered! { Over { Udp = 0 Tcp = 1 Tls = 2 Ws = 3 Wss = 4 } }
-fields! { Standing { expires spared_seconds over listener local peer remote_cseq reserved incarnation } }
+fields! { Terms { source rates } }
+
+impl Standing {
+    /// All but the terms, which came later and stand at the end of a record.
+    fn put(&self, out: &mut Vec<u8>) {
+        self.expires.put(out);
+        self.spared_seconds.put(out);
+        self.over.put(out);
+        self.listener.put(out);
+        self.local.put(out);
+        self.peer.put(out);
+        self.remote_cseq.put(out);
+        self.reserved.put(out);
+        self.incarnation.put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Fault> {
+        Ok(Standing {
+            expires: Code::get(from)?,
+            spared_seconds: Code::get(from)?,
+            over: Code::get(from)?,
+            listener: Code::get(from)?,
+            local: Code::get(from)?,
+            peer: Code::get(from)?,
+            remote_cseq: Code::get(from)?,
+            reserved: Code::get(from)?,
+            incarnation: Code::get(from)?,
+            terms: None,
+        })
+    }
+}
 
 impl Code for UnixMillis {
     fn put(&self, out: &mut Vec<u8>) {
@@ -186,8 +230,13 @@ impl<'a> Record<'a> {
             Record::Subscription(subscription) => subscription.write(out),
             Record::Refresh { standing, told } => {
                 standing.put(out);
-                if let Some(told) = told {
-                    told.put(out);
+                match (told, &standing.terms) {
+                    (told, Some(terms)) => {
+                        told.put(out);
+                        terms.put(out);
+                    }
+                    (Some(told), None) => told.put(out),
+                    (None, None) => {}
                 }
             }
         }
@@ -221,14 +270,20 @@ impl<'a> Record<'a> {
 
     fn version(&self) -> u8 {
         match self {
-            Record::Refresh { told: Some(_), .. } => 2,
-            Record::Incarnation(_)
-            | Record::Epoch(_)
-            | Record::Hint(_)
-            | Record::Publication(_)
-            | Record::Renewal(_)
-            | Record::Subscription(_)
-            | Record::Refresh { told: None, .. } => 1,
+            Record::Incarnation(_) | Record::Epoch(_) | Record::Hint(_) | Record::Renewal(_) => 1,
+            Record::Publication(record) => match record.publisher {
+                Some(_) => 3,
+                None => 1,
+            },
+            Record::Subscription(record) => match record.standing.terms {
+                Some(_) => 3,
+                None => 1,
+            },
+            Record::Refresh { standing, told } => match (&standing.terms, told) {
+                (Some(_), _) => 3,
+                (None, Some(_)) => 2,
+                (None, None) => 1,
+            },
         }
     }
 
@@ -237,17 +292,23 @@ impl<'a> Record<'a> {
             Key::Incarnation => Record::Incarnation(Code::get(from)?),
             Key::Epoch { .. } => Record::Epoch(Code::get(from)?),
             Key::Hint { .. } => Record::Hint(HintRecord::read(from)?),
-            Key::Publication { .. } => Record::Publication(PublicationRecord::read(from)?),
+            Key::Publication { .. } => Record::Publication(PublicationRecord::read(version, from)?),
             Key::Renewal { .. } => Record::Renewal(Code::get(from)?),
-            Key::Subscription { .. } => Record::Subscription(SubscriptionRecord::read(from)?),
-            Key::Refresh { .. } => Record::Refresh {
-                standing: Code::get(from)?,
-                told: if version >= 2 {
-                    Some(Code::get(from)?)
-                } else {
-                    None
-                },
-            },
+            Key::Subscription { .. } => {
+                Record::Subscription(SubscriptionRecord::read(version, from)?)
+            }
+            Key::Refresh { .. } => {
+                let mut standing = Standing::get(from)?;
+                let told = match version {
+                    1 => None,
+                    2 => Some(Code::get(from)?),
+                    _ => Code::get(from)?,
+                };
+                if version >= 3 {
+                    standing.terms = Some(Code::get(from)?);
+                }
+                Record::Refresh { standing, told }
+            }
         })
     }
 }
@@ -281,14 +342,21 @@ impl<'a> PublicationRecord<'a> {
         self.arrival.put(out);
         self.expires.put(out);
         self.content.put(out);
+        if let Some(publisher) = &self.publisher {
+            publisher.put(out);
+        }
     }
 
-    fn read(from: &mut Reader<'a>) -> Result<Self, Fault> {
+    fn read(version: u8, from: &mut Reader<'a>) -> Result<Self, Fault> {
         Ok(PublicationRecord {
             resource: from.text()?,
             arrival: Code::get(from)?,
             expires: Code::get(from)?,
             content: Cow::Owned(Code::get(from)?),
+            publisher: match version {
+                1 | 2 => None,
+                _ => Some(Code::get(from)?),
+            },
         })
     }
 }
@@ -307,9 +375,12 @@ impl<'a> SubscriptionRecord<'a> {
             put_bytes(text, out);
         }
         self.standing.put(out);
+        if let Some(terms) = &self.standing.terms {
+            terms.put(out);
+        }
     }
 
-    fn read(from: &mut Reader<'a>) -> Result<Self, Fault> {
+    fn read(version: u8, from: &mut Reader<'a>) -> Result<Self, Fault> {
         Ok(SubscriptionRecord {
             identity: Code::get(from)?,
             device: Code::get(from)?,
@@ -326,7 +397,13 @@ impl<'a> SubscriptionRecord<'a> {
                 }
                 texts
             },
-            standing: Code::get(from)?,
+            standing: {
+                let mut standing = Standing::get(from)?;
+                if version >= 3 {
+                    standing.terms = Some(Code::get(from)?);
+                }
+                standing
+            },
         })
     }
 }

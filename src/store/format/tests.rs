@@ -71,6 +71,18 @@ fn standing() -> Standing {
         remote_cseq: 2,
         reserved: 96,
         incarnation: 3,
+        terms: None,
+    }
+}
+
+/// What version 3 says beside that.
+fn with_terms() -> Standing {
+    Standing {
+        terms: Some(Terms {
+            source: 0x1122_3344_5566_7788,
+            rates: [Some(2_000), None, Some(1)],
+        }),
+        ..standing()
     }
 }
 
@@ -105,6 +117,7 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
             arrival: 8,
             expires: UnixMillis(u64::MAX),
             content: Cow::Owned(content),
+            publisher: None,
         };
         (
             Key::Publication { partition, tag },
@@ -160,6 +173,37 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
     ]
 }
 
+/// The records that say more since version 3.
+fn newest() -> Vec<(Key<'static>, Record<'static>)> {
+    let said = samples().into_iter().filter_map(|(key, record)| {
+        let record = match record {
+            Record::Publication(publication) => Record::Publication(PublicationRecord {
+                publisher: Some([1, u64::MAX, 3]),
+                ..publication
+            }),
+            Record::Subscription(subscription) => Record::Subscription(SubscriptionRecord {
+                standing: with_terms(),
+                ..subscription
+            }),
+            Record::Refresh { .. } => Record::Refresh {
+                standing: with_terms(),
+                told: None,
+            },
+            Record::Incarnation(_) | Record::Epoch(_) | Record::Hint(_) | Record::Renewal(_) => {
+                return None;
+            }
+        };
+        Some((key, record))
+    });
+    let mut records: Vec<_> = said.collect();
+    let Some((key, Record::Refresh { standing, .. })) = records.last().cloned() else {
+        panic!("a refresh is the last sample")
+    };
+    let told = Some(7);
+    records.push((key, Record::Refresh { standing, told }));
+    records
+}
+
 fn value(key: &Key<'_>, record: &Record<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     key.write(&mut out);
@@ -170,7 +214,7 @@ fn value(key: &Key<'_>, record: &Record<'_>) -> Vec<u8> {
 
 #[test]
 fn every_record_reads_back_as_it_was_written() {
-    for (key, record) in samples() {
+    for (key, record) in samples().into_iter().chain(newest()) {
         let value = value(&key, &record);
         assert_eq!(Record::read(&key, &value).as_ref(), Ok(&record), "{key:?}");
     }
@@ -178,7 +222,7 @@ fn every_record_reads_back_as_it_was_written() {
 
 #[test]
 fn a_record_with_one_wrong_bit_or_one_byte_less_is_not_believed() {
-    for (key, record) in samples() {
+    for (key, record) in samples().into_iter().chain(newest()) {
         let value = value(&key, &record);
         for place in 0..value.len() {
             assert!(Record::read(&key, &value[..place]).is_err());
@@ -253,6 +297,25 @@ fn records_that_version_2_wrote_are_read() {
     record.write(0, &mut written);
     assert_eq!(written[name.len()..], bytes);
     assert_eq!(bytes[0], 2);
+}
+
+/// What version 3 wrote where it says more than the versions before.
+const VERSION_3: &str = include_str!("version-3.txt");
+
+#[test]
+fn records_that_version_3_wrote_are_read() {
+    let mut lines = VERSION_3.lines();
+    for (key, record) in newest() {
+        let (name, bytes) = lines
+            .next()
+            .and_then(|line| line.split_once(' '))
+            .expect("key and value");
+        let (name, bytes) = (from_hex(name), from_hex(bytes));
+        assert_eq!(Key::read(&name), Ok(key));
+        assert_eq!(Record::read(&key, &bytes).as_ref(), Ok(&record));
+        assert_eq!((value(&key, &record), bytes[0]), (bytes.clone(), 3));
+    }
+    assert_eq!(lines.next(), None);
 }
 
 fn from_hex(text: &str) -> Vec<u8> {

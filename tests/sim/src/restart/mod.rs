@@ -5,7 +5,8 @@
 //! The rules, over all of its lives: no dialog sees a CSeq or a document version at or below one that it saw before; a
 //! subscription that was answered and has not expired is known again and told of the present state (where only the
 //! process crashed, or the answer waited for the disk), one whose end was answered is not; no answer leaves before what
-//! it promises is kept; whoever asks again for what it began before the crash is in the same dialog, and in no second one.
+//! it promises is kept; a watcher is told as often as it asked to be, in whichever life it did; whoever asks again for what it
+//! began before the crash is in the same dialog, and in no second one.
 
 mod check;
 mod disk;

@@ -39,7 +39,14 @@ pub struct Dialog {
     pub told_at: Time,
     /// A loss of power may have taken it, and it was not heard of since.
     pub doubtful: bool,
+    /// How often it is told at most, as its last answered request asked; None: nobody can say.
+    rate: Option<Rate>,
+    /// What was so before that answer came, and when it did: a NOTIFY may have been overtaken.
+    former: (Option<Rate>, Time),
 }
+
+/// NOTIFYs in a second; None: as many as come. None that is asked for makes anybody wait for long.
+type Rate = Option<u32>;
 
 /// A request that waits for its answer.
 #[derive(Clone, Debug)]
@@ -51,6 +58,7 @@ pub struct Asked {
     /// It ends the dialog.
     pub ends: bool,
     in_dialog: bool,
+    rate: Rate,
 }
 
 /// What an answer meant that a phone may complain of.
@@ -126,7 +134,8 @@ impl Phone {
             }
         };
         let expires = if ends { 0 } else { random.between(61, 180) };
-        let bytes = self.subscribe(cseq, &to_tag, expires);
+        let rate = random.per_mille(500).then(|| random.between(20, 99) as u32);
+        let bytes = self.subscribe(cseq, &to_tag, expires, rate);
         self.asked = Some(Asked {
             bytes: bytes.clone(),
             since: now,
@@ -134,11 +143,13 @@ impl Phone {
             interval: T1,
             ends,
             in_dialog,
+            rate,
         });
         Some(bytes)
     }
 
-    fn subscribe(&self, cseq: u32, to_tag: &str, expires: u64) -> Vec<u8> {
+    fn subscribe(&self, cseq: u32, to_tag: &str, expires: u64, rate: Rate) -> Vec<u8> {
+        let rate = rate.map_or(String::new(), |rate| format!(";max-rate={rate}"));
         let (own, number, call_id) = (self.address, self.number, self.call_id());
         let resource = &self.resource;
         format!(
@@ -150,7 +161,7 @@ impl Phone {
              Call-ID: {call_id}\r\n\
              CSeq: {cseq} SUBSCRIBE\r\n\
              Contact: <sip:watcher{number}@{own}>\r\n\
-             Event: dialog\r\n\
+             Event: dialog{rate}\r\n\
              Expires: {expires}\r\n\
              Content-Length: 0\r\n\r\n"
         )
@@ -166,7 +177,7 @@ impl Phone {
     ) -> Result<Option<Vec<u8>>, Forgotten> {
         match message.status() {
             Some(status) => self.answered(now, message, status, random).map(|()| None),
-            None => Ok(Some(self.notified(now, message))),
+            None => self.notified(now, message).map(Some),
         }
     }
 
@@ -201,12 +212,21 @@ impl Phone {
                     cseq: 1,
                     told_at: now,
                     doubtful: false,
+                    rate: None,
+                    former: (None, now),
                 });
+                dialog.former = (dialog.rate.replace(asked.rate), now);
                 dialog.expires_at = expires_at;
                 dialog.doubtful = false;
             }
             // It ends in order, and says so: later.
-            503 => self.acts_at = now + random.millis(500, 2_000),
+            503 => {
+                self.acts_at = now + random.millis(500, 2_000);
+                // An earlier life may have taken it.
+                if let Some(dialog) = &mut self.dialog {
+                    dialog.rate = None;
+                }
+            }
             _ => {
                 let dialog = self.dialog.take();
                 self.acts_at = now + random.millis(1, 2_000);
@@ -225,20 +245,30 @@ impl Phone {
     }
 
     /// 200 for what it knows, 481 for everything else.
-    fn notified(&mut self, now: Time, message: &Message) -> Vec<u8> {
+    fn notified(&mut self, now: Time, message: &Message) -> Result<Vec<u8>, Forgotten> {
+        let state = message.header("Subscription-State").unwrap_or_default();
+        let rate: Rate =
+            crate::message::parameter(state, "max-rate").and_then(|rate| rate.parse().ok());
         let is_current = message.header("Call-ID") == Some(&self.call_id());
         let tag = message.tag("From").unwrap_or_default();
-        let state = message.header("Subscription-State").unwrap_or_default();
         let ends = state.starts_with("terminated");
         let known = match &mut self.dialog {
             Some(dialog) if is_current && dialog.server_tag == tag => {
                 dialog.told_at = now;
                 // A refresh may have gone with what was lost; it hears of that here.
-                if !ends
-                    && core::mem::take(&mut dialog.doubtful)
-                    && let Some(left) = seconds_left(message)
-                {
-                    dialog.expires_at = dialog.expires_at.min(now + left);
+                if !ends && core::mem::take(&mut dialog.doubtful) {
+                    dialog.rate = None;
+                    if let Some(left) = seconds_left(message) {
+                        dialog.expires_at = dialog.expires_at.min(now + left);
+                    }
+                }
+                let asked = self.asked.as_ref();
+                let may_be = dialog.rate.is_none_or(|known| known == rate)
+                    || asked.is_some_and(|asked| asked.rate == rate)
+                    || dialog.was_told_before(now, rate);
+                if state.starts_with("active") && !may_be {
+                    let what = format!("{state} is said, and asked was for {dialog:?}");
+                    return Err(Forgotten(what));
                 }
                 true
             }
@@ -246,7 +276,7 @@ impl Phone {
             None => is_current && self.asked.is_some(),
         };
         if !known {
-            return reply(message, 481, None);
+            return Ok(reply(message, 481, None));
         }
         if let Ok(document) = Document::read(message) {
             self.shown = document.lamp();
@@ -254,7 +284,7 @@ impl Phone {
         if ends && self.asked.is_none() {
             self.dialog = None;
         }
-        reply(message, 200, None)
+        Ok(reply(message, 200, None))
     }
 
     /// Whether it may expect to be told.
@@ -262,6 +292,14 @@ impl Phone {
         let dialog = self.dialog.as_ref()?;
         let ends = self.asked.as_ref().is_some_and(|asked| asked.ends);
         (!ends && !dialog.doubtful && dialog.expires_at > now).then_some(dialog)
+    }
+}
+
+impl Dialog {
+    /// Whether a NOTIFY with that rate may have left before the answer that named another one.
+    fn was_told_before(&self, now: Time, rate: Rate) -> bool {
+        let (former, until) = self.former;
+        former.is_none_or(|former| former == rate) && now.since(until) < Duration::from_millis(100)
     }
 }
 
