@@ -221,6 +221,42 @@ fn whoever_does_not_prove_a_name_leaves_nothing_behind() {
     assert!((1_500..1_520).contains(&refused), "{refused}");
 }
 
+/// Each limit of a domain, and the requests of a user: the answer of one too many, and its counter.
+#[test]
+fn what_a_domain_and_a_user_may_not_have_is_counted_under_its_own_name() {
+    for (quota, counter) in [
+        (
+            "domain subscriptions 1",
+            Counter::LimitSubscriptionsPerDomain,
+        ),
+        (
+            "of example.com subscriptions 1",
+            Counter::LimitSubscriptionsPerDomain,
+        ),
+        // Ten times as many at once.
+        ("domain requests 1", Counter::LimitRequestsPerDomain),
+        ("of example.com requests 1", Counter::LimitRequestsPerDomain),
+    ] {
+        let mut house = House::new(&[("quota", quota)]);
+        let taken = if quota.contains("requests") { 10 } else { 1 };
+        for _ in 0..taken {
+            assert_eq!(house.new_phone().status(), Some(200), "{quota}");
+        }
+        let refused = house.new_phone();
+        assert_eq!(refused.status(), Some(503), "{quota}");
+        assert!(refused.header("Retry-After").is_some());
+        assert_eq!(house.refused(counter), 1, "{quota}");
+    }
+    let mut house = House::new(&[("quota", "user requests 1")]);
+    for cseq in 1..=11 {
+        let request = subscribe("one", House::address(), cseq, "", 3600);
+        let status = if cseq < 11 { 200 } else { 503 };
+        assert_eq!(house.ask(&request).status(), Some(status), "{cseq}");
+    }
+    assert_eq!(house.refused(Counter::LimitRequestsPerUser), 1);
+    assert_eq!(house.new_phone().status(), Some(200), "another user");
+}
+
 /// Two shards, the second of which reads nothing: what comes in at the first and belongs to it waits.
 #[test]
 fn what_another_shard_owns_waits_for_it_and_only_what_is_new_is_refused_meanwhile() {

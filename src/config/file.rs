@@ -99,7 +99,6 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let (admin, admin_span) = read_admin(&mut root, path, flags);
     let subscribe_expiry = read_packages(&mut root);
     let publish_expiry = read_publish(&mut root);
-    let (sources, quotas) = read_limits(&mut root);
     let subscribe = read_subscribe(&mut root);
     let notify = read_notify(&mut root);
     let retry_after = read_overload(&mut root);
@@ -107,6 +106,7 @@ fn read(mut root: Section<'_>, path: &Path, flags: &Flags) -> Config {
     let dns = read_dns(&mut root);
     let drain_max = read_drain_max(&mut root, &subscribe_expiry);
     let policy = who::read(&mut root, path, &listeners, flags);
+    let (sources, quotas) = read_limits(&mut root, &policy.domains);
     root.finish();
     refuse_open_listeners(&listeners, &policy, notes);
     refuse_open_admin(&admin, admin_span, notes);

@@ -233,6 +233,22 @@ impl<'t> Section<'t> {
         entries
     }
 
+    /// Every entry of a table whose keys the writer chooses and whose values are tables, in the order of the keys.
+    pub fn tables(&mut self) -> Vec<(Placed<&'t str>, Section<'t>)> {
+        let mut entries = Vec::with_capacity(self.table.len());
+        for (key, value) in self.table.iter() {
+            let name: &'t str = key.get_ref();
+            let Some(table) = value.get_ref().as_table() else {
+                self.mismatch(name, value, "a table");
+                continue;
+            };
+            let section = Section::new(self.child_name(name), table, self.notes);
+            let span = key.span();
+            entries.push((Placed { value: name, span }, section));
+        }
+        entries
+    }
+
     /// Every entry of a table whose keys the writer chooses and whose values are texts or tables,
     /// in the order of the keys.
     pub fn texts_or_sections(&mut self) -> Vec<(Placed<&'t str>, TextOrSection<'t>)> {
@@ -297,6 +313,7 @@ fn example(wanted: &str) -> &'static str {
         "a text in quotes" => "\"…\"",
         "true or false" => "true",
         "a whole number" => "1",
+        "a table" => "{ … }",
         _ => "[\"…\", \"…\"]",
     }
 }

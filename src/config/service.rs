@@ -2,11 +2,12 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use std::sync::Arc;
 
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, nearest};
 use crate::config::section::{Placed, Section};
 use crate::config::settings::Dns;
-use crate::policy::SourceLimits;
+use crate::policy::{DomainsSettings, SourceLimits};
 use crate::quota::{BURST, Quota};
 use crate::rate::Rate;
 use crate::shard::settings::{
@@ -78,7 +79,10 @@ pub(super) fn read_publish(root: &mut Section<'_>) -> Expiry {
 const PER_SOURCE: core::ops::RangeInclusive<u64> = 1..=1 << 20;
 
 /// `[limits]`.
-pub(super) fn read_limits(root: &mut Section<'_>) -> (SourceLimits, Quotas) {
+pub(super) fn read_limits(
+    root: &mut Section<'_>,
+    domains: &DomainsSettings,
+) -> (SourceLimits, Quotas) {
     let (mut sources, mut quotas) = (SourceLimits::default(), Quotas::default());
     let Some(mut section) = root.section("limits") else {
         return (sources, quotas);
@@ -101,8 +105,49 @@ pub(super) fn read_limits(root: &mut Section<'_>) -> (SourceLimits, Quotas) {
     for (keys, quota) in keys {
         read_quota(&mut section, keys, quota);
     }
+    if let Some(own) = section.section("domains") {
+        quotas.domains = read_domain_quotas(own, quotas.domain, domains);
+    }
     section.finish();
     (sources, quotas)
+}
+
+/// `[limits.domains."example.com"]`: figures of its own; what is not said is as for all.
+fn read_domain_quotas(
+    mut section: Section<'_>,
+    standard: Quota,
+    domains: &DomainsSettings,
+) -> Arc<[(Box<str>, Quota)]> {
+    let notes = section.notes();
+    let mut known: Vec<&str> = domains.domains.iter().map(|each| &*each.name).collect();
+    known.push(&domains.default);
+    let mut quotas: Vec<(Box<str>, Quota)> = Vec::new();
+    for (name, mut table) in section.tables() {
+        let mut quota = standard;
+        read_quota(&mut table, &OF_ONE, &mut quota);
+        table.finish();
+        if !known
+            .iter()
+            .any(|each| each.eq_ignore_ascii_case(name.value))
+        {
+            let what = format!("`{}` is no domain that is served here", name.value);
+            let help = match nearest(name.value, known.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("served are: {}", known.join(", ")),
+            };
+            notes.push(Problem::at(name.span, what).help(help));
+            continue;
+        }
+        let canonical: Box<str> = name.value.to_ascii_lowercase().into();
+        match quotas.binary_search_by(|(other, _)| other.cmp(&canonical)) {
+            Ok(_) => notes.push(
+                Problem::at(name.span, format!("`{canonical}` has its figures twice"))
+                    .help("write them below one header"),
+            ),
+            Err(place) => quotas.insert(place, (canonical, quota)),
+        }
+    }
+    quotas.into()
 }
 
 /// The keys of a quota: subscriptions, publications, requests in a second.
@@ -122,8 +167,8 @@ const PER_DOMAIN: QuotaKeys = [
     "publications_per_domain",
     "requests_per_domain",
 ];
-/// Of an edge, in its own table.
-pub(super) const OF_EDGE: QuotaKeys = ["subscriptions", "publications", "requests"];
+/// Of one edge or domain, in its own table.
+pub(super) const OF_ONE: QuotaKeys = ["subscriptions", "publications", "requests"];
 
 /// 0 is no limit.
 pub(super) fn read_quota(section: &mut Section<'_>, keys: &QuotaKeys, quota: &mut Quota) {

@@ -455,7 +455,8 @@ fn the_manual_names_every_key() {
         ("[access]\nzzzzzzzz = 1\n", 3),
         ("[packages.dialog]\nzzzzzzzz = 1\n", 3),
         ("[subscribe]\nzzzzzzzz = 1\n", 2),
-        ("[limits]\nzzzzzzzz = 1\n", 12),
+        ("[limits]\nzzzzzzzz = 1\n", 13),
+        ("[limits.domains.default]\nzzzzzzzz = 1\n", 3),
         ("[dns]\nzzzzzzzz = 1\n", 3),
         ("[notify]\nzzzzzzzz = 1\n", 7),
         ("[overload]\nzzzzzzzz = 1\n", 2),
@@ -470,6 +471,36 @@ fn the_manual_names_every_key() {
         for key in known {
             assert!(manual.contains(key), "the manual does not name `{key}`");
         }
+    }
+}
+
+#[test]
+fn a_domain_has_figures_of_its_own_and_is_one_that_is_served() {
+    let text = "[domains]\n\"Example.com\" = []\n[limits]\nrequests_per_domain = 7\npublications_per_domain = 3\n\
+                [limits.domains.\"EXAMPLE.com\"]\nsubscriptions = 5\npublications = 0\n";
+    let quotas = good(text, &Flags::default()).quotas;
+    let own = quotas.of_domain(b"example.com");
+    assert_eq!((own.subscriptions, own.publications), (Some(5), None));
+    assert_eq!(own.requests, quotas.domain.requests);
+    let other = quotas.of_domain(b"example.net");
+    assert_eq!((other.subscriptions, other.publications), (None, Some(3)));
+    let domains = "[domains]\n\"example.com\" = []\n";
+    for (more, what) in [
+        (
+            "[limits.domains.\"example.con\"]\n",
+            "did you mean \"example.com\"?",
+        ),
+        (
+            "[limits.domains]\n\"example.com\" = 5\n",
+            "is a table, not a whole number",
+        ),
+        (
+            "[limits.domains.\"example.com\"]\n[limits.domains.\"example.COM\"]\n",
+            "has its figures twice",
+        ),
+    ] {
+        let shown = wrong(&format!("{domains}{more}"), &Flags::default());
+        assert!(shown.contains(what), "{shown}");
     }
 }
 

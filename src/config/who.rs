@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use crate::config::file::Written;
 use crate::config::problem::{Problem, Problems};
 use crate::config::section::{Notes, Placed, Section, TextOrSection};
-use crate::config::service::{OF_EDGE, read_quota};
+use crate::config::service::{OF_ONE, read_quota};
 use crate::config::settings::Flags;
 use crate::partition::Secrets;
 use crate::policy::{
@@ -146,7 +146,7 @@ fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> 
         let names = places.keep_all(section.texts("names"));
         let overload = section.number("overload", 500..=503);
         let mut quota = Quota::default();
-        read_quota(&mut section, &OF_EDGE, &mut quota);
+        read_quota(&mut section, &OF_ONE, &mut quota);
         section.finish();
         if addresses.is_empty() && names.is_empty() {
             notes.push(

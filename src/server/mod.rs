@@ -295,7 +295,7 @@ fn rules_of(config: &Config, policy: &Arc<Policy>) -> Rules {
         on_close: config.on_close,
         pace: config.pace,
         retry_after: config.retry_after,
-        quotas: config.quotas,
+        quotas: config.quotas.clone(),
         render: config.render,
         names: config.dns.is_some(),
     }

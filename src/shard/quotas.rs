@@ -97,7 +97,7 @@ impl Shard {
         request: &Request<'_>,
         flow: &Flow,
     ) -> Result<(), Refused> {
-        let Some(rate) = self.settings.rules.quotas.domain.requests else {
+        let Some(rate) = self.settings.rules.quotas.of_domain(domain).requests else {
             return Ok(());
         };
         let name = domain_name(&self.settings.secrets, domain);
@@ -123,7 +123,7 @@ impl Shard {
                 return Err(Counter::LimitSubscriptionsPerSource);
             }
         }
-        let domain = quotas.domain.share(self.settings.shards);
+        let domain = quotas.of_domain(asks.domain).share(self.settings.shards);
         if domain.subscriptions.is_some() {
             let has = self.quotas.domains.count(domain_name(secrets, asks.domain));
             if Quota::is_reached(domain.subscriptions, has) {
@@ -137,7 +137,7 @@ impl Shard {
     pub(super) fn may_publish(&self, asks: &Asks<'_>) -> Result<(), Counter> {
         let quotas = &self.settings.rules.quotas;
         let source = self.source_quota(asks.source);
-        let limits = [quotas.user, source, quotas.domain]
+        let limits = [quotas.user, source, quotas.of_domain(asks.domain)]
             .map(|quota| quota.share(self.settings.shards).publications);
         let counters = [
             Counter::LimitPublicationsPerUser,

@@ -103,13 +103,25 @@ impl Rules {
 }
 
 /// How much a user, a source address and a domain may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quotas {
     pub user: Quota,
     /// Of addresses that are no edge's: those have their own.
     pub source: Quota,
-    /// Of those whose resources are watched or published.
+    /// Of those whose resources are watched or published, unless they have figures of their own.
     pub domain: Quota,
+    /// Those that have, in the order of their names.
+    pub domains: Arc<[(Box<str>, Quota)]>,
+}
+
+impl Quotas {
+    /// What the domain of that name may have.
+    pub fn of_domain(&self, name: &[u8]) -> Quota {
+        let found = self
+            .domains
+            .binary_search_by(|(other, _)| other.as_bytes().cmp(name));
+        found.map_or(self.domain, |at| self.domains[at].1)
+    }
 }
 
 impl Default for Quotas {
@@ -122,6 +134,7 @@ impl Default for Quotas {
             },
             source: Quota::default(),
             domain: Quota::default(),
+            domains: Arc::new([]),
         }
     }
 }

@@ -10,7 +10,7 @@ use lampfield::policy::{
     AccessSettings, Action, DigestSettings, DomainSettings, DomainsSettings, EdgeSettings,
     GateSettings, Overload, Password, Policy, PolicySettings, RuleSettings, UserSettings,
 };
-use lampfield::quota::BURST;
+use lampfield::quota::{BURST, Quota};
 use lampfield::rate::Rate;
 use lampfield::shard::admission::Capacity;
 use lampfield::shard::settings::{
@@ -205,6 +205,15 @@ impl Settings {
             ("in_flight_max", [count]) => self.in_flight_max = Some(number(count)? as usize),
             ("transactions_max", [count]) => self.transactions_max = Some(number(count)? as usize),
             ("notifies_waiting", [count]) => self.capacity.notifies = number(count)? as usize,
+            ("quota", ["of", domain, what, count]) => {
+                let mut quota = self.quotas.of_domain(domain.as_bytes());
+                change_quota(&mut quota, what, number(count)?)?;
+                let others = self.quotas.domains.iter().cloned();
+                let mut domains: Vec<_> = others.filter(|(name, _)| **name != **domain).collect();
+                domains.push(((*domain).into(), quota));
+                domains.sort_by(|(one, _), (other, _)| one.cmp(other));
+                self.quotas.domains = domains.into();
+            }
             ("quota", [who, what, count]) => self.quota(who, what, number(count)?)?,
             ("retry_after", [min, max]) => {
                 self.retry_after.min_seconds = number(min)?;
@@ -278,13 +287,7 @@ impl Settings {
             "edge" => &mut edge.ok_or("name the edge first")?.quota,
             _ => return Err(format!("nobody has a quota who is a {who}")),
         };
-        match what {
-            "subscriptions" => quota.subscriptions = Some(count),
-            "publications" => quota.publications = Some(count),
-            "requests" => quota.requests = Some(Rate::new(count, count * BURST)),
-            _ => return Err(format!("no quota of {what}")),
-        }
-        Ok(())
+        change_quota(quota, what, count)
     }
 
     fn edge(&mut self, network: &str, overload: Overload) {
@@ -390,7 +393,7 @@ impl Settings {
                 settings.rules.on_close = self.on_close;
                 settings.rules.pace = self.pace;
                 settings.rules.retry_after = self.retry_after;
-                settings.rules.quotas = self.quotas;
+                settings.rules.quotas = self.quotas.clone();
                 settings.capacity = self.capacity;
                 settings.rules.names = self.names;
                 settings.rules.render.all_dialogs = self.all_dialogs;
@@ -429,6 +432,16 @@ fn seed_of(seed: u64, shard: u16) -> [u8; 16] {
 
 fn secrets() -> Secrets {
     Secrets::new([7; 32])
+}
+
+fn change_quota(quota: &mut Quota, what: &str, count: u32) -> Result<(), String> {
+    match what {
+        "subscriptions" => quota.subscriptions = Some(count),
+        "publications" => quota.publications = Some(count),
+        "requests" => quota.requests = Some(Rate::new(count, count * BURST)),
+        _ => return Err(format!("no quota of {what}")),
+    }
+    Ok(())
 }
 
 fn number(text: &str) -> Result<u32, String> {
