@@ -1,8 +1,10 @@
 //! One directory on the disk: an embedded store of keys and values (fjall), and how its own faults are told apart.
 
+use core::time::Duration;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -17,6 +19,10 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 /// So much further counts a process that follows one whose store fell behind: whatever CSeq that one used without
 /// a reservation lies below.
 const LEAP: u32 = 1 << 14;
+/// What stands in the file `in_step` after an end in order.
+const ENDED: &[u8] = b"ended\n";
+/// Who has said so lately that it writes has sent no more since than the numbers that are passed over after a crash.
+const TRUSTED_FOR: Duration = Duration::from_secs(20);
 
 /// Why there is no disk.
 #[derive(Debug)]
@@ -62,13 +68,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens or begins the store in `directory`. `in_step`: the file that says that nothing is missing in it.
+    /// Opens or begins the store in `directory`. `in_step`: the file that says that nothing is missing in it, and since when.
     pub fn open(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
         let is_new = !directory.try_exists().map_err(failed)?;
-        let is_in_step = in_step.try_exists().map_err(failed)?;
+        let left = Left::read(in_step).map_err(failed)?;
         let mut disk = Disk::open_database(directory, in_step)?;
-        disk.was_behind = !is_new && !is_in_step;
-        disk.begin_incarnation(is_in_step)?;
+        disk.was_behind = !is_new && left == Left::Behind;
+        disk.begin_incarnation(left)?;
         disk.catch_up()?;
         Ok(disk)
     }
@@ -189,15 +195,34 @@ impl Disk {
             .map_err(failed)
     }
 
+    /// The process still writes to it. Said again and again, as one that cannot write any more may not be able to say even
+    /// that: a kernel that meets an error makes the whole file system read-only.
+    pub fn stay_in_step(&self) -> Result<(), DiskError> {
+        let file = File::options().write(true).open(&self.in_step);
+        file.and_then(|file| file.set_modified(SystemTime::now()))
+            .map_err(failed)
+    }
+
+    /// The process ends, and everything that it has given out has been written.
+    pub fn end_in_step(&self) -> Result<(), DiskError> {
+        let end = |mut file: File| file.write_all(ENDED).and_then(|()| file.sync_all());
+        File::create(&self.in_step).and_then(end).map_err(failed)
+    }
+
     /// Counts this process, on the disk before anything else is done.
-    fn begin_incarnation(&mut self, is_in_step: bool) -> Result<(), DiskError> {
+    fn begin_incarnation(&mut self, left: Left) -> Result<(), DiskError> {
         let before = match self.counted()? {
             Some(number) => number,
             // The process that began it ended before it had counted itself.
-            None if !is_in_step && self.records.is_empty()? => 0,
+            None if left == Left::Behind && self.records.is_empty()? => 0,
             None => return Err(nameless()),
         };
-        self.incarnation = before + if self.was_behind { LEAP } else { 1 };
+        self.incarnation = before
+            + match left {
+                Left::InStep => 1,
+                Left::Behind if !self.was_behind => 1,
+                Left::Behind | Left::Unknown => LEAP,
+            };
         self.count()
     }
 
@@ -218,6 +243,37 @@ impl Disk {
         records.put(&Key::Incarnation, &record);
         self.write(core::iter::once(&records))?;
         Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+}
+
+/// What the file `in_step` says of the process before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// All that it gave out was written, up to its end or shortly before.
+    InStep,
+    /// Something was not written.
+    Behind,
+    /// It has not said for a while that it writes, and not that it ended: it may have gone on without its disk.
+    Unknown,
+}
+
+impl Left {
+    fn read(in_step: &Path) -> io::Result<Left> {
+        let said = match fs::read(in_step) {
+            Ok(said) => said,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Behind),
+            Err(error) => return Err(error),
+        };
+        if said == ENDED {
+            return Ok(Left::InStep);
+        }
+        let last = fs::metadata(in_step)?.modified()?;
+        // A clock that was set back tells nothing.
+        let age = SystemTime::now().duration_since(last);
+        Ok(match age {
+            Ok(age) if age <= TRUSTED_FOR => Left::InStep,
+            Ok(_) | Err(_) => Left::Unknown,
+        })
     }
 }
 

@@ -83,6 +83,11 @@ impl Recovery {
         was_whole
     }
 
+    /// Whether the store has everything.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state, State::Whole)
+    }
+
     /// Whether the disk is to be tried now, or has been.
     pub fn is_due(&self) -> bool {
         match &self.state {

@@ -1,6 +1,9 @@
 //! A store on a real disk: opened, written, damaged, and opened again.
 
 use super::*;
+use core::time::Duration;
+use std::time::SystemTime;
+
 use crate::store::format::{Key, Record};
 use crate::store::records::Records;
 
@@ -101,6 +104,35 @@ fn who_follows_a_process_whose_disk_failed_leaps_ahead_and_says_so() {
     let incarnation = second.incarnation;
     drop(second);
     assert_eq!(scratch.open().incarnation, incarnation + 1);
+}
+
+/// The kernel may have made the file system read-only, so that the process could neither write nor say so.
+#[test]
+fn who_follows_a_process_that_said_nothing_for_long_leaps_ahead_unless_it_ended_in_order() {
+    let scratch = Scratch::new("store-unknown");
+    let long_ago = || {
+        let file = fs::File::options()
+            .write(true)
+            .open(scratch.0.join(IN_STEP))
+            .expect("the mark is there");
+        let then = SystemTime::now() - Duration::from_secs(60);
+        file.set_modified(then).expect("it can be set back");
+    };
+    let first = scratch.open();
+    let disk = first.disk.expect("a disk");
+    long_ago();
+    disk.stay_in_step().expect("said");
+    drop(disk);
+    let second = scratch.open();
+    assert_eq!(second.incarnation, first.incarnation + 1);
+    drop(second);
+    long_ago();
+    let third = scratch.open();
+    assert!(third.incarnation > 10_000, "{}", third.incarnation);
+    assert_eq!(third.warnings, Vec::<String>::new());
+    third.disk.expect("a disk").end_in_step().expect("said");
+    long_ago();
+    assert_eq!(scratch.open().incarnation, third.incarnation + 1);
 }
 
 #[test]

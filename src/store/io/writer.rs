@@ -21,6 +21,8 @@ use crate::store::rewrite::StoreNews;
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 /// The longest wait for records: somebody may want this to end.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often the store is said to be in step.
+const SAY_IN_STEP_EVERY: Duration = Duration::from_secs(1);
 /// Blocks that are written as one.
 const BLOCKS_MAX: usize = 256;
 
@@ -65,6 +67,7 @@ impl Writer {
             blocks: Vec::new(),
             said: (0..shards).map(|_| Said::default()).collect(),
             unsynced_since: None,
+            in_step_said: Instant::now(),
         };
         match disk {
             Some(disk) => work.disk = Some(disk),
@@ -106,6 +109,7 @@ struct Work<P> {
     blocks: Vec<(ShardId, Records)>,
     said: Box<[Said]>,
     unsynced_since: Option<Instant>,
+    in_step_said: Instant,
 }
 
 impl<P: Post> Work<P> {
@@ -133,8 +137,9 @@ impl<P: Post> Work<P> {
             }
             let all_told = early || self.tell();
             if idle && stopping {
-                return;
+                return self.end();
             }
+            self.stay_in_step();
             if idle && !self.recovery.is_sweeping() {
                 let retry = Duration::from_millis(1);
                 let wait = self
@@ -170,6 +175,28 @@ impl<P: Post> Work<P> {
                 None => said.lost += count,
             }
             self.post.give_back(shard, block);
+        }
+    }
+
+    /// Says now and then that everything is written.
+    fn stay_in_step(&mut self) {
+        if self.in_step_said.elapsed() < SAY_IN_STEP_EVERY || !self.recovery.is_whole() {
+            return;
+        }
+        self.in_step_said = Instant::now();
+        let said = self.disk.as_ref().map_or(Ok(()), Disk::stay_in_step);
+        if let Err(error) = said {
+            self.fail_with(&error);
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.recovery.is_whole() {
+            return;
+        }
+        let ended = self.disk.as_ref().map_or(Ok(()), Disk::end_in_step);
+        if let Err(error) = ended {
+            self.fail_with(&error);
         }
     }
 
