@@ -15,7 +15,9 @@ use crate::shard::mail::Mail;
 use crate::store::records::Records;
 
 /// A block that grew beyond this is not kept to be filled again.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 1 << 18;
+/// So many are kept by shard: more are on their way only while the disk stands still, and what that took is not to stay.
+const KEPT_BLOCKS: usize = 8;
 
 /// What shards leave for the store.
 pub(super) struct Shelf {
@@ -30,14 +32,10 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub fn new(shards: u16) -> Shelf {
-        let queues = || {
-            (0..shards)
-                .map(|_| ArrayQueue::new(limits::RECORD_BLOCKS_QUEUED))
-                .collect()
-        };
+        let queues = |blocks| (0..shards).map(|_| ArrayQueue::new(blocks)).collect();
         Shelf {
-            blocks: queues(),
-            empty_blocks: queues(),
+            blocks: queues(limits::RECORD_BLOCKS_QUEUED),
+            empty_blocks: queues(KEPT_BLOCKS),
             writer: OnceLock::new(),
             asleep: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
@@ -194,5 +192,27 @@ mod tests {
         waiting.copy(b"", &vec![0; limits::RECORD_BYTES_WAITING]);
         assert!(shelf.leave(ShardId(0), &mut waiting));
         assert!(waiting.is_empty() && end.has_overrun() && !end.has_overrun());
+    }
+
+    #[test]
+    fn what_was_on_its_way_while_the_disk_stood_still_is_not_kept() {
+        let (_mailboxes, control) = office(1).unwrap();
+        let mut end = control.records();
+        let empty = |end: &RecordsEnd| end.office.shelf.empty_blocks[0].len();
+        for serial in 1..=limits::RECORD_BLOCKS_QUEUED as u64 {
+            assert!(end.office.shelf.leave(ShardId(0), &mut block(serial)));
+        }
+        while let Some((shard, block)) = end.take() {
+            end.give_back(shard, block);
+        }
+        assert_eq!(empty(&end), KEPT_BLOCKS);
+        // Nor is one that has grown large.
+        assert!(end.office.shelf.leave(ShardId(0), &mut block(1)));
+        let (shard, mut large) = end.take().expect("it was left");
+        while large.bytes_held() <= KEPT_BYTES {
+            large.remove(&Key::Epoch { source: "pbx" });
+        }
+        end.give_back(shard, large);
+        assert_eq!(empty(&end), KEPT_BLOCKS - 1);
     }
 }
