@@ -42,6 +42,7 @@ impl Run {
         let file = scratch.path().join(scenario);
         fs::write(&file, text).expect("it can be written");
         let calls = calls.to_string();
+        let own = SocketAddr::new(target.ip(), 0);
         let mut command = Command::new("sipp");
         command
             .arg("-sf")
@@ -49,6 +50,8 @@ impl Run {
             .arg(target.to_string())
             .args(["-s", "1001", "-m", &calls, "-r", "200", "-nostdin"])
             .args(["-timeout", "25s", "-timeout_error", "-trace_err"])
+            // Of those that choose for themselves two may choose the same one.
+            .args(["-p", &support::free(&own.to_string()).port().to_string()])
             .arg("-error_file")
             .arg(scratch.path().join("errors"))
             .args(more.iter().filter(|word| **word != TLS))

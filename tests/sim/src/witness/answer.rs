@@ -22,6 +22,12 @@ impl Witness {
         if turns_away(answer) && stands {
             return Err("what stands already is refused for want of room".to_string());
         }
+        if status == 481 && stands {
+            // It ends, or has ended in silence: nobody is to be asked about it.
+            if let Some(dialog) = self.dialogs.get_mut(&dialog_name(request, answer)) {
+                dialog.disowned = true;
+            }
+        }
         if !again && (200..300).contains(&status) {
             match request.method() {
                 Some("SUBSCRIBE") => {
@@ -83,7 +89,8 @@ impl Witness {
                 continue;
             };
             // What ends already is told so.
-            let lives = !dialog.ended && dialog.dead.is_none() && dialog.deadline > now;
+            let ended = dialog.ended || dialog.disowned || dialog.dead.is_some();
+            let lives = !ended && dialog.deadline > now;
             if name.call_id != call_id && lives {
                 if self.replaces {
                     dialog.dead = Some((now, "its phone has subscribed anew"));
@@ -165,6 +172,14 @@ fn repeats_the_first_answer(
     }
 }
 
+fn dialog_name(request: &Message, answer: &Message) -> DialogName {
+    DialogName {
+        call_id: request.header("Call-ID").unwrap_or_default().to_string(),
+        phone_tag: request.tag("From").unwrap_or_default().to_string(),
+        server_tag: answer.tag("To").unwrap_or_default().to_string(),
+    }
+}
+
 /// A server that has no room says when it may have some.
 fn turns_away(answer: &Message) -> bool {
     matches!(answer.status(), Some(500 | 503)) && answer.header("Retry-After").is_some()
@@ -205,11 +220,7 @@ fn subscribed(
     answer: &Message,
     jitters: bool,
 ) -> (DialogName, Dialog) {
-    let name = DialogName {
-        call_id: request.header("Call-ID").unwrap_or_default().to_string(),
-        phone_tag: request.tag("From").unwrap_or_default().to_string(),
-        server_tag: answer.tag("To").unwrap_or_default().to_string(),
-    };
+    let name = dialog_name(request, answer);
     let event = request.header("Event").unwrap_or_default();
     let package = event.split(';').next().unwrap_or_default().trim();
     let granted = seconds(answer).unwrap_or_default();
@@ -249,6 +260,7 @@ fn subscribed(
         open: BTreeMap::new(),
         version: None,
         ended: false,
+        disowned: false,
         dead: None,
     };
     (name, dialog)

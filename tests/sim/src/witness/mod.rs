@@ -45,6 +45,8 @@ pub struct Dialog {
     version: Option<u32>,
     /// The terminated NOTIFY has been sent.
     pub ended: bool,
+    /// A refresh of it was answered 481.
+    pub disowned: bool,
     /// Who watches what: an equal new dialog may mean that this one was forgotten.
     watch: Watch,
     /// There is an equal newer dialog, and this one's phone has not yet shown that it knows it still.
@@ -259,6 +261,7 @@ impl Witness {
             let refused = dialog.last.as_ref().is_some_and(|last| last.refused);
             lately
                 && !dialog.ended
+                && !dialog.disowned
                 && !refused
                 && dialog.dead.is_none()
                 && dialog.probed.is_none()
@@ -276,6 +279,7 @@ impl Witness {
             dialog.probed.is_some_and(waits)
                 && now < dialog.deadline
                 && !dialog.ended
+                && !dialog.disowned
                 && !refused
                 && dialog.dead.is_none()
                 && !dialog.unanswered_at(now, self.sends_fail)
