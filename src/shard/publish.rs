@@ -7,7 +7,6 @@ use super::answer::{Refused, With};
 use super::quotas::Asks;
 use super::subscribe::refusal;
 use crate::config::limits;
-use crate::hex;
 use crate::hint::{Published, ResourceKey};
 use crate::policy::Action;
 use crate::sip::{EventHeader, MediaType, Name, Request};
@@ -63,7 +62,7 @@ impl Shard {
                 if let (true, Some(tag)) = (is_new, tag) {
                     self.compositor.credit(&resource, tag, publisher);
                 }
-                let entity_tag = tag.map_or(0, |tag| hex::read(&tag.text()).unwrap_or(0));
+                let entity_tag = tag.map_or(0, EntityTag::number);
                 Ok(Given {
                     status: 200,
                     tag: None,

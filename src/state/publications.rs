@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::config::limits;
+use crate::hex;
 use crate::hint::{Aspect, Call, Published, ResourceKey};
 use crate::quota::Tally;
 use crate::rng::Rng;
@@ -29,19 +30,8 @@ impl EntityTag {
 
     /// A tag of ours by its text. None: nothing that we ever gave out.
     pub fn parse(text: &[u8]) -> Option<EntityTag> {
-        if text.len() != EntityTag::LENGTH {
-            return None;
-        }
-        let mut value = 0;
-        for byte in text {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => return None,
-            };
-            value = value << 4 | u64::from(digit);
-        }
-        Some(EntityTag(value))
+        let text: &[u8; EntityTag::LENGTH] = text.try_into().ok()?;
+        hex::read(text).map(EntityTag)
     }
 
     /// The tag of that number.
@@ -56,16 +46,7 @@ impl EntityTag {
 
     /// The tag's text: a SIP token.
     pub fn text(self) -> [u8; EntityTag::LENGTH] {
-        let mut text = [0; EntityTag::LENGTH];
-        for (place, byte) in text.iter_mut().enumerate() {
-            let digit = (self.0 >> (60 - 4 * place)) as u8 & 15;
-            *byte = if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' + digit - 10
-            };
-        }
-        text
+        hex::text(self.0)
     }
 }
 
