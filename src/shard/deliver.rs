@@ -116,7 +116,6 @@ impl Shard {
         if self.stands_in_line(index) || self.must_wait(now, index, out) {
             return;
         }
-        let by_name = self.subscriptions[index].flow.is_by_name();
         let subscription = &mut self.subscriptions[index];
         if let Some(transaction) = subscription.in_flight {
             let young = now.since(self.clients.started(transaction)) < T1;
@@ -127,7 +126,7 @@ impl Shard {
         if self.must_hold(now, index) {
             return;
         }
-        if by_name && !self.knows_where(now, index, out) {
+        if self.subscriptions[index].flow.is_by_name() && !self.knows_where(now, index, out) {
             return;
         }
         let subscription = &self.subscriptions[index];

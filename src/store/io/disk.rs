@@ -190,9 +190,7 @@ impl Disk {
 
     /// It has everything again.
     pub fn catch_up(&self) -> Result<(), DiskError> {
-        File::create(&self.in_step)
-            .and_then(|file| file.sync_all())
-            .map_err(failed)
+        self.mark(b"")
     }
 
     /// The process still writes to it. Said again and again, as one that cannot write any more may not be able to say even
@@ -205,8 +203,13 @@ impl Disk {
 
     /// The process ends, and everything that it has given out has been written.
     pub fn end_in_step(&self) -> Result<(), DiskError> {
-        let end = |mut file: File| file.write_all(ENDED).and_then(|()| file.sync_all());
-        File::create(&self.in_step).and_then(end).map_err(failed)
+        self.mark(ENDED)
+    }
+
+    /// Writes the file that says that nothing is missing, with what else it says.
+    fn mark(&self, said: &[u8]) -> Result<(), DiskError> {
+        let write = |mut file: File| file.write_all(said).and_then(|()| file.sync_all());
+        File::create(&self.in_step).and_then(write).map_err(failed)
     }
 
     /// Counts this process, on the disk before anything else is done.
