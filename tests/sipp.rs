@@ -203,10 +203,9 @@ fn a_fetch_brings_the_state_once_and_leaves_nothing() {
 /// One connection for all phones, as an edge has it, and one for each.
 const BY_TCP: [&[&str]; 2] = [&["-t", "t1"], &["-t", "tn", "-max_socket", "1000"]];
 
-#[test]
-fn what_goes_over_udp_goes_over_tcp() {
-    let server = Server::start();
-    for target in [server.v4, server.v6] {
+/// What phones ask for, by connections to each of the targets.
+fn all_goes_over(server: &Server, targets: &[SocketAddr], own: &[&str]) {
+    for &target in targets {
         for by_tcp in BY_TCP {
             for (scenario, calls) in [
                 ("subscribe.xml", 20),
@@ -217,25 +216,24 @@ fn what_goes_over_udp_goes_over_tcp() {
                 let keys = package(DIALOG);
                 let mut more = keys.each_ref().map(String::as_str).to_vec();
                 more.extend(by_tcp);
+                more.extend(own);
                 run(scenario, target, calls, &more);
             }
         }
     }
-    assert_empty(&server);
+    assert_empty(server);
+    let count = targets.len() as u64;
     for counter in ["created", "refreshed"] {
         let name = format!("lampfield_subscriptions_{counter}_total");
-        assert_eq!(server.metric(&name, &[]), 80);
+        assert_eq!(server.metric(&name, &[]), count * 40);
     }
     let opened = server.metric("lampfield_connections_total", &["\"opened\""]);
-    assert!(opened >= 2 * (4 + 50), "{opened}");
+    assert!(opened >= count * (4 + 50), "{opened}");
     server.await_metric("lampfield_connections", &[], 0);
-    let retransmitted = server.metric("lampfield_notifies_total", &["\"retransmitted\""]);
-    assert_eq!(retransmitted, 0);
 }
 
-#[test]
-fn watchers_by_tcp_see_the_state_that_is_set() {
-    let server = Server::start();
+/// Lamps by connections, one for all phones and then one for each, show what is set.
+fn watchers_see_what_is_set(server: &Server, target: SocketAddr, phones: u32, own: &[&str]) {
     for (by_tcp, state, word) in [
         (BY_TCP[0], "ringing", "early"),
         (BY_TCP[1], "inuse", "confirmed"),
@@ -245,12 +243,27 @@ fn watchers_by_tcp_see_the_state_that_is_set() {
         let mut more = keys.each_ref().map(String::as_str).to_vec();
         more.extend(["-key", "show", word]);
         more.extend(by_tcp);
-        let watchers = Run::start("watch.xml", server.v4, 200, &more);
-        server.await_metric("lampfield_subscriptions", &["active"], 200);
+        more.extend(own);
+        let watchers = Run::start("watch.xml", target, phones, &more);
+        server.await_metric("lampfield_subscriptions", &["active"], phones.into());
         server.set_hint("1001", state);
         watchers.assert_good();
     }
-    assert_empty(&server);
+    assert_empty(server);
+}
+
+#[test]
+fn what_goes_over_udp_goes_over_tcp() {
+    let server = Server::start();
+    all_goes_over(&server, &[server.v4, server.v6], &[]);
+    let retransmitted = server.metric("lampfield_notifies_total", &["\"retransmitted\""]);
+    assert_eq!(retransmitted, 0);
+}
+
+#[test]
+fn watchers_by_tcp_see_the_state_that_is_set() {
+    let server = Server::start();
+    watchers_see_what_is_set(&server, server.v4, 200, &[]);
 }
 
 /// A server with a listener of TLS, and who speaks TLS to it for SIPp.
@@ -270,48 +283,13 @@ fn start_with_tls() -> (Server, SocketAddr, Scratch) {
 #[test]
 fn what_goes_over_udp_goes_over_tls() {
     let (server, target, _scratch) = start_with_tls();
-    for by_tcp in BY_TCP {
-        for (scenario, calls) in [
-            ("subscribe.xml", 20),
-            ("fetch.xml", 10),
-            ("options.xml", 10),
-            ("refusals.xml", 10),
-        ] {
-            let keys = package(DIALOG);
-            let mut more = keys.each_ref().map(String::as_str).to_vec();
-            more.extend(by_tcp);
-            more.push(TLS);
-            run(scenario, target, calls, &more);
-        }
-    }
-    assert_empty(&server);
-    for counter in ["created", "refreshed"] {
-        let name = format!("lampfield_subscriptions_{counter}_total");
-        assert_eq!(server.metric(&name, &[]), 40);
-    }
-    let opened = server.metric("lampfield_connections_total", &["\"opened\""]);
-    assert!(opened >= 4 + 50, "{opened}");
-    server.await_metric("lampfield_connections", &[], 0);
+    all_goes_over(&server, &[target], &[TLS]);
 }
 
 #[test]
 fn watchers_by_tls_see_the_state_that_is_set() {
     let (server, target, _scratch) = start_with_tls();
-    for (by_tcp, state, word) in [
-        (BY_TCP[0], "ringing", "early"),
-        (BY_TCP[1], "inuse", "confirmed"),
-    ] {
-        server.set_hint("1001", "idle");
-        let keys = package(DIALOG);
-        let mut more = keys.each_ref().map(String::as_str).to_vec();
-        more.extend(["-key", "show", word, TLS]);
-        more.extend(by_tcp);
-        let watchers = Run::start("watch.xml", target, 100, &more);
-        server.await_metric("lampfield_subscriptions", &["active"], 100);
-        server.set_hint("1001", state);
-        watchers.assert_good();
-    }
-    assert_empty(&server);
+    watchers_see_what_is_set(&server, target, 100, &[TLS]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lampfield::time::Time;
 use lampfield::transport::generations::{Closing, Generations, Origin, Plan, Wanted};
 use lampfield::transport::stream::WebRules;
-use lampfield::transport::{Endpoint, ListenerId, ListenerTable, Transport};
+use lampfield::transport::{Endpoint, Flow, ListenerId, ListenerTable, Transport};
 
 /// On one address at most so many generations have sockets of their own.
 const SOCKETS_PER_ADDRESS: usize = 2;
@@ -254,6 +254,23 @@ impl Sockets {
         let host = HOSTS[usize::from(bound.is_ipv6())];
         let host = source.unwrap_or_else(|| host.parse().expect("an address"));
         Ok(SocketAddr::new(host, bound.port()))
+    }
+
+    /// The way of a datagram that was sent to `to` and is read under this name. The kernel says where it came in where a
+    /// socket has all addresses.
+    pub fn flow(
+        &self,
+        name: ListenerId,
+        source: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Flow, String> {
+        let bound = self.leave(name)?;
+        Ok(Flow {
+            listener: name,
+            local: bound.ip().is_unspecified().then_some(to.ip()),
+            peer: source,
+            connection: None,
+        })
     }
 
     /// Whether there is a listener on that address that dialogs may be on.

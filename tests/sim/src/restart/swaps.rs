@@ -10,7 +10,7 @@ use lampfield::partition::ShardId;
 use lampfield::shard::control::{Adoption, Answer, Ask, Reply};
 use lampfield::time::{T64, Time};
 use lampfield::transport::generations::{Closing, Plan};
-use lampfield::transport::{Flow, Leases, ListenerId, Transport};
+use lampfield::transport::{Leases, ListenerId, Transport};
 
 use super::{Event, Lives};
 use crate::message::Message;
@@ -267,13 +267,7 @@ impl Lives {
         bytes: &[u8],
     ) -> Result<(), String> {
         self.datagrams += 1;
-        let bound = self.swaps.sockets.leave(listener)?;
-        let flow = Flow {
-            listener,
-            local: bound.ip().is_unspecified().then_some(to.ip()),
-            peer: source,
-            connection: None,
-        };
+        let flow = self.swaps.sockets.flow(listener, source, to)?;
         let Some(edge) = &mut self.edge else {
             return Ok(());
         };

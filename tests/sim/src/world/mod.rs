@@ -22,7 +22,7 @@ use lampfield::shard;
 use lampfield::shard::control::{Answer, Ask, HintChange, Request};
 use lampfield::shard::mail::Mail;
 use lampfield::time::{Time, WallOffset};
-use lampfield::transport::{Flow, ListenerId};
+use lampfield::transport::ListenerId;
 
 use crate::edge::{Edge, Parcel, Turn};
 use crate::random::Random;
@@ -416,13 +416,7 @@ impl World {
             self.witness.heard(self.now, bytes);
         }
         self.trace.message(self.now, ">", source, bytes);
-        let bound = self.swaps.sockets.leave(listener)?;
-        let flow = Flow {
-            listener,
-            local: bound.ip().is_unspecified().then_some(to.ip()),
-            peer: source,
-            connection: None,
-        };
+        let flow = self.swaps.sockets.flow(listener, source, to)?;
         let cut_at = self.settings.receive_buffer;
         self.edge.receive(shard, self.now, flow, bytes, cut_at);
         self.turn(shard)
