@@ -3,7 +3,8 @@
 
 use core::time::Duration;
 
-use super::{Connection, Ending, Shard};
+use super::ending::Ending;
+use super::{Connection, Shard};
 use crate::arena::SlotSize;
 use crate::shard::effects::{Effects, StreamOrder, StreamSend};
 use crate::sip::Writer;
