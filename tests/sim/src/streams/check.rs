@@ -135,6 +135,10 @@ impl Streams {
         let phone = name.call_id.split('@').nth(1).unwrap_or_default();
         let heard = self.accepted.get(phone);
         let by_edge = self.is_behind_edge(phone) && self.is_of_edge(id);
+        // Its phone's newest request may have come by a connection that has ended since, and its answer is still on its
+        // way there, or is lost with it: nobody has seen the dialog move, and yet it has lost its way.
+        let asked_by = self.asked_by(&name);
+        let asked_in_vain = asked_by.is_some_and(|by| self.says_nothing_more(by));
         // The NOTIFY may be quicker than the 200, which another shard may send.
         let known = self.known.entry(name.clone()).or_insert(Known {
             connection: id,
@@ -161,6 +165,7 @@ impl Streams {
             let says_nothing = self.wires.get(&known.connection);
             let says_nothing = says_nothing.is_some_and(|wire| wire.end_heard);
             let ended = says_nothing
+                || asked_in_vain
                 || self.closed.contains_key(&known.connection)
                 || self.closed.values().any(|when| *when >= since);
             let another = |&(_, by): &(Time, ConnectionId)| by == id;
@@ -201,6 +206,18 @@ impl Streams {
             Document::Empty => Ok(()),
             other => Err(format!("a document that nobody asked for: {other:?}")),
         }
+    }
+
+    /// The connection by which a request went in this dialog that its phone has no answer to.
+    fn asked_by(&self, name: &DialogName) -> Option<ConnectionId> {
+        let (_, phone) = name.call_id.split_once('@')?;
+        let phone = self.phones.iter().find(|other| other.name == phone)?;
+        phone.asked_by(&name.call_id)
+    }
+
+    fn says_nothing_more(&self, id: ConnectionId) -> bool {
+        let wire = self.wires.get(&id);
+        wire.is_some_and(|wire| wire.end_heard) || self.closed.contains_key(&id)
     }
 
     fn is_behind_edge(&self, phone: &str) -> bool {

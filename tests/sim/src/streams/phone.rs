@@ -168,6 +168,14 @@ impl Phone {
         }
     }
 
+    /// The connection by which the open request of a dialog went.
+    pub fn asked_by(&self, call_id: &str) -> Option<ConnectionId> {
+        let is_its = |dialog: &Dialog| dialog.call_id == call_id;
+        let mut keys = self.keys.iter();
+        let key = keys.find(|key| key.dialog.as_ref().is_some_and(is_its))?;
+        key.asked.map(|asked| asked.by)
+    }
+
     /// Keys that are to send something now.
     pub fn due(&self, now: Time) -> Vec<usize> {
         let due = |&at: &usize| {
