@@ -236,6 +236,35 @@ pub(super) struct Outgoing {
     pub connection: Option<ConnectionId>,
 }
 
+impl Outgoing {
+    /// The same by the listener that sends now for the one which its request came in on: that may have been closed while
+    /// the answer waited.
+    pub(super) fn carried(self, listeners: &Listeners) -> Outgoing {
+        let Send {
+            listener,
+            source,
+            peer,
+            ..
+        } = self.send;
+        let Some(to) = listeners.sender(listener) else {
+            return self;
+        };
+        let flow = Flow {
+            listener,
+            local: source,
+            peer,
+            connection: self.connection,
+        };
+        let flow = listeners.carry(&flow, to);
+        let send = Send {
+            listener: flow.listener,
+            source: flow.local,
+            ..self.send
+        };
+        Outgoing { send, ..self }
+    }
+}
+
 /// What answers say of ourselves.
 struct Voice<'a> {
     settings: &'a Settings,

@@ -303,7 +303,10 @@ impl Shard {
                 return;
             };
             match first.waits {
-                Waits::Answer(answer) => self.put_out(answer, out),
+                Waits::Answer(answer) => {
+                    let answer = answer.carried(&self.listeners);
+                    self.put_out(answer, out);
+                }
                 Waits::Reply(mail) => out.mails.push((Destination::Control, *mail)),
                 Waits::Subscription(ticket) => {
                     if let Some(index) = self.user(ticket.number()) {

@@ -116,7 +116,7 @@ impl Lives {
         if !self.sync_is_due {
             self.sync_is_due = true;
             let after = if self.waits_for_disk {
-                self.random.millis(1, 15)
+                self.random.millis(1, self.sync_most_ms)
             } else {
                 SYNC_AFTER
             };

@@ -93,6 +93,8 @@ pub struct Lives {
     disk: Disk,
     /// Each answer waits for the disk.
     waits_for_disk: bool,
+    /// What is then the longest that it takes.
+    sync_most_ms: u64,
     /// Records on their way to the writer.
     given_out: VecDeque<(ShardId, Records)>,
     /// Acknowledgements that wait for the disk.
@@ -141,6 +143,7 @@ impl Lives {
         let mut settings = Settings::default();
         settings.seed = random.next();
         let waits_for_disk = random.per_mille(400);
+        let sync_most_ms = *random.pick(&[15, 15, 400, 1_200]);
         let mut restart_notify = RestartNotify::All;
         if random.per_mille(500) {
             restart_notify = RestartNotify::Changed;
@@ -162,6 +165,7 @@ impl Lives {
             swaps: Swaps::new(now, random.per_mille(500)),
             disk: Disk::default(),
             waits_for_disk,
+            sync_most_ms,
             given_out: VecDeque::new(),
             unsynced: Vec::new(),
             write_is_due: false,
