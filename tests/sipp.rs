@@ -9,7 +9,7 @@ mod relay;
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
@@ -42,7 +42,6 @@ impl Run {
         let file = scratch.path().join(scenario);
         fs::write(&file, text).expect("it can be written");
         let calls = calls.to_string();
-        let own = SocketAddr::new(target.ip(), 0);
         let mut command = Command::new("sipp");
         command
             .arg("-sf")
@@ -51,7 +50,7 @@ impl Run {
             .args(["-s", "1001", "-m", &calls, "-r", "200", "-nostdin"])
             .args(["-timeout", "25s", "-timeout_error", "-trace_err"])
             // Of those that choose for themselves two may choose the same one.
-            .args(["-p", &support::free(&own.to_string()).port().to_string()])
+            .args(["-p", &support::free(target.ip()).port().to_string()])
             .arg("-error_file")
             .arg(scratch.path().join("errors"))
             .args(more.iter().filter(|word| **word != TLS))
@@ -132,7 +131,7 @@ fn a_watcher_sees_the_state_that_is_set() {
         let mut more = keys.each_ref().map(String::as_str).to_vec();
         more.extend(["-key", "show", word]);
         let watchers = Run::start("watch.xml", target, 10, &more);
-        server.await_metric("lampfield_subscriptions", &["active"], 10);
+        server.await_told(10);
         server.set_hint("1001", state);
         watchers.assert_good();
     }
@@ -150,7 +149,7 @@ fn a_watcher_sees_what_is_published_and_that_it_is_removed() {
         let mut more = keys.each_ref().map(String::as_str).to_vec();
         more.extend(["-key", "show", word]);
         let watchers = Run::start("watch.xml", server.v4, 5, &more);
-        server.await_metric("lampfield_subscriptions", &["active"], 5);
+        server.await_told(5);
         let publisher = Run::start(publisher, server.v6, 1, &["-d", "300"]);
         watchers.assert_good();
         publisher.assert_good();
@@ -179,7 +178,7 @@ fn a_removed_publication_darkens_the_lamp() {
     let mut more = keys.each_ref().map(String::as_str).to_vec();
     more.extend(["-key", "show", "terminated"]);
     let watchers = Run::start("watch.xml", server.v4, 5, &more);
-    server.await_metric("lampfield_subscriptions", &["active"], 5);
+    server.await_told(5);
     run("publish.xml", server.v4, 1, &["-d", "100"]);
     watchers.assert_good();
     assert_empty(&server);
@@ -245,7 +244,7 @@ fn watchers_see_what_is_set(server: &Server, target: SocketAddr, phones: u32, ow
         more.extend(by_tcp);
         more.extend(own);
         let watchers = Run::start("watch.xml", target, phones, &more);
-        server.await_metric("lampfield_subscriptions", &["active"], phones.into());
+        server.await_told(phones as usize);
         server.set_hint("1001", state);
         watchers.assert_good();
     }
@@ -273,7 +272,7 @@ fn start_with_tls() -> (Server, SocketAddr, Scratch) {
     let [pem, key_file] = ["own.pem", "own.key"].map(|name| scratch.path().join(name));
     fs::write(&pem, certificate).expect("it can be written");
     fs::write(&key_file, key).expect("it can be written");
-    let address = support::free("127.0.0.1:0");
+    let address = support::free(Ipv4Addr::LOCALHOST);
     let server = Server::start_with(&format!(
         "[[listener]]\naddress = \"tls:{address}\"\ncertificate = {pem:?}\nkey = {key_file:?}\n"
     ));

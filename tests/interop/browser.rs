@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -192,7 +192,7 @@ fn a_page_in_a_browser_shows_dialogs_and_presence_over_secure_websocket() {
     let scratch = Scratch::new("browser");
     let authority = Authority::new(scratch.path());
     let key = authority.issue("lampfield");
-    let address = free("127.0.0.1:0");
+    let address = free(Ipv4Addr::LOCALHOST);
     let site = serve_site();
     let server = Server::start_with(&format!(
         "[[listener]]\naddress = \"wss:{address}\"\npath = \"/sip\"\norigins = [\"http://{site}\"]\n{}",

@@ -6,15 +6,19 @@
     reason = "each test program includes this file and asks for its own part of it"
 )]
 
+mod port;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+pub use port::free;
 
 /// How long anything may take that is expected to happen. Long, because test machines are slow; never waited out.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,11 +141,9 @@ impl Server {
     /// The same with more in its configuration: the listeners of a test's own stand beside those.
     pub fn start_with(configuration: &str) -> Self {
         let scratch = Scratch::new("server");
-        let v4 = free("127.0.0.1:0");
-        let v6 = free("[::1]:0");
-        let admin = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("loopback has a free port");
+        let v4 = free(Ipv4Addr::LOCALHOST);
+        let v6 = free(Ipv6Addr::LOCALHOST);
+        let admin = free(Ipv4Addr::LOCALHOST);
         let listeners = [("udp", v4), ("udp", v6), ("tcp", v4), ("tcp", v6)];
         let listener =
             |(transport, address)| format!("[[listener]]\naddress = \"{transport}:{address}\"\n");
@@ -214,6 +216,21 @@ impl Server {
             .sum()
     }
 
+    /// How many watchers have been told all that there is to tell, and have answered.
+    pub fn told(&self) -> usize {
+        let path = "/v1/subscriptions?limit=1000&like=state=active,dirty=no,in_flight=no";
+        let (status, text) = self.http("GET", path, "");
+        assert_eq!(status, 200, "{text}");
+        text.matches("\"call_id\"").count()
+    }
+
+    /// Waits until that many watchers know what is so. What changes before they do is all that their first NOTIFY tells.
+    pub fn await_told(&self, watchers: usize) {
+        await_that(&format!("{watchers} watchers know what is so"), || {
+            self.told() == watchers
+        });
+    }
+
     /// Waits until a metric has a value.
     pub fn await_metric(&self, name: &str, labels: &[&str], value: u64) {
         let mut last = 0;
@@ -243,23 +260,6 @@ fn try_await(mut is_so: impl FnMut() -> bool) -> bool {
         thread::sleep(Duration::from_millis(10));
     }
     false
-}
-
-/// A UDP port of loopback that nobody has now.
-pub fn free_udp(address: &str) -> SocketAddr {
-    UdpSocket::bind(address)
-        .and_then(|socket| socket.local_addr())
-        .expect("loopback has a free port")
-}
-
-/// A port of loopback that nobody has now, neither for UDP nor for TCP.
-pub fn free(address: &str) -> SocketAddr {
-    loop {
-        let free = free_udp(address);
-        if TcpListener::bind(free).is_ok() {
-            return free;
-        }
-    }
 }
 
 /// A program that the test needs, or the test fails with the command that installs it.
