@@ -73,6 +73,7 @@ impl Shard {
             Ask::Restore(records) => self.restore(now, &records, out),
             Ask::Resume => {
                 self.journal.silent = false;
+                self.may_ask_again(now);
                 Answer::Done
             }
             Ask::Drain { within } => return self.begin_drain(now, request.id, within),

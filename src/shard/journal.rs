@@ -179,6 +179,7 @@ impl Shard {
             by_instance: phone.by_instance,
             slot: subscription.slot,
             first_cseq: subscription.first_cseq,
+            way: subscription.way,
             resource: &self.copies.copy(subscription.copy).resource,
             package: package.name,
             content_type: package.type_name(subscription.content_type),
@@ -368,6 +369,7 @@ impl Shard {
                     expires: self.unix_millis(kept.expires_at),
                     content: kept.content,
                     publisher: kept.publisher,
+                    asked: kept.asked,
                 };
                 let (partition, tag) = (secrets.resource(kept.resource), kept.tag.number());
                 let key = Key::Publication { partition, tag };

@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod admit;
+mod again;
 mod alarms;
 mod answer;
 mod ask;
@@ -115,6 +116,8 @@ pub struct Shard {
     rewriting: Option<rewrite::Rewriting>,
     /// Of the records that are being read.
     since: Since,
+    /// Until then somebody may ask again for what an earlier process was asked for.
+    asked_again_until: Time,
     /// No slot or transaction was free: nothing is told until a timer says so.
     stalled: bool,
     drain: Option<Drain>,
@@ -162,6 +165,7 @@ impl Shard {
             journal: Journal::new(settings.incarnation),
             rewriting: None,
             since: Since::default(),
+            asked_again_until: now,
             stalled: false,
             drain: None,
             audit: audit::Audit::default(),

@@ -38,13 +38,19 @@ impl Shard {
         if self.drain.is_some() {
             return Err(self.busy(request, flow));
         }
-        let is_new = matches!(condition, Condition::Initial) && seconds > 0;
         let asks = Asks {
             user,
             is_shared: self.settings.is_shared(request.from.raw),
             source: flow.peer.ip(),
             domain: resource.domain(),
         };
+        let asked = self.asked_by(request, flow, user);
+        let aspect = package.aspect;
+        let done = match seconds {
+            0 => None,
+            _ => self.published_by(now, resource.as_str(), aspect, condition, asked)?,
+        };
+        let is_new = condition == Condition::Initial && done.is_none() && seconds > 0;
         if is_new {
             self.may_ask_of(now, resource.domain(), request, flow)?;
             if let Err(limit) = self.may_publish(&asks) {
@@ -53,31 +59,41 @@ impl Shard {
             }
         }
         let publisher = self.publisher(&asks);
-        let content = content(request, package)?;
         let resource = ResourceKey::from(resource.as_str());
-        let done = self.publish(now, &resource, package, condition, content, seconds);
-        match done {
-            Ok((tag, counter)) => {
-                self.stats.record(counter);
-                if let (true, Some(tag)) = (is_new, tag) {
-                    self.compositor.credit(&resource, tag, publisher);
-                }
-                let entity_tag = tag.map_or(0, EntityTag::number);
-                Ok(Given {
-                    status: 200,
-                    tag: None,
-                    seconds,
-                    entity_tag,
-                })
-            }
-            Err(Unpublished::Refused(refused)) => Err(refused),
-            Err(Unpublished::By(PublishRefused::UnknownTag)) => {
+        let (condition, content) = match done {
+            // Of what was done nothing is left to do but to begin its time anew.
+            Some(tag) => (Condition::Match(tag), None),
+            None => (condition, content(request, package)?),
+        };
+        let says_anew = content.is_some();
+        let (tag, counter) = self
+            .publish(now, &resource, package, condition, content, seconds)
+            .map_err(|why| self.unpublished(why, request, flow))?;
+        self.stats.record(counter);
+        if let (true, Some(tag)) = (is_new, tag) {
+            self.compositor.credit(&resource, tag, publisher);
+        }
+        if let (true, Some(tag)) = (says_anew, tag) {
+            self.compositor.note_asked(&resource, aspect, tag, asked);
+        }
+        Ok(Given {
+            status: 200,
+            tag: None,
+            seconds,
+            entity_tag: tag.map_or(0, EntityTag::number),
+        })
+    }
+
+    fn unpublished(&mut self, why: Unpublished, request: &Request<'_>, flow: &Flow) -> Refused {
+        match why {
+            Unpublished::Refused(refused) => refused,
+            Unpublished::By(PublishRefused::UnknownTag) => {
                 self.stats.record(Counter::PublicationStale);
-                Err(Refused::plain(412))
+                Refused::plain(412)
             }
-            Err(Unpublished::By(PublishRefused::Full { limit })) => {
+            Unpublished::By(PublishRefused::Full { limit }) => {
                 self.stats.record(Counter::limit(limit));
-                Err(self.busy(request, flow))
+                self.busy(request, flow)
             }
         }
     }
@@ -92,6 +108,7 @@ impl Shard {
         seconds: u32,
     ) -> Result<(Option<EntityTag>, Counter), Unpublished> {
         let expires = Duration::from_secs(u64::from(seconds));
+        let may_be_done = self.may_be_asked_again(now);
         let (state, rng, wheel) = (&mut self.compositor, &mut self.rng, &mut self.wheel);
         match (condition, content) {
             (Condition::Initial, None) => {
@@ -106,8 +123,14 @@ impl Shard {
             }
             (Condition::Unknown, _) => Err(PublishRefused::UnknownTag.into()),
             (Condition::Match(tag), _) if seconds == 0 => {
-                state.remove(now, resource, package.aspect, tag, wheel)?;
-                Ok((None, Counter::PublicationRemoved))
+                match state.remove(now, resource, package.aspect, tag, wheel) {
+                    Ok(()) => Ok((None, Counter::PublicationRemoved)),
+                    // No record tells of what has gone, and gone it is: whoever is answered 412 may publish anew.
+                    Err(PublishRefused::UnknownTag) if may_be_done => {
+                        Ok((None, Counter::RetransmissionAnswered))
+                    }
+                    Err(refused) => Err(refused.into()),
+                }
             }
             (Condition::Match(tag), None) => {
                 let tag = state.refresh(now, resource, package.aspect, tag, expires, wheel)?;
@@ -134,7 +157,8 @@ impl From<PublishRefused> for Unpublished {
 }
 
 /// What SIP-If-Match says.
-enum Condition {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
     /// There is none.
     Initial,
     Match(EntityTag),

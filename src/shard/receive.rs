@@ -277,13 +277,8 @@ impl Shard {
                 return self.give(request, &flow, given, out);
             }
             Known::Merged => {
-                self.stats.record(Counter::RequestMerged);
-                return self.refuse(
-                    request.message,
-                    flow,
-                    Refused::because(482, "Request Merged"),
-                    out,
-                );
+                let refused = self.merged();
+                return self.refuse(request.message, flow, refused, out);
             }
             Known::New => {}
         }
@@ -343,9 +338,7 @@ impl Shard {
         let secrets = &self.settings.secrets;
         let transaction = match request.via.branch {
             Some(branch) if request.via.has_magic_cookie() => {
-                let sent_by =
-                    &request.via.raw[..request.via.raw.len() - request.via.params.as_bytes().len()];
-                secrets.hash_wide(&[branch, sent_by, method])
+                secrets.hash_wide(&[branch, request.via.sent_by(), method])
             }
             // RFC 2543: everything that a retransmission repeats.
             Some(_) | None => secrets.hash_wide(&[

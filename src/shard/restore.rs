@@ -46,8 +46,6 @@ const CSEQ_MAX: u32 = (1 << 31) - (1 << 24);
 pub(super) struct Since {
     refresh: Option<(Partition, u64, Standing, Option<u64>)>,
     renewal: Option<(Partition, u64, UnixMillis)>,
-    /// Until then a phone may ask again for what it asked of an earlier process.
-    asked_again_until: Time,
     /// By subscription: the check value of its tag, and the state that it has taken, until it is its turn to be told.
     told: BTreeMap<u32, (u64, u64)>,
 }
@@ -62,7 +60,7 @@ enum Outcome {
 impl Shard {
     pub(super) fn restore(&mut self, now: Time, records: &Records, out: &mut Effects) -> Answer {
         let (mut kept, mut gone, mut aside) = (0, 0, Vec::new());
-        self.since.asked_again_until = now + T64;
+        self.may_ask_again(now);
         for (name, value) in records.iter() {
             let key = Key::read(name);
             let record = key.and_then(|key| {
@@ -172,6 +170,7 @@ impl Shard {
             expires_at: self.wall.time(expires.0),
             content: Cow::Owned(publication.content.into_owned()),
             publisher: publication.publisher,
+            asked: publication.asked,
         };
         let restored = self
             .compositor
@@ -245,6 +244,7 @@ impl Shard {
             reserved: cseq + SHARE / 2 + self.rng.below(u64::from(SHARE / 2) + 1) as u32,
             awaits: 0,
             remote_cseq: standing.remote_cseq,
+            way: record.way,
             in_flight: None,
             tempo: (!rates.is_empty()).then(|| Box::new(Tempo::new(rates))),
             source: held.source,
@@ -279,11 +279,6 @@ impl Shard {
             && subscription.in_flight.is_none()
             && subscription.cseq >= subscription.first_cseq;
         is_settled.then(|| self.state_of(index)).flatten()
-    }
-
-    /// Whether a request may be the retransmission of one that an earlier process has answered.
-    pub(super) fn may_be_asked_again(&self, now: Time) -> bool {
-        now < self.since.asked_again_until
     }
 
     /// Whether it is its turn after a restart, and nothing is to be told that it does not know.

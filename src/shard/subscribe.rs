@@ -59,7 +59,7 @@ impl Shard {
             .ok_or(Refused::because(400, "Missing Contact"))?;
         let phone = self.settings.phone_name(&identity, request);
         if granted.seconds > 0
-            && let Some(index) = self.begun_by(now, request, phone, &resource, &wanted)
+            && let Some(index) = self.begun_by(now, (request, flow), phone, &resource, &wanted)?
         {
             return self.go_on(
                 now,
@@ -100,7 +100,7 @@ impl Shard {
             granted,
             partition,
         };
-        let Some(index) = self.insert(now, place, phone, &wanted, request.cseq) else {
+        let Some(index) = self.insert(now, place, phone, &wanted, request) else {
             self.let_hold_go(held);
             self.drop_copy_if_unwatched(copy, out);
             self.stats.record(Counter::LimitSubscriptions);
@@ -131,7 +131,7 @@ impl Shard {
         accepted: Accepted,
         phone: PhoneName,
         wanted: &Wanted<'_>,
-        remote_cseq: u32,
+        request: &Request<'_>,
     ) -> Option<u32> {
         let Accepted {
             held,
@@ -142,6 +142,7 @@ impl Shard {
             partition,
         } = accepted;
         let (phase, expires_at) = standing(now, granted.seconds);
+        let way = self.way(request, &flow);
         let record = Subscription {
             text,
             flow,
@@ -165,7 +166,8 @@ impl Shard {
             first_cseq: 1,
             reserved: u32::MAX,
             awaits: 0,
-            remote_cseq,
+            remote_cseq: request.cseq,
+            way,
             in_flight: None,
             tempo: tempo(&wanted.rates, granted.seconds),
             source: held.source,
@@ -280,38 +282,6 @@ impl Shard {
             self.subscriptions[index].tag(),
             granted.told(),
         ))
-    }
-
-    /// The subscription that this very request has begun in an earlier process, which could not say so any more, or was not
-    /// heard: the phone asks again, and must not have two. In one process transactions remember what was asked.
-    //= RFC 3261 17.2.3
-    fn begun_by(
-        &self,
-        now: Time,
-        request: &Request<'_>,
-        phone: PhoneName,
-        resource: &Key,
-        wanted: &Wanted<'_>,
-    ) -> Option<u32> {
-        if !self.may_be_asked_again(now) {
-            return None;
-        }
-        let mut next = self.subscriptions.phones().first_of(phone);
-        while let Some(index) = next {
-            let subscription = &self.subscriptions[index];
-            next = subscription.link.next();
-            let is_it = subscription.remote_cseq == request.cseq
-                && subscription.text.part(Part::CallId) == request.call_id
-                && tag_of(subscription.text.part(Part::Remote)) == request.from_tag
-                && subscription.package == wanted.package.id
-                && subscription.text.part(Part::EventId) == wanted.event_id
-                && *self.copies.copy(subscription.copy).resource == *resource.as_str()
-                && !subscription.is_terminating();
-            if is_it {
-                return Some(index);
-            }
-        }
-        None
     }
 
     /// Whether the phone says, and rightly, that it has what it would be told.
@@ -565,7 +535,7 @@ pub(super) fn refusal(unwanted: Unwanted) -> Refused {
     }
 }
 
-fn tag_of(remote: &[u8]) -> &[u8] {
+pub(super) fn tag_of(remote: &[u8]) -> &[u8] {
     NameAddr::parse(remote)
         .ok()
         .and_then(|address| address.tag)

@@ -97,6 +97,11 @@ impl<'a> Via<'a> {
         Ok((version, via))
     }
 
+    /// Who sent it and how: protocol and sent-by, without the parameters.
+    pub fn sent_by(&self) -> &'a [u8] {
+        &self.raw[..self.raw.len() - self.params.as_bytes().len()]
+    }
+
     /// Whether the branch identifies a transaction all by itself.
     //= RFC 3261 17.2.3
     pub fn has_magic_cookie(&self) -> bool {

@@ -67,6 +67,8 @@ pub struct KeptPublication<'a> {
     pub content: Cow<'a, Published>,
     /// Whom it is counted under, as for [`Compositor::credit`].
     pub publisher: Option<[u64; 3]>,
+    /// By which request it is what it is, as for [`Compositor::note_asked`].
+    pub asked: Option<(u64, u16)>,
 }
 
 impl Compositor {
@@ -142,6 +144,7 @@ impl Compositor {
             expires_at: publication.expires_at,
             content: Cow::Borrowed(&publication.content),
             publisher: publication.held.map(|held| self.names_of(held)),
+            asked: publication.asked,
         })
     }
 
@@ -210,6 +213,7 @@ impl Compositor {
             expires_at: kept.expires_at,
             timer: None,
             held: kept.publisher.map(|names| self.hold(names)),
+            asked: kept.asked,
         };
         let key = self
             .publications

@@ -79,6 +79,8 @@ pub(super) struct Publication {
     pub timer: Option<TimerId>,
     /// Who it is counted under; nobody, if the record of an earlier process did not say.
     pub held: Option<[u32; 3]>,
+    /// Which request has made or last changed it, and by which way that came.
+    pub asked: Option<(u64, u16)>,
 }
 
 //= RFC 3903 6
@@ -114,6 +116,7 @@ impl Compositor {
             expires_at: now + expires,
             timer: None,
             held: None,
+            asked: None,
         };
         let key = self
             .publications
@@ -140,6 +143,41 @@ impl Compositor {
             let held = self.hold(names);
             self.publications[key].held = Some(held);
         }
+    }
+
+    /// A publication is what it is by this request, and by this way that came: numbers that know no more of them.
+    pub fn note_asked(
+        &mut self,
+        resource: &str,
+        aspect: Aspect,
+        tag: EntityTag,
+        asked: (u64, u16),
+    ) {
+        if let Ok((_, key)) = self.find_publication(resource, aspect, tag) {
+            self.publications[key].asked = Some(asked);
+        }
+    }
+
+    /// Whether a live publication has this tag.
+    pub fn has_publication(&self, resource: &str, aspect: Aspect, tag: EntityTag) -> bool {
+        self.find_publication(resource, aspect, tag).is_ok()
+    }
+
+    /// The publication that is what it is by this request, and the way by which that came.
+    pub fn asked_for(
+        &self,
+        resource: &str,
+        aspect: Aspect,
+        request: u64,
+    ) -> Option<(EntityTag, u16)> {
+        let index = self.find(resource)?;
+        let mut publications = self.resources[index].publications.iter();
+        publications.find_map(|key| {
+            let publication = &self.publications[*key];
+            let (by, way) = publication.asked?;
+            let is_it = by == request && publication.content.aspect() == aspect;
+            is_it.then_some((publication.tag, way))
+        })
     }
 
     pub(super) fn hold(&mut self, names: [u64; 3]) -> [u32; 3] {

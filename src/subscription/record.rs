@@ -122,6 +122,8 @@ pub struct Subscription {
     pub awaits: u64,
     /// Of the last SUBSCRIBE.
     pub remote_cseq: u32,
+    /// By which way the first one came, as a number; 0: nobody can say.
+    pub way: u16,
     /// The client transaction of the NOTIFY on its way.
     pub in_flight: Option<u32>,
     /// How often it wants to be told, if it has said so.

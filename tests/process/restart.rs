@@ -92,6 +92,11 @@ fn kill_9_takes_no_subscription_no_hint_and_no_publication() {
         assert_eq!(again.header("Call-ID"), last.header("Call-ID"));
         assert_eq!(again.header("From"), last.header("From"));
         other.notified(|notify| notify.has("early"));
+        if round == 0 {
+            // For all that anybody knows its publisher has heard nothing, and asks again: it has published once.
+            publisher.publish("1002", "dialog", "application/dialog-info+xml", EARLY);
+            assert_eq!(publisher.answered().header("SIP-ETag"), tag);
+        }
         // What they were told is still worth something.
         let answer = phone.resubscribe("1001", "dialog", 600, 10 + round, &subscribed);
         assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");

@@ -19,8 +19,9 @@ pub use content::{put_calls, put_mailbox, put_presence};
 pub use key::Key;
 
 /// The newest version that is written. Every one since 1 is read, and a record has the oldest that can say it:
-/// 2 for a refresh with the state that was told, 3 for what names whose quotas it counts against.
-pub const VERSION: u8 = 3;
+/// 2 for a refresh with the state that was told, 3 for what names whose quotas it counts against, 4 for what names
+/// the request that it came by.
+pub const VERSION: u8 = 4;
 
 /// Bytes of the check value at the end of each record.
 const CHECK: usize = 4;
@@ -98,6 +99,9 @@ pub struct PublicationRecord<'a> {
     pub content: Cow<'a, Published>,
     /// Whom it is counted under: the hashed names of a user, a source and a domain. None: it was written by version 1.
     pub publisher: Option<[u64; 3]>,
+    /// Which request has made or last changed it, and by which way that came (0: nobody can say), hashed. None: it was written by an earlier
+    /// version.
+    pub asked: Option<(u64, u16)>,
 }
 
 /// How many texts a dialog has.
@@ -115,6 +119,8 @@ pub struct SubscriptionRecord<'a> {
     pub slot: u32,
     /// The CSeq of the document with version 0.
     pub first_cseq: u32,
+    /// By which way its first request came, hashed. 0: nobody can say.
+    pub way: u16,
     pub resource: &'a str,
     pub package: &'a str,
     pub content_type: &'a str,
@@ -271,13 +277,15 @@ impl<'a> Record<'a> {
     fn version(&self) -> u8 {
         match self {
             Record::Incarnation(_) | Record::Epoch(_) | Record::Hint(_) | Record::Renewal(_) => 1,
-            Record::Publication(record) => match record.publisher {
-                Some(_) => 3,
-                None => 1,
+            Record::Publication(record) => match (record.publisher, record.asked) {
+                (Some(_), Some(_)) => 4,
+                (Some(_), None) => 3,
+                (None, _) => 1,
             },
-            Record::Subscription(record) => match record.standing.terms {
-                Some(_) => 3,
-                None => 1,
+            Record::Subscription(record) => match (&record.standing.terms, record.way) {
+                (Some(_), 1..) => 4,
+                (Some(_), 0) => 3,
+                (None, _) => 1,
             },
             Record::Refresh { standing, told } => match (&standing.terms, told) {
                 (Some(_), _) => 3,
@@ -344,6 +352,9 @@ impl<'a> PublicationRecord<'a> {
         self.content.put(out);
         if let Some(publisher) = &self.publisher {
             publisher.put(out);
+            if let Some(asked) = &self.asked {
+                asked.put(out);
+            }
         }
     }
 
@@ -355,6 +366,10 @@ impl<'a> PublicationRecord<'a> {
             content: Cow::Owned(Code::get(from)?),
             publisher: match version {
                 1 | 2 => None,
+                _ => Some(Code::get(from)?),
+            },
+            asked: match version {
+                1..=3 => None,
                 _ => Some(Code::get(from)?),
             },
         })
@@ -377,16 +392,20 @@ impl<'a> SubscriptionRecord<'a> {
         self.standing.put(out);
         if let Some(terms) = &self.standing.terms {
             terms.put(out);
+            if self.way > 0 {
+                self.way.put(out);
+            }
         }
     }
 
     fn read(version: u8, from: &mut Reader<'a>) -> Result<Self, Fault> {
-        Ok(SubscriptionRecord {
+        let mut record = SubscriptionRecord {
             identity: Code::get(from)?,
             device: Code::get(from)?,
             by_instance: Code::get(from)?,
             slot: Code::get(from)?,
             first_cseq: Code::get(from)?,
+            way: 0,
             resource: from.text()?,
             package: from.text()?,
             content_type: from.text()?,
@@ -404,7 +423,11 @@ impl<'a> SubscriptionRecord<'a> {
                 }
                 standing
             },
-        })
+        };
+        if version >= 4 {
+            record.way = Code::get(from)?;
+        }
+        Ok(record)
     }
 }
 

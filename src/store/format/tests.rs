@@ -118,6 +118,7 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
             expires: UnixMillis(u64::MAX),
             content: Cow::Owned(content),
             publisher: None,
+            asked: None,
         };
         (
             Key::Publication { partition, tag },
@@ -130,6 +131,7 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
         by_instance: true,
         slot: 2,
         first_cseq: 1,
+        way: 0,
         resource: "1001@example.com",
         package: "dialog",
         content_type: "application/dialog-info+xml",
@@ -174,7 +176,7 @@ fn samples() -> Vec<(Key<'static>, Record<'static>)> {
 }
 
 /// The records that say more since version 3.
-fn newest() -> Vec<(Key<'static>, Record<'static>)> {
+fn of_version_3() -> Vec<(Key<'static>, Record<'static>)> {
     let said = samples().into_iter().filter_map(|(key, record)| {
         let record = match record {
             Record::Publication(publication) => Record::Publication(PublicationRecord {
@@ -204,6 +206,34 @@ fn newest() -> Vec<(Key<'static>, Record<'static>)> {
     records
 }
 
+/// The records that say more since version 4.
+fn newest() -> Vec<(Key<'static>, Record<'static>)> {
+    let said = of_version_3().into_iter().filter_map(|(key, record)| {
+        let record = match record {
+            Record::Publication(publication) => Record::Publication(PublicationRecord {
+                asked: Some((u64::MAX - 1, 7)),
+                ..publication
+            }),
+            Record::Subscription(subscription) => Record::Subscription(SubscriptionRecord {
+                way: 0x1234,
+                ..subscription
+            }),
+            Record::Incarnation(_)
+            | Record::Epoch(_)
+            | Record::Hint(_)
+            | Record::Renewal(_)
+            | Record::Refresh { .. } => return None,
+        };
+        Some((key, record))
+    });
+    said.collect()
+}
+
+/// Of every kind and version.
+fn all() -> impl Iterator<Item = (Key<'static>, Record<'static>)> {
+    samples().into_iter().chain(of_version_3()).chain(newest())
+}
+
 fn value(key: &Key<'_>, record: &Record<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     key.write(&mut out);
@@ -214,7 +244,7 @@ fn value(key: &Key<'_>, record: &Record<'_>) -> Vec<u8> {
 
 #[test]
 fn every_record_reads_back_as_it_was_written() {
-    for (key, record) in samples().into_iter().chain(newest()) {
+    for (key, record) in all() {
         let value = value(&key, &record);
         assert_eq!(Record::read(&key, &value).as_ref(), Ok(&record), "{key:?}");
     }
@@ -222,7 +252,7 @@ fn every_record_reads_back_as_it_was_written() {
 
 #[test]
 fn a_record_with_one_wrong_bit_or_one_byte_less_is_not_believed() {
-    for (key, record) in samples().into_iter().chain(newest()) {
+    for (key, record) in all() {
         let value = value(&key, &record);
         for place in 0..value.len() {
             assert!(Record::read(&key, &value[..place]).is_err());
@@ -304,8 +334,21 @@ const VERSION_3: &str = include_str!("version-3.txt");
 
 #[test]
 fn records_that_version_3_wrote_are_read() {
-    let mut lines = VERSION_3.lines();
-    for (key, record) in newest() {
+    are_read(VERSION_3, 3, of_version_3());
+}
+
+/// What version 4 wrote where it says more than the versions before.
+const VERSION_4: &str = include_str!("version-4.txt");
+
+#[test]
+fn records_that_version_4_wrote_are_read() {
+    are_read(VERSION_4, 4, newest());
+}
+
+/// Each line is that record, as this version wrote it and this program does.
+fn are_read(lines: &str, version: u8, records: Vec<(Key<'static>, Record<'static>)>) {
+    let mut lines = lines.lines();
+    for (key, record) in records {
         let (name, bytes) = lines
             .next()
             .and_then(|line| line.split_once(' '))
@@ -313,7 +356,7 @@ fn records_that_version_3_wrote_are_read() {
         let (name, bytes) = (from_hex(name), from_hex(bytes));
         assert_eq!(Key::read(&name), Ok(key));
         assert_eq!(Record::read(&key, &bytes).as_ref(), Ok(&record));
-        assert_eq!((value(&key, &record), bytes[0]), (bytes.clone(), 3));
+        assert_eq!((value(&key, &record), bytes[0]), (bytes.clone(), version));
     }
     assert_eq!(lines.next(), None);
 }
