@@ -53,7 +53,7 @@ mod tests {
         let manual = include_str!("../../docs/operating.md");
         let mut named = 0;
         for word in manual.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
-            if !word.starts_with("lampfield_") {
+            if !word.starts_with("lampfield_") && !word.starts_with("process_") {
                 continue;
             }
             named += 1;
@@ -62,7 +62,8 @@ mod tests {
                 .any(|one| one.description().name == word);
             let gauged = Gauge::ALL.iter().any(|one| one.description().name == word);
             let transports = crate::admin::transports::FAMILIES;
-            let other = transports.iter().any(|(name, ..)| *name == word);
+            let mut others = transports.iter().chain(&crate::admin::process::FAMILIES);
+            let other = others.any(|(name, ..)| *name == word);
             assert!(counted || gauged || other, "{word}");
         }
         assert!(named > 5);

@@ -13,6 +13,7 @@ mod model;
 mod openapi;
 mod pages;
 mod problem;
+mod process;
 mod reload;
 mod routes;
 mod status;

@@ -58,11 +58,12 @@ pub async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Problem>
     }
 }
 
-/// Every counter and gauge of every shard, as Prometheus reads them.
+/// Every counter and gauge of every shard, of the listeners and of the process, as Prometheus reads them.
 pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
     let mut text = super::metrics::text(&figures(&admin).await?);
     let leases = admin.shards.leases().await?;
     text.push_str(&super::transports::metrics(&admin.transports(), &leases));
+    text.push_str(&super::process::metrics());
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

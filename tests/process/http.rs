@@ -205,3 +205,22 @@ fn a_token_is_demanded_where_one_is_configured() {
     let shown = server.tell(&["show", "hints", "--json", "--token-file", &token]);
     assert_eq!(shown.status.code(), Some(0), "{}", errors(&shown));
 }
+
+#[test]
+fn metrics_tell_of_shards_listeners_and_the_process() {
+    let server = Server::start(&[]);
+    let text = get(&server, "/metrics").body_mut().read_to_string();
+    let text = text.expect("text");
+    for name in [
+        "lampfield_subscriptions{",
+        "lampfield_transport_generation ",
+        "process_resident_memory_bytes ",
+    ] {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|rest| rest.rsplit(' ').next());
+        assert!(
+            value.is_some_and(|value| value.parse::<f64>().is_ok()),
+            "{name} in {text}"
+        );
+    }
+}
