@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// How many hints one request may carry beside its first.
 const BULK: usize = 999;
+/// What the type of every problem begins with, and that of one which may pass.
+const PROBLEM: &str = "urn:lampfield:problem";
+const UNAVAILABLE: &str = "urn:lampfield:problem:unavailable";
 
 /// A connection that is kept.
 pub struct Client {
@@ -19,6 +22,15 @@ pub struct Client {
 pub struct Answer {
     pub status: u16,
     pub body: String,
+}
+
+impl Answer {
+    /// Whether it refuses for now only. Of many hints some may have been taken: they are said once more, too.
+    fn is_for_now(&self) -> bool {
+        let problems = self.body.matches(PROBLEM).count();
+        let for_now = self.body.matches(UNAVAILABLE).count();
+        self.status == 503 || (problems > 0 && problems == for_now)
+    }
 }
 
 impl Client {
@@ -151,11 +163,11 @@ impl Line {
         loop {
             let answer = self.client.request(method, path, body);
             match answer {
-                Ok(answer) if answer.status != 503 || !self.stubborn => {
+                Ok(answer) if !self.stubborn || !answer.is_for_now() => {
                     return expect_good(&answer);
                 }
                 Err(error) if !self.stubborn => return Err(error),
-                // Down, or not up yet.
+                // Down, not up yet, or standing still.
                 Ok(_) | Err(_) => {}
             }
             thread::sleep(Duration::from_millis(5));
@@ -193,7 +205,7 @@ fn named(resource: &str, json: &str) -> String {
 
 fn expect_good(answer: &Answer) -> io::Result<()> {
     // Among many, each has a problem of its own.
-    let each = !answer.body.contains("urn:lampfield:problem");
+    let each = !answer.body.contains(PROBLEM);
     if (200..300).contains(&answer.status) && each {
         return Ok(());
     }
@@ -201,4 +213,26 @@ fn expect_good(answer: &Answer) -> io::Result<()> {
         "a hint was answered {}: {}",
         answer.status, answer.body
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, problems: &[&str]) -> Answer {
+        let results = problems.iter();
+        let results = results.map(|of| format!("{{\"type\":\"urn:lampfield:problem:{of}\"}}"));
+        let body = results.collect::<Vec<_>>().join(",");
+        Answer { status, body }
+    }
+
+    #[test]
+    fn what_may_pass_is_said_again_and_what_is_wrong_is_not() {
+        assert!(answer(503, &[]).is_for_now());
+        assert!(answer(200, &["unavailable", "unavailable"]).is_for_now());
+        assert!(!answer(200, &["unavailable", "invalid"]).is_for_now());
+        assert!(!answer(200, &[]).is_for_now());
+        assert!(expect_good(&answer(200, &[])).is_ok());
+        assert!(expect_good(&answer(200, &["invalid"])).is_err());
+    }
 }

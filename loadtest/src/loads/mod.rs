@@ -148,15 +148,18 @@ impl Site<'_> {
         Feeder::start(self.server.admin, bulk)
     }
 
-    /// Has every phone of `phones` do something, with never more than a window of them waiting.
+    /// Has every phone of `phones` do something, with never more than a window of them waiting; those that wait longer than
+    /// anybody has to are left out of it, and told of at the end.
     pub fn closed_loop(&mut self, phones: std::ops::Range<u32>, act: impl Fn(&mut Field, u32)) {
         let window = match self.field.plan.edge {
             None => WINDOW,
             Some(_) => WINDOW_OF_EDGE,
         };
+        let mut most = window;
         for index in phones {
-            while self.field.open() >= window {
-                self.field.turn(Duration::from_millis(10));
+            self.turn_until(PATIENCE, |field| field.open() < most);
+            if self.field.open() >= most {
+                most = self.field.open() + window;
             }
             act(&mut self.field, index);
             if index % 16 == 0 {
