@@ -9,6 +9,8 @@ mod browser;
 #[path = "interop/edge.rs"]
 mod edge;
 mod support;
+#[path = "interop/wire.rs"]
+mod wire;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,8 +51,8 @@ fn sipp(
     Program::start(&mut command, scratch.path().join(format!("{name}.screen")))
 }
 
-/// A phone that watches 1001 at `target` until it shows a word.
-fn watcher(scratch: &Scratch, target: SocketAddr, word: &str) -> Program {
+/// Phones that watch 1001 at `target` until they show a word.
+fn watchers(scratch: &Scratch, target: SocketAddr, word: &str, phones: usize) -> Program {
     let directory = scratch.path().join(word);
     fs::create_dir(&directory).expect("a scratch directory can be made");
     need("sipp", "sip-tester");
@@ -59,7 +61,8 @@ fn watcher(scratch: &Scratch, target: SocketAddr, word: &str) -> Program {
         .arg("-sf")
         .arg(ours("loadtest/watch.xml"))
         .arg(target.to_string())
-        .args(["-s", "1001", "-m", "1", "-nostdin"])
+        .args(["-s", "1001", "-m", &phones.to_string(), "-r", "100"])
+        .arg("-nostdin")
         .args(["-p", &free(Ipv4Addr::LOCALHOST).port().to_string()])
         .args(["-timeout", "28s", "-timeout_error", "-trace_err"])
         .args(["-key", "package", "dialog", "-key", "show", word])
@@ -99,11 +102,8 @@ fn kamailio(scratch: &Scratch, here: SocketAddr, phone: SocketAddr, server: Sock
     need("kamailio", "kamailio kamailio-presence-modules");
     let database = kamailio_database(scratch);
     let modules = kamailio_modules("pua_dialoginfo");
-    let mut command = Command::new("kamailio");
+    let mut command = kamailio_command(scratch, "tests/interop/kamailio.cfg");
     command
-        .args(["-DD", "-E", "-m", "64", "-M", "8"])
-        .arg("-f")
-        .arg(ours("tests/interop/kamailio.cfg"))
         .args(["-A", &format!("LISTEN=udp:{here}")])
         .args(["-A", &format!("PHONE=\"sip:{phone}\"")])
         .args(["-A", &format!("LAMPFIELD=\"sip:{server}\"")])
@@ -112,9 +112,13 @@ fn kamailio(scratch: &Scratch, here: SocketAddr, phone: SocketAddr, server: Sock
     start_kamailio(&mut command, scratch)
 }
 
-/// Starts it with all that it writes going to the scratch directory.
-fn start_kamailio(command: &mut Command, scratch: &Scratch) -> Program {
+/// One with this configuration, which writes into the scratch directory alone.
+fn kamailio_command(scratch: &Scratch, configuration: &str) -> Command {
+    let mut command = Command::new("kamailio");
     command
+        .args(["-DD", "-E", "-m", "64", "-M", "8"])
+        .arg("-f")
+        .arg(ours(configuration))
         .arg("-w")
         .arg(scratch.path())
         .arg("-Y")
@@ -124,6 +128,10 @@ fn start_kamailio(command: &mut Command, scratch: &Scratch) -> Program {
             format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
         )
         .stdin(Stdio::null());
+    command
+}
+
+fn start_kamailio(command: &mut Command, scratch: &Scratch) -> Program {
     Program::start(command, scratch.path().join("kamailio.output"))
 }
 
@@ -141,7 +149,7 @@ fn a_call_through_kamailio_lights_a_lamp_and_its_end_darkens_it() {
         &["-d", "700"],
     );
     let words = ["early", "confirmed", "terminated"];
-    let mut watchers = words.map(|word| watcher(&scratch, server.v4, word));
+    let mut watchers = words.map(|word| watchers(&scratch, server.v4, word, 1));
     server.await_told(3);
     await_that("Kamailio listens", || {
         kamailio.assert_running();

@@ -100,18 +100,29 @@ impl Program {
         });
         status.and_then(|status| status.code())
     }
+
+    /// Ends it at once, with what it has started.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// To the process group that it and what it has started are.
+    fn signal(&self, signal: &str) {
+        let group = format!("-{}", self.child.id());
+        // What has ended already cannot be asked.
+        let _asked = Command::new("kill")
+            .args([signal, "--", &group])
+            .stderr(Stdio::null())
+            .status();
+    }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It and what it has started are a process group of their own: asked first, so that it can end its children.
+        // Asked first, so that it can end its children.
         for (signal, wait) in [("-TERM", 100), ("-KILL", 0)] {
-            let group = format!("-{}", self.child.id());
-            // What has ended already cannot be asked.
-            let _asked = Command::new("kill")
-                .args([signal, "--", &group])
-                .stderr(Stdio::null())
-                .status();
+            self.signal(signal);
             for _ in 0..wait {
                 if matches!(self.child.try_wait(), Ok(Some(_))) {
                     break;
@@ -168,13 +179,22 @@ impl Server {
         };
         await_that("the server is ready", || {
             server.program.assert_running();
-            TcpStream::connect(server.admin).is_ok() && server.http("GET", "/readyz", "").0 == 200
+            TcpStream::connect(server.admin).is_ok() && server.ask("GET", "/readyz", "").0 == 200
         });
         server
     }
 
-    /// Its state as the HTTP side tells it: status and body.
+    /// Its state as the HTTP side tells it: status and body. On a machine that is too busy to say, it is asked again.
     pub fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut answer = (503, String::new());
+        let _answered = try_await(|| {
+            answer = self.ask(method, path, body);
+            answer.0 != 503
+        });
+        answer
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port is open");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
