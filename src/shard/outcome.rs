@@ -74,6 +74,10 @@ impl Shard {
         if ends_dialog(status) {
             return self.end_failed(index, Counter::SubscriptionNotifyFailed, out);
         }
+        // However late it comes: its phone knows the dialog.
+        if outcome == Outcome::Delivered {
+            self.proved(index, finished.started);
+        }
         // The newer NOTIFY decides.
         if finished.replaced {
             return;
@@ -83,7 +87,6 @@ impl Shard {
         }
         if outcome == Outcome::Delivered {
             self.answers(index, peer);
-            self.proved(index, finished.started);
         }
         self.on_outcome(now, index, outcome, out);
     }

@@ -257,8 +257,8 @@ impl Shard {
             && differs(Part::CallId)
     }
 
-    /// A NOTIFY that was first sent at `started` was answered: it knows the dialog, and is no ghost. What was sent before
-    /// it was asked proves nothing.
+    /// A NOTIFY that was first sent at `started` was answered, whether or not a newer one has taken its place meanwhile: it
+    /// knows the dialog, and is no ghost. What was sent before it was asked proves nothing.
     pub(super) fn proved(&mut self, index: u32, started: Time) {
         let subscription = &mut self.subscriptions[index];
         let asked_before = matches!(subscription.phase, Phase::Probed { until: Some(until) } if started + PROBE >= until);

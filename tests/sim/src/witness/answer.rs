@@ -101,6 +101,7 @@ impl Witness {
                     dialog.probed.get_or_insert(Probed {
                         since: now,
                         asked: None,
+                        in_doubt: false,
                     });
                 }
             }

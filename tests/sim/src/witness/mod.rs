@@ -74,10 +74,12 @@ pub struct Probed {
     since: Time,
     /// When it was: by the first NOTIFY from then on.
     asked: Option<Time>,
+    /// It has answered when its time was over, or about to be: it may be gone or not.
+    in_doubt: bool,
 }
 
 /// How long a dialog lasts whose phone has an equal newer one and, when it is asked, does not answer in the old one.
-pub const PROBE: Duration = Duration::from_secs(32 + 2);
+const PROBE: Duration = Duration::from_secs(32 + 2);
 
 /// The newest NOTIFY of a dialog.
 #[derive(Debug)]
@@ -196,28 +198,32 @@ impl Witness {
         let Some(dialog) = self.dialogs.get_mut(&name) else {
             return;
         };
-        let Some(last) = &mut dialog.last else {
-            return;
-        };
         // Only the first final answer counts, and only while the transaction lives.
         let begun = message.cseq().and_then(|cseq| match status {
             ..200 => None,
             _ => dialog.open.remove(&cseq),
         });
-        if status == 481 && begun.is_some_and(|begun| now.since(begun) < T64) {
+        let begun = begun.filter(|begun| now.since(*begun) < T64);
+        if status == 481 && begun.is_some() {
             dialog
                 .dead
                 .get_or_insert((now, "its NOTIFY was answered 481"));
         }
+        // Whoever answers what asked it knows the dialog, also when a newer NOTIFY has gone out since.
+        if let Some(begun) = begun
+            && (200..300).contains(&status)
+            && dialog.probed.is_some_and(|probed| probed.since <= begun)
+        {
+            dialog.proves_itself(now, self.slack);
+        }
+        let Some(last) = &mut dialog.last else {
+            return;
+        };
         if message.cseq() != Some(last.cseq) || now.since(last.first_sent) > T64 {
             return;
         }
-        let asked = dialog
-            .probed
-            .is_some_and(|probed| probed.since <= last.first_sent);
-        let later = message.header("Retry-After").is_some() && status != 481;
         // A pause that it asks for is an answer as well, whichever NOTIFY it was for.
-        if asked && (200..300).contains(&status) || later {
+        if message.header("Retry-After").is_some() && status != 481 {
             dialog.probed = None;
             dialog.known = Some(now);
         }
@@ -337,8 +343,28 @@ impl Dialog {
             .is_some_and(|asked| now.since(asked) + slack >= PROBE - Duration::from_secs(1))
     }
 
+    /// Its phone has answered a NOTIFY that asked whether it still knows it.
+    fn proves_itself(&mut self, now: Time, slack: Duration) {
+        if self.is_ghost_at(now, slack) {
+            // As a host that was asleep looks at the time and at what has come, one before the other.
+            if let Some(probed) = &mut self.probed {
+                probed.in_doubt = true;
+            }
+        } else {
+            self.probed = None;
+            self.known = Some(now);
+        }
+    }
+
+    /// Whether it must be gone by now, give or take `slack`, as its phone did not show that it still knows it.
+    pub fn is_forgotten_at(&self, now: Time, slack: Duration) -> bool {
+        let doubted = self.probed.is_some_and(|probed| probed.in_doubt);
+        let asked = self.asked();
+        !doubted && asked.is_some_and(|asked| now > asked + PROBE + slack)
+    }
+
     /// When its phone was asked whether it still knows it, and has not shown that since.
-    pub fn asked(&self) -> Option<Time> {
+    fn asked(&self) -> Option<Time> {
         self.probed.and_then(|probed| probed.asked)
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lampfield::time::{T1, T2, T64, Time};
 
-use super::{Dialog, DialogName, Notify, PROBE, Said, UNDELIVERABLE, Witness, same, uri_of};
+use super::{Dialog, DialogName, Notify, Said, UNDELIVERABLE, Witness, same, uri_of};
 use crate::lamp::Document;
 use crate::message::{Message, address, parameter};
 
@@ -42,7 +42,7 @@ impl Witness {
         };
         if !again {
             may_be_sent(dialog, now)?;
-            if keeps_time && dialog.asked().is_some_and(|asked| now.since(asked) > PROBE) {
+            if keeps_time && dialog.is_forgotten_at(now, Duration::ZERO) {
                 return Err("a new NOTIFY of a dialog that its phone has forgotten".to_string());
             }
             let unanswered = dialog.last.as_ref().is_some_and(|last| {

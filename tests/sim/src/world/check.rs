@@ -15,7 +15,7 @@ use super::World;
 use super::phone::{Key, Phone};
 use crate::edge::Parcel;
 use crate::lamp::Lamp;
-use crate::witness::{DialogName, PROBE};
+use crate::witness::DialogName;
 
 /// How long the NOTIFY after a 2xx may take: the state is asked of another shard, and asked again after T1.
 const PATIENCE: Duration = Duration::from_millis(1_200);
@@ -58,9 +58,7 @@ impl World {
             .dialogs
             .values()
             .filter(|dialog| {
-                let forgotten = dialog
-                    .asked()
-                    .is_some_and(|asked| self.now > asked + PROBE + late);
+                let forgotten = dialog.is_forgotten_at(self.now, late);
                 self.now <= dialog.deadline + T64 + late && !forgotten
             })
             .count();
