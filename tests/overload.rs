@@ -13,7 +13,7 @@ use lampfield::shard::admission::Level;
 use lampfield::stats::{Counter, Gauge};
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
-use lampfield_sim::edge::{Datagram, Edge};
+use lampfield_sim::edge::{Datagram, Edge, Parcel};
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::Settings;
 use site::{Site, subscribe};
@@ -338,4 +338,52 @@ fn what_another_shard_owns_waits_for_it_and_only_what_is_new_is_refused_meanwhil
     }
     assert_eq!(new, waiting);
     assert!(refreshed.into_iter().eq(2..10_002), "a refresh was lost");
+}
+
+/// Two shards, the second of which reads what the first passes on a while after it came.
+#[test]
+fn what_has_waited_long_between_shards_is_work_that_the_reader_is_behind_with() {
+    const HERE: ShardId = ShardId(0);
+    const THERE: ShardId = ShardId(1);
+    let mut now = Time::from_millis(1_000_000);
+    let settings = Settings::default().shards(2).expect("the settings");
+    let mut edge = Edge::new(settings, now, WallOffset(1_790_000_000_000_000_000));
+    let flow = Flow {
+        listener: ListenerId(0),
+        local: None,
+        peer: House::address(),
+        connection: None,
+    };
+    // What the next phone that the other shard owns is answered, where its request waits for so long.
+    let mut number = 0;
+    let mut answer = |waits: Duration| loop {
+        let request = subscribe(&format!("phone{number}"), flow.peer, 1, "", 3600);
+        number += 1;
+        let came = now;
+        edge.receive(HERE, came, flow, &request, request.len());
+        let turn = edge.flush(HERE).expect("a turn");
+        let block = turn.parcels.into_iter().find_map(|(to, parcel)| {
+            let passes_on = matches!(parcel, Parcel::Block { .. });
+            passes_on.then_some(parcel).filter(|_| to == THERE)
+        });
+        if let Some(block) = block {
+            now = came + waits;
+            edge.deliver(THERE, now, block);
+            let turn = edge.flush(THERE).expect("a turn");
+            break read(turn.datagrams.first().expect("an answer")).status();
+        }
+    };
+    // One that is late is none too many.
+    let (late, soon) = (Duration::from_millis(150), Duration::from_millis(5));
+    for _ in 0..10 {
+        assert_eq!(answer(late), Some(200));
+        assert_eq!(answer(soon), Some(200));
+    }
+    // All that come are late, for longer than it takes to be sure.
+    let answers: Vec<_> = (0..20).map(|_| answer(late)).collect();
+    assert_eq!(answers[0], Some(200), "{answers:?}");
+    assert_eq!(answers[19], Some(503), "{answers:?}");
+    // It has caught up.
+    let answers: Vec<_> = (0..200).map(|_| answer(soon)).collect();
+    assert_eq!(answers[199], Some(200), "{answers:?}");
 }

@@ -12,6 +12,7 @@ use lampfield::partition::ShardId;
 use lampfield::shard::Shard;
 use lampfield::shard::effects::{Destination, Effects, Event, SendTag, StreamOrder};
 use lampfield::shard::input::Input;
+use lampfield::shard::lane::Lane;
 use lampfield::shard::mail::{Block, Carried, Mail};
 use lampfield::shard::settings::Settings;
 use lampfield::store::records::Records;
@@ -41,7 +42,12 @@ pub struct Streamed {
 #[derive(Debug)]
 pub enum Parcel {
     Mail(Mail),
-    Block { from: ShardId, block: Block },
+    Block {
+        from: ShardId,
+        block: Block,
+        /// When the first message of it was put there: not before, and not after.
+        begun: [Time; 2],
+    },
 }
 
 /// Everything that one turn of one shard has brought about.
@@ -61,8 +67,38 @@ pub struct Edge {
     shards: Vec<Shard>,
     effects: Vec<Effects>,
     wall: WallOffset,
-    /// Whether the turn under way has had only forwarded datagrams so far.
-    only_forwarded: Vec<bool>,
+    turns: Vec<UnderWay>,
+    /// Of each shard, by which other: when the first of what waits for that one was put there: not before, and not after.
+    lanes: Vec<Vec<Option<[Time; 2]>>>,
+    /// Blocks that have been read, to be filled again.
+    empty: Vec<Block>,
+}
+
+/// What is known of the turn of a shard that is under way.
+#[derive(Debug)]
+struct UnderWay {
+    /// It has begun.
+    begun: bool,
+    /// How long what other shards passed on had waited when it was read in the turn before.
+    passed_on: Duration,
+    /// It has had only forwarded datagrams so far.
+    only_forwarded: bool,
+    /// Something had found no room on its way to another shard when it began.
+    left_over: bool,
+    /// When something was done last.
+    now: Time,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        UnderWay {
+            begun: false,
+            passed_on: Duration::ZERO,
+            only_forwarded: true,
+            left_over: false,
+            now: Time::ZERO,
+        }
+    }
 }
 
 impl Edge {
@@ -76,7 +112,9 @@ impl Edge {
                 .collect(),
             effects: (0..count).map(|_| Effects::new(count)).collect(),
             wall,
-            only_forwarded: vec![true; usize::from(count)],
+            turns: (0..count).map(|_| UnderWay::default()).collect(),
+            lanes: vec![vec![None; usize::from(count)]; usize::from(count)],
+            empty: Vec::new(),
         };
         for shard in edge.ids() {
             edge.step(shard, now, Input::Tick { wall });
@@ -98,7 +136,7 @@ impl Edge {
     pub fn receive(&mut self, shard: ShardId, now: Time, flow: Flow, bytes: &[u8], cut_at: usize) {
         let mut buffer = bytes[..bytes.len().min(cut_at)].to_vec();
         let truncated = bytes.len() > cut_at;
-        self.only_forwarded[usize::from(shard.0)] = false;
+        self.turns[usize::from(shard.0)].only_forwarded = false;
         self.datagram(shard, now, flow, &mut buffer, truncated, false);
     }
 
@@ -106,10 +144,12 @@ impl Edge {
     pub fn deliver(&mut self, shard: ShardId, now: Time, parcel: Parcel) {
         match parcel {
             Parcel::Mail(mail) => {
-                self.only_forwarded[usize::from(shard.0)] = false;
+                self.turns[usize::from(shard.0)].only_forwarded = false;
                 self.step(shard, now, Input::Mail(mail));
             }
-            Parcel::Block { from, block } => {
+            Parcel::Block {
+                from, mut block, ..
+            } => {
                 for carried in block.iter() {
                     match carried {
                         Carried::Received { flow, bytes } => {
@@ -131,30 +171,36 @@ impl Edge {
                         }
                     }
                 }
+                // As the true edge: what has waited so long presses on the turns that follow.
+                let passed_on = &mut self.turns[usize::from(shard.0)].passed_on;
+                *passed_on = block.waited(now).max(*passed_on);
+                block.clear();
+                self.empty.push(block);
             }
         }
     }
 
     /// Something has happened to a connection of this shard.
     pub fn connection(&mut self, shard: ShardId, now: Time, input: Input<'_>) {
-        self.only_forwarded[usize::from(shard.0)] = false;
+        self.turns[usize::from(shard.0)].only_forwarded = false;
         self.step(shard, now, input);
     }
 
     /// The kernel has refused a send.
     pub fn send_failed(&mut self, shard: ShardId, now: Time, tag: SendTag, errno: i32) {
-        self.only_forwarded[usize::from(shard.0)] = false;
+        self.turns[usize::from(shard.0)].only_forwarded = false;
         self.step(shard, now, Input::SendFailed { tag, errno });
     }
 
     /// A turn begins in which what comes has waited for so long.
     pub fn waited(&mut self, shard: ShardId, now: Time, waited: Duration) {
+        self.turns[usize::from(shard.0)].begun = true;
         self.step(shard, now, Input::Turn { waited });
     }
 
     /// Time has passed.
     pub fn tick(&mut self, shard: ShardId, now: Time) {
-        self.only_forwarded[usize::from(shard.0)] = false;
+        self.turns[usize::from(shard.0)].only_forwarded = false;
         let wall = self.wall;
         self.step(shard, now, Input::Tick { wall });
     }
@@ -164,8 +210,30 @@ impl Edge {
         self.shards[usize::from(shard.0)].next_deadline()
     }
 
+    /// Whether something waits here for room on its way to another shard.
+    pub fn is_waiting(&self, shard: ShardId) -> bool {
+        let lanes = &self.effects[usize::from(shard.0)].forwards;
+        lanes.iter().any(|lane| !lane.is_empty())
+    }
+
+    /// Whether so much does that connections should not be read now.
+    pub fn is_long(&self, shard: ShardId) -> bool {
+        let lanes = &self.effects[usize::from(shard.0)].forwards;
+        lanes.iter().any(Lane::is_long)
+    }
+
     /// Ends a turn: copies the sends out of their slots, then gives the released slots back.
     pub fn flush(&mut self, shard: ShardId) -> Result<Turn, String> {
+        self.flush_into(shard, |_, _| usize::MAX)
+    }
+
+    /// The same where the way to another shard may have room for a few more blocks only: how many, if more than one waits
+    /// and if not. What has none stays, for the next turn.
+    pub fn flush_into(
+        &mut self,
+        shard: ShardId,
+        room: impl Fn(ShardId, bool) -> usize,
+    ) -> Result<Turn, String> {
         let index = usize::from(shard.0);
         let effects = &mut self.effects[index];
         let arena = self.shards[index].arena();
@@ -203,24 +271,37 @@ impl Edge {
                 Destination::Control => turn.replies.push(mail),
             }
         }
+        let under_way = std::mem::take(&mut self.turns[index]);
         for (to, lane) in effects.forwards.iter_mut().enumerate() {
-            while let Some(block) = lane.take(Block::default) {
-                let to = ShardId(to as u16);
+            let to = ShardId(to as u16);
+            let mut sent = 0;
+            while !lane.is_empty() && sent < room(to, lane.is_behind()) {
+                sent += 1;
+                let empty = || self.empty.pop().unwrap_or_default();
+                let block = lane.take(empty).expect("it is not empty");
                 if to == shard {
                     return Err(format!("{shard:?} forwards a datagram to itself"));
                 }
                 let received = |carried| matches!(carried, Carried::Received { .. });
                 let forwards = block.iter().any(received);
+                let begun = self.lanes[index][usize::from(to.0)].expect("something waits");
+                // What stands behind it came later.
+                self.lanes[index][usize::from(to.0)] = Some([begun[0], under_way.now]);
                 let from = shard;
-                turn.parcels.push((to, Parcel::Block { from, block }));
-                if forwards && self.only_forwarded[index] {
+                let parcel = Parcel::Block { from, block, begun };
+                turn.parcels.push((to, parcel));
+                if forwards && under_way.only_forwarded && !under_way.left_over {
                     return Err(format!("{shard:?} forwards a forwarded datagram to {to:?}"));
                 }
             }
+            self.turns[index].left_over |= !lane.is_empty();
+            if lane.is_empty() {
+                self.lanes[index][usize::from(to.0)] = None;
+            }
         }
+        self.turns[index].passed_on = under_way.passed_on;
         turn.records = std::mem::take(&mut effects.records);
         turn.events.append(&mut effects.events);
-        self.only_forwarded[index] = true;
         Ok(turn)
     }
 
@@ -249,6 +330,21 @@ impl Edge {
 
     fn step(&mut self, shard: ShardId, now: Time, input: Input<'_>) {
         let index = usize::from(shard.0);
+        let turn = &mut self.turns[index];
+        if !std::mem::replace(&mut turn.begun, true) {
+            let waited = std::mem::take(&mut turn.passed_on);
+            let begins = Input::Turn { waited };
+            self.shards[index].step(now, begins, &mut self.effects[index]);
+        }
+        turn.now = now;
         self.shards[index].step(now, input, &mut self.effects[index]);
+        for (begun, lane) in self.lanes[index]
+            .iter_mut()
+            .zip(&self.effects[index].forwards)
+        {
+            if begun.is_none() && !lane.is_empty() {
+                *begun = Some([now; 2]);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! edge      what uring/ does for real shards, with a clock that others turn
+//! post      what is on its way between shards
 //! message   SIP as the other side reads it       lamp   documents as a phone reads them
 //! web       a WebSocket client
 //! witness/  what must hold of every datagram, whatever happens
@@ -14,6 +15,7 @@
 pub mod edge;
 pub mod lamp;
 pub mod message;
+mod post;
 mod random;
 pub mod restart;
 pub mod script;

@@ -30,6 +30,7 @@ use lampfield::time::{Time, WallOffset};
 
 use crate::edge::{Datagram, Edge, Parcel, Turn};
 use crate::message::Message;
+use crate::post::{Post, Taken, Way};
 use crate::random::Random;
 use crate::script::settings::Settings;
 
@@ -63,10 +64,13 @@ enum Event {
     Receives(ShardId),
     /// What drains is looked at.
     Tends,
+    /// Mail of the control thread, or of the store, is there.
     Parcel {
         shard: ShardId,
         parcel: Parcel,
     },
+    /// Something of another shard's is there.
+    Post(Way),
     /// The writer takes what has been given out.
     Write,
     Sync,
@@ -116,8 +120,7 @@ pub struct Lives {
     open: BTreeMap<u64, usize>,
     events: BTreeMap<(Time, u64), Event>,
     serial: u64,
-    /// When the last parcel from one shard to another arrives.
-    arrives: BTreeMap<(u16, u16), Time>,
+    post: Post,
     next_change: Time,
     /// Changes come so fast that reservations are used up.
     busy: bool,
@@ -181,7 +184,7 @@ impl Lives {
             open: BTreeMap::new(),
             events: BTreeMap::new(),
             serial: 0,
-            arrives: BTreeMap::new(),
+            post: Post::default(),
             next_change: now,
             busy: false,
             remembers: true,
@@ -322,7 +325,7 @@ impl Lives {
         self.edge = None;
         self.given_out.clear();
         self.unsynced.clear();
-        self.arrives.clear();
+        self.post = Post::default();
         self.open.clear();
         self.write_is_due = false;
         self.sync_is_due = false;
@@ -474,13 +477,14 @@ impl Lives {
             Event::Adopts(shard) => self.adopts(shard),
             Event::Receives(shard) => self.receives(shard),
             Event::Tends => self.tend(),
-            Event::Parcel { shard, parcel } => {
-                let Some(edge) = &mut self.edge else {
-                    return Ok(());
-                };
-                edge.deliver(shard, self.now, parcel);
-                self.flush(shard).map(|replies| self.hear(&replies))
-            }
+            Event::Parcel { shard, parcel } => self.deliver(shard, parcel),
+            Event::Post(way) => match self.post.take(self.now, way)? {
+                Taken::Parcel(shard, parcel) => self.deliver(shard, parcel),
+                Taken::Later(until) => {
+                    self.schedule_at(until, Event::Post(way));
+                    Ok(())
+                }
+            },
             Event::Write => {
                 self.write();
                 Ok(())
@@ -519,6 +523,15 @@ impl Lives {
         }
     }
 
+    /// Something comes to a shard from another thread.
+    fn deliver(&mut self, shard: ShardId, parcel: Parcel) -> Result<(), String> {
+        let Some(edge) = &mut self.edge else {
+            return Ok(());
+        };
+        edge.deliver(shard, self.now, parcel);
+        self.flush(shard).map(|replies| self.hear(&replies))
+    }
+
     fn schedule(&mut self, least: u64, most: u64, event: Event) {
         let when = self.now + self.random.millis(least, most);
         self.schedule_at(when, event);
@@ -548,10 +561,9 @@ impl Lives {
             }
         }
         for (to, parcel) in turn.parcels {
-            let last = self.arrives.get(&(shard.0, to.0)).copied();
-            let when = (self.now + self.random.millis(0, 10)).max(last.unwrap_or(self.now));
-            self.arrives.insert((shard.0, to.0), when);
-            self.schedule_at(when, Event::Parcel { shard: to, parcel });
+            let delay = self.random.millis(0, 10);
+            let (when, way) = self.post.send(self.now, [shard, to], parcel, delay);
+            self.schedule_at(when, Event::Post(way));
         }
         for datagram in turn.datagrams {
             self.leave(datagram)?;

@@ -21,6 +21,8 @@ use crate::witness::DialogName;
 
 /// News of a connection are at most so old on another shard: a question and an answer, and ticks.
 const NEWS: Duration = Duration::from_millis(3 * MAIL_MS + 10);
+/// How soon the dialogs of an edge that is back go on by its new connection.
+const FOLLOWED: Duration = Duration::from_secs(2);
 /// How long the NOTIFY after a 2xx may take.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
@@ -30,6 +32,8 @@ pub(super) struct Known {
     /// The connection that it was heard by last, or told by.
     connection: ConnectionId,
     since: Time,
+    /// When the last NOTIFY was sent, and by which connection.
+    told: Option<(Time, ConnectionId)>,
     /// Of the newest request that was accepted in it.
     asked: u32,
     /// Of its newest NOTIFY.
@@ -97,6 +101,7 @@ impl Streams {
         let known = self.known.entry(name).or_insert(Known {
             connection: id,
             since: now,
+            told: None,
             asked: 0,
             cseq: 0,
             version: 0,
@@ -134,6 +139,7 @@ impl Streams {
         let now = self.now;
         let phone = name.call_id.split('@').nth(1).unwrap_or_default();
         let heard = self.accepted.get(phone);
+        let lags = self.has_just_lagged(NEWS);
         let by_edge = self.is_behind_edge(phone) && self.is_of_edge(id);
         // Its phone's newest request may have come by a connection that has ended since, and its answer is still on its
         // way there, or is lost with it: nobody has seen the dialog move, and yet it has lost its way.
@@ -143,6 +149,7 @@ impl Streams {
         let known = self.known.entry(name.clone()).or_insert(Known {
             connection: id,
             since: now,
+            told: None,
             asked: 0,
             cseq: 0,
             version: 0,
@@ -151,8 +158,9 @@ impl Streams {
             deadline: now + Duration::from_secs(super::EXPIRES_MAX),
             owed_since: None,
         });
+        known.told = Some((now, id));
         if known.connection != id {
-            if now.since(known.since) <= NEWS {
+            if now.since(known.since) <= NEWS || lags {
                 // It was on its way to the connection before, and its CSeq is gone with it.
                 return Ok(());
             }
@@ -206,6 +214,11 @@ impl Streams {
             Document::Empty => Ok(()),
             other => Err(format!("a document that nobody asked for: {other:?}")),
         }
+    }
+
+    /// Whether a shard lags behind, or did so short a while ago.
+    fn has_just_lagged(&self, while_ago: Duration) -> bool {
+        self.now <= self.lagged_until + while_ago
     }
 
     /// The connection by which a request went in this dialog that its phone has no answer to.
@@ -263,6 +276,9 @@ impl Streams {
         }
         let now = self.now;
         let late = Duration::from_secs(1);
+        if self.has_just_lagged(late) {
+            return Ok(());
+        }
         self.known
             .retain(|_, known| now <= known.deadline + 2 * T64);
         self.asked.retain(|_, end| now <= *end + T64 + late);
@@ -285,6 +301,7 @@ impl Streams {
             return Err(format!("{id:?} was closed by its peer, and is not over"));
         }
         self.nobody_is_forgotten()?;
+        self.nobody_asks_in_vain()?;
         // Gone on both sides; who has not noticed has it still.
         let carriers = &self.carriers;
         self.wires.retain(|id, wire| {
@@ -307,10 +324,25 @@ impl Streams {
             }
             let over = known.ended || known.refused;
             let owed = known.owed_since.filter(|_| !over);
-            if owed.is_some_and(|since| self.now.since(since) > patience) {
+            let since = owed.map(|since| since.max(self.lagged_until));
+            if since.is_some_and(|since| self.now.since(since) > patience) {
                 return Err(format!(
                     "no NOTIFY has followed the 2xx of {name:?}: {known:?}"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What has come by a connection is answered, as nobody asks twice.
+    fn nobody_asks_in_vain(&self) -> Result<(), String> {
+        let patience = Duration::from_secs(super::ARRIVES_SECONDS);
+        for phone in &self.phones {
+            for by in phone.unanswered(self.now, patience) {
+                let wire = self.wires.get(&by);
+                if wire.is_some_and(|wire| wire.is_well() && wire.is_quiet()) {
+                    return Err(format!("{} asks by {by:?}, and has no answer", phone.name));
+                }
             }
         }
         Ok(())
@@ -406,6 +438,14 @@ impl Streams {
                         phone.name
                     ));
                 }
+                // Whom silence has parked is not asked by another way.
+                let cut = known.told.is_some_and(|(when, by)| {
+                    let lost = self.closed.get(&by);
+                    lost.is_some_and(|lost| *lost < when + T64)
+                });
+                if row.state == "parked" && cut && self.is_edge_back(phone.carrier) {
+                    return Err(format!("its edge is back, and it is not told: {known:?}"));
+                }
                 let truth = self.truth_of(key.resource);
                 if reached && row.state == "active" && key.shown != Some(truth) {
                     return Err(format!(
@@ -416,6 +456,21 @@ impl Streams {
             }
         }
         Ok(())
+    }
+
+    /// Whether an edge has a connection by which it has said, a while ago, who it is.
+    fn is_edge_back(&self, carrier: usize) -> bool {
+        let carrier = &self.carriers[carrier];
+        let Some(id) = carrier.wire.filter(|_| carrier.is_edge) else {
+            return false;
+        };
+        let long_ago = |(when, by): &(Time, ConnectionId)| *by == id && *when + FOLLOWED < self.now;
+        let heard = |&at: &usize| {
+            let heard = self.accepted.get(&self.phones[at].name);
+            heard.is_some_and(|heard| heard.iter().any(long_ago))
+        };
+        let well = self.wires.get(&id).is_some_and(|wire| wire.is_well());
+        well && carrier.phones.iter().any(heard)
     }
 
     /// Every key of every phone has a subscription, and shows what is so.

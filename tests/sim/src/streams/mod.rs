@@ -27,6 +27,7 @@ use lampfield::transport::{ConnectionId, Endpoint, Transport};
 
 use crate::edge::{Edge, Parcel};
 use crate::message::Message;
+use crate::post::{Post, Taken, Way};
 use crate::random::Random;
 use crate::script::settings::Settings;
 use crate::sockets::{Sockets, wanted};
@@ -66,9 +67,7 @@ const TRACED: usize = 400;
 /// What will happen at some time.
 enum Event {
     /// Somebody's connection is asked for at the server; without a carrier it is a stranger's.
-    Opens {
-        carrier: Option<usize>,
-    },
+    Opens { carrier: Option<usize> },
     /// What a peer has sent is there.
     Up(ConnectionId),
     /// A peer reads.
@@ -82,10 +81,12 @@ enum Event {
     Lost(ConnectionId),
     /// What was closed has lingered long enough.
     Lingered(ConnectionId),
-    Parcel {
-        shard: ShardId,
-        parcel: Parcel,
-    },
+    /// The control thread's mail is there.
+    Parcel { shard: ShardId, parcel: Parcel },
+    /// Something of another shard's is there.
+    Post(Way),
+    /// What found no room on its way from a shard is tried again.
+    Again(ShardId),
 }
 
 /// One server, and those who connect to it.
@@ -113,8 +114,14 @@ pub struct Streams {
     accepted: BTreeMap<String, Vec<(Time, ConnectionId)>>,
     events: BTreeMap<(Time, u64), Event>,
     serial: u64,
-    /// When the last of a kind from one shard to another arrives: each kind keeps its order.
-    arrives: BTreeMap<(u16, u16, bool), Time>,
+    post: Post,
+    /// Shards that have something to send again.
+    retrying: BTreeSet<ShardId>,
+    /// The longest that a shard lags behind, and when the next one begins to.
+    lag_most_ms: u64,
+    next_lag: Option<Time>,
+    /// When the last of those that do takes something again.
+    lagged_until: Time,
     delay_most_ms: u64,
     /// When the next thing goes wrong; `None` while it is calm.
     next_trouble: Option<Time>,
@@ -171,7 +178,11 @@ impl Streams {
             accepted: BTreeMap::new(),
             events: BTreeMap::new(),
             serial: 0,
-            arrives: BTreeMap::new(),
+            post: Post::default(),
+            retrying: BTreeSet::new(),
+            lag_most_ms: 0,
+            next_lag: None,
+            lagged_until: Time::ZERO,
             delay_most_ms: 20,
             next_trouble: None,
             next_change: None,
@@ -263,6 +274,8 @@ impl Streams {
     fn storm(&mut self) -> Result<(), String> {
         self.note(|| "a storm".to_string());
         self.delay_most_ms = *self.random.pick(&[1, 20, 200, 1_500]);
+        self.lag_most_ms = *self.random.pick(&[0, 0, 50, 500, 3_000]);
+        self.next_lag = (self.lag_most_ms > 0).then_some(self.now);
         for index in 0..self.phones.len() {
             let mood = Mood {
                 answer_ms: *self.random.pick(&[0, 5, 600, 3_000]),
@@ -284,6 +297,7 @@ impl Streams {
         self.note(|| "it is calm".to_string());
         self.delay_most_ms = 20;
         self.next_trouble = None;
+        self.next_lag = None;
         for phone in &mut self.phones {
             phone.mood = Mood {
                 answer_ms: 5,
@@ -373,10 +387,14 @@ impl Streams {
         let phones = self.phones.iter().filter_map(Phone::next_wake);
         let carriers = self.carriers.iter().filter_map(|one| one.connects_at);
         let shards = self.edge.ids();
-        let shards = shards.filter_map(|shard| self.edge.next_deadline(shard));
+        let shards = shards.filter_map(|shard| {
+            let due = self.edge.next_deadline(shard)?;
+            Some(due.max(self.post.lags_until(self.now, shard).unwrap_or(due)))
+        });
         [
             first,
             self.next_trouble,
+            self.next_lag,
             self.next_change,
             Some(self.next_check),
         ]
@@ -399,7 +417,8 @@ impl Streams {
         }
         for shard in self.edge.ids() {
             let due = self.edge.next_deadline(shard);
-            if due.is_some_and(|when| when <= self.now) {
+            let lags = self.post.lags_until(self.now, shard).is_some();
+            if !lags && due.is_some_and(|when| when <= self.now) {
                 self.edge.tick(shard, self.now);
                 self.turn(shard)?;
             }
@@ -409,6 +428,10 @@ impl Streams {
         if self.next_change.is_some_and(|when| when <= self.now) {
             self.change_a_hint();
             self.next_change = Some(self.now + self.random.millis(5, 3_000));
+        }
+        if self.next_lag.is_some_and(|when| when <= self.now) {
+            self.lag();
+            self.next_lag = Some(self.now + self.random.millis(50, 10_000));
         }
         if self.next_trouble.is_some_and(|when| when <= self.now) {
             self.make_trouble()?;
@@ -439,13 +462,17 @@ impl Streams {
                 }
                 Ok(())
             }
-            Event::Parcel { shard, parcel } => {
-                // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
-                if matches!(parcel, Parcel::Block { .. }) {
-                    self.flush(shard)?;
+            Event::Parcel { shard, parcel } => self.deliver(shard, parcel),
+            Event::Post(way) => match self.post.take(self.now, way)? {
+                Taken::Parcel(shard, parcel) => self.deliver(shard, parcel),
+                Taken::Later(until) => {
+                    self.schedule(until.since(self.now), Event::Post(way));
+                    Ok(())
                 }
-                self.edge.deliver(shard, self.now, parcel);
-                self.turn(shard)
+            },
+            Event::Again(shard) => {
+                self.retrying.remove(&shard);
+                self.flush(shard)
             }
         }
     }

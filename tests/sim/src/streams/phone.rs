@@ -176,6 +176,13 @@ impl Phone {
         key.asked.map(|asked| asked.by)
     }
 
+    /// The connections by which requests went that nobody has answered for so long.
+    pub fn unanswered(&self, now: Time, patience: Duration) -> impl Iterator<Item = ConnectionId> {
+        let asked = self.keys.iter().filter_map(|key| key.asked);
+        let late = move |asked: &Asked| now.since(asked.since) > patience;
+        asked.filter(late).map(|asked| asked.by)
+    }
+
     /// Keys that are to send something now.
     pub fn due(&self, now: Time) -> Vec<usize> {
         let due = |&at: &usize| {

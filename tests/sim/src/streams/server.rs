@@ -9,13 +9,14 @@ use lampfield::shard::control::{Adoption, Answer, Ask, Request};
 use lampfield::shard::effects::Event as Report;
 use lampfield::shard::input::Input;
 use lampfield::shard::mail::Mail;
-use lampfield::time::T64;
+use lampfield::time::{T64, Time};
 use lampfield::transport::generations::Closing;
 use lampfield::transport::{ConnectionId, Endpoint, Flow, Leases, ListenerId, Transport};
 
 use super::wire::Wire;
 use super::{EXPIRES_MAX, Event, MAIL_MS, Streams};
 use crate::edge::{Parcel, Streamed, Turn};
+use crate::post::RETRY;
 
 /// A connection that was closed lasts so long at most.
 const LINGER: Duration = Duration::from_secs(limits::STREAM_LINGER_SECONDS);
@@ -78,7 +79,15 @@ impl Streams {
     /// What a peer has sent is read by the server, cut anywhere.
     pub(super) fn arrive(&mut self, id: ConnectionId) -> Result<(), String> {
         let shard = id.shard();
+        let lags = self.post.lags_until(self.now, shard);
+        if let Some(until) = lags {
+            return self.arrives_at(until, id);
+        }
         loop {
+            // What comes by connections waits with its peers while other shards lag behind.
+            if self.edge.is_long(shard) {
+                return self.arrives_later(id);
+            }
             let Some(wire) = self.wires.get_mut(&id) else {
                 return Ok(());
             };
@@ -129,11 +138,15 @@ impl Streams {
     }
 
     fn arrives_later(&mut self, id: ConnectionId) -> Result<(), String> {
+        let when = self.now + self.delay();
+        self.arrives_at(when, id)
+    }
+
+    fn arrives_at(&mut self, when: Time, id: ConnectionId) -> Result<(), String> {
         if let Some(wire) = self.wires.get_mut(&id) {
             wire.arriving = true;
         }
-        let way = self.delay();
-        self.schedule(way, Event::Up(id));
+        self.schedule(when.since(self.now), Event::Up(id));
         Ok(())
     }
 
@@ -155,9 +168,15 @@ impl Streams {
 
     pub(super) fn flush(&mut self, shard: ShardId) -> Result<(), String> {
         self.open_turns.remove(&shard.0);
-        let turn = self.edge.flush(shard)?;
+        let post = &self.post;
+        let room = |to, is_behind| post.room(shard, to, is_behind);
+        let turn = self.edge.flush_into(shard, room)?;
+        if self.edge.is_waiting(shard) && self.retrying.insert(shard) {
+            self.schedule(RETRY, Event::Again(shard));
+        }
         let census = self.edge.shard(shard).census();
-        if census.slots_leased != census.slots_of_transactions {
+        // Answers for which another shard has no room now wait in their slots.
+        if census.slots_leased != census.slots_of_transactions + census.answers_held {
             return Err(format!("{shard:?} leases more than it should: {census:?}"));
         }
         self.carry_out(shard, turn)
@@ -191,13 +210,19 @@ impl Streams {
     }
 
     fn mail(&mut self, from: ShardId, to: ShardId, parcel: Parcel) {
-        let is_block = matches!(parcel, Parcel::Block { .. });
-        let when = self.now + self.random.millis(0, MAIL_MS);
-        let last = self.arrives.entry((from.0, to.0, is_block)).or_default();
-        let when = when.max(*last);
-        *last = when;
-        let after = when.since(self.now);
-        self.schedule(after, Event::Parcel { shard: to, parcel });
+        let delay = self.random.millis(0, MAIL_MS);
+        let (when, way) = self.post.send(self.now, [from, to], parcel, delay);
+        self.schedule(when.since(self.now), Event::Post(way));
+    }
+
+    /// Something comes to a shard from another thread.
+    pub(super) fn deliver(&mut self, shard: ShardId, parcel: Parcel) -> Result<(), String> {
+        // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
+        if matches!(parcel, Parcel::Block { .. }) {
+            self.flush(shard)?;
+        }
+        self.edge.deliver(shard, self.now, parcel);
+        self.turn(shard)
     }
 
     /// A shard wants something of a connection.

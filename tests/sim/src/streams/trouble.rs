@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lampfield::config::limits;
+use lampfield::partition::ShardId;
 use lampfield::time::Time;
 use lampfield::transport::ConnectionId;
 
@@ -207,6 +208,15 @@ impl Streams {
             _ => self.disturb(id),
         }
         Ok(())
+    }
+
+    /// A shard takes nothing for a while, of others or of its connections, and its timers fire late; then it catches up.
+    pub(super) fn lag(&mut self) {
+        let shard = ShardId(self.random.below(u64::from(self.shards)) as u16);
+        let until = self.now + self.random.millis(10, self.lag_most_ms);
+        self.note(|| format!("{shard:?} lags until {until:?}"));
+        self.post.lag(shard, until);
+        self.lagged_until = self.lagged_until.max(until);
     }
 
     fn set_pace(&mut self, id: ConnectionId, pace: Pace, stalled_until: Time) {

@@ -174,6 +174,11 @@ impl Wire {
         self.down_ends && self.down.is_empty() && !self.vanished
     }
 
+    /// Whether all has been read that either side has sent.
+    pub fn is_quiet(&self) -> bool {
+        self.up.is_empty() && self.down.is_empty()
+    }
+
     /// Whether what the shard sends gets to the peer, and soon.
     pub fn is_well(&self) -> bool {
         self.known

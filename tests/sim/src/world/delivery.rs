@@ -27,11 +27,19 @@ impl World {
                 return;
             }
         }
-        let when = self.now + self.random.millis(0, MAIL_MS);
-        let last = self.mail_arrives.entry((from.0, to.0)).or_default();
-        let when = when.max(*last);
-        *last = when;
-        self.schedule(when, Event::Parcel { shard: to, parcel });
+        let delay = self.random.millis(0, MAIL_MS);
+        let (when, way) = self.post.send(self.now, [from, to], parcel, delay);
+        self.schedule(when, Event::Post(way));
+    }
+
+    /// Something comes to a shard from another thread.
+    pub(super) fn deliver(&mut self, shard: ShardId, parcel: Parcel) -> Result<(), String> {
+        // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
+        if matches!(parcel, Parcel::Block { .. }) {
+            self.flush(shard)?;
+        }
+        self.edge.deliver(shard, self.now, parcel);
+        self.turn(shard)
     }
 
     /// A datagram leaves the server, unless the kernel refuses it.

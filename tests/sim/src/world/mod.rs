@@ -25,6 +25,7 @@ use lampfield::time::{Time, WallOffset};
 use lampfield::transport::ListenerId;
 
 use crate::edge::{Edge, Parcel, Turn};
+use crate::post::{Post, Taken, Way};
 use crate::random::Random;
 use crate::script::settings::Settings;
 use crate::sockets::Arrival;
@@ -68,14 +69,12 @@ enum Event {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
-    Parcel {
-        shard: ShardId,
-        parcel: Parcel,
-    },
+    /// Mail of the control thread, or of the store, is there.
+    Parcel { shard: ShardId, parcel: Parcel },
+    /// Something of another shard's is there.
+    Post(Way),
     /// The ring of a shard receives on new sockets from now on.
-    Receives {
-        shard: ShardId,
-    },
+    Receives { shard: ShardId },
 }
 
 /// From where a phone has heard.
@@ -105,8 +104,7 @@ pub struct World {
     truth: Vec<Truth>,
     events: BTreeMap<(Time, u64), Event>,
     serial: u64,
-    /// When the last mail from one shard to another arrives: mail keeps its order.
-    mail_arrives: BTreeMap<(u16, u16), Time>,
+    post: Post,
     lost_questions: BTreeSet<(String, u16)>,
     /// Changes how sources are spread over the shards' sockets.
     spread: u64,
@@ -207,7 +205,7 @@ impl World {
             truth: Vec::new(),
             events: BTreeMap::new(),
             serial: 0,
-            mail_arrives: BTreeMap::new(),
+            post: Post::default(),
             lost_questions: BTreeSet::new(),
             spread: random.next(),
             sbc: SocketAddr::from(([203, 0, 113, 9], 5060)),
@@ -337,14 +335,14 @@ impl World {
             Event::ToServer { source, to, bytes } => self.reach_server(source, to, &bytes),
             Event::ToPeer { peer, from, bytes } => self.reach_peer(peer, from, &bytes),
             Event::Receives { shard } => self.begin_receiving_on(shard),
-            Event::Parcel { shard, parcel } => {
-                // What was forwarded has a turn of its own, so that the edge sees it forwarded again.
-                if matches!(parcel, Parcel::Block { .. }) {
-                    self.flush(shard)?;
+            Event::Parcel { shard, parcel } => self.deliver(shard, parcel),
+            Event::Post(way) => match self.post.take(self.now, way)? {
+                Taken::Parcel(shard, parcel) => self.deliver(shard, parcel),
+                Taken::Later(until) => {
+                    self.schedule(until, Event::Post(way));
+                    Ok(())
                 }
-                self.edge.deliver(shard, self.now, parcel);
-                self.turn(shard)
-            }
+            },
         }
     }
 
