@@ -7,8 +7,12 @@ mod client;
 mod cut;
 #[path = "process/disk.rs"]
 mod disk;
+#[path = "process/eio.rs"]
+mod eio;
 #[path = "process/expiry.rs"]
 mod expiry;
+#[path = "process/faults.rs"]
+mod faults;
 #[path = "process/ground.rs"]
 mod ground;
 #[path = "process/http.rs"]

@@ -10,7 +10,7 @@ use crate::restart::start;
 use crate::server::{PATIENCE, Scratch, Server};
 
 /// Waits until the store says whether it lacks something.
-fn degraded(server: &Server, wanted: bool) {
+pub fn degraded(server: &Server, wanted: bool) {
     let started = Instant::now();
     while is_degraded(server) != wanted {
         assert!(started.elapsed() < PATIENCE, "degraded is not {wanted}");
@@ -19,7 +19,7 @@ fn degraded(server: &Server, wanted: bool) {
 }
 
 /// All shards say the same in the end.
-fn is_degraded(server: &Server) -> bool {
+pub fn is_degraded(server: &Server) -> bool {
     let metrics = get(server, "/metrics").body_mut().read_to_string();
     let metrics = metrics.expect("text");
     let lines = metrics
@@ -30,7 +30,7 @@ fn is_degraded(server: &Server) -> bool {
     values.contains(&"1")
 }
 
-fn subscribed(server: &Server, user: &str) -> (Phone, Received) {
+pub fn subscribed(server: &Server, user: &str) -> (Phone, Received) {
     let phone = Phone::new(server.sip[0], user);
     phone.subscribe("1001", "dialog", 600);
     let answer = phone.answered();
@@ -54,7 +54,7 @@ fn comes_back(server: Server, again: impl FnOnce(u16) -> Server, phones: &[&Phon
     }
 }
 
-fn set(server: &Server, state: &str) {
+pub fn set(server: &Server, state: &str) {
     let body = format!(r#"{{"state":"{state}"}}"#);
     let (status, answer) = send(server, "PUT", "/v1/hints/1001", &body);
     assert_eq!(status, 200, "{answer}");

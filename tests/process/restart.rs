@@ -38,7 +38,7 @@ fn wait_until_free(port: u16) {
     }
 }
 
-fn cseq(received: &Received) -> u32 {
+pub fn cseq(received: &Received) -> u32 {
     let number = received.header("CSeq").split(' ').next();
     number
         .and_then(|number| number.parse().ok())

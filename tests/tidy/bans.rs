@@ -60,6 +60,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "src/uring/",
     "tests/kernel.rs",
     "tests/kernel/",
+    "tests/process/faults.rs",
     "loadtest/src/sys.rs",
     "tests/allocations.rs",
 ];

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::journals;
 use crate::store::format::{Key, Record};
 use crate::store::records::Records;
 
@@ -30,7 +31,9 @@ pub enum DiskError {
     Locked,
     /// What is there cannot be read, whatever is tried.
     Damaged(String),
-    /// It cannot be read or written now.
+    /// It takes no more now; what it has taken is on it, or will be.
+    NoRoom(String),
+    /// It cannot be read or written now, and what was written last may not be on it, although it is read back.
     Failed(String),
 }
 
@@ -39,11 +42,34 @@ impl From<fjall::Error> for DiskError {
         match error {
             fjall::Error::Locked => DiskError::Locked,
             fjall::Error::Io(error) if is_damage(&error) => DiskError::Damaged(error.to_string()),
-            fjall::Error::Io(error) => DiskError::Failed(error.to_string()),
-            fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(&error) => {
-                DiskError::Failed(error.to_string())
-            }
+            fjall::Error::Io(error) => error.into(),
+            fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(&error) => error.into(),
+            // One of its own threads has met an error.
+            fjall::Error::Poisoned => DiskError::Failed("an earlier write failed".to_owned()),
             error => DiskError::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for DiskError {
+    fn from(error: io::Error) -> Self {
+        let has_no_room = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        match has_no_room {
+            true => DiskError::NoRoom(error.to_string()),
+            false => DiskError::Failed(error.to_string()),
+        }
+    }
+}
+
+impl DiskError {
+    /// Whether what the disk has taken before may not be on it.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            DiskError::Failed(_) | DiskError::Damaged(_) => true,
+            DiskError::NoRoom(_) | DiskError::Locked => false,
         }
     }
 }
@@ -70,8 +96,11 @@ pub struct Disk {
 impl Disk {
     /// Opens or begins the store in `directory`. `in_step`: the file that says that nothing is missing in it, and since when.
     pub fn open(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
-        let is_new = !directory.try_exists().map_err(failed)?;
-        let left = Left::read(in_step).map_err(failed)?;
+        let is_new = !directory.try_exists()?;
+        let left = Left::read(in_step)?;
+        if !is_new && left != Left::InStep {
+            journals::write_anew(directory)?;
+        }
         let mut disk = Disk::open_database(directory, in_step)?;
         disk.was_behind = !is_new && left == Left::Behind;
         disk.begin_incarnation(left)?;
@@ -80,14 +109,19 @@ impl Disk {
     }
 
     /// Opens it once more in the same process, which could not write to it for a while. It is not in step until
-    /// `catch_up`. What another process wrote since is as good as damaged: it belongs to nobody.
+    /// `catch_up`. What another process wrote since is as good as damaged: it belongs to nobody. `doubt`: what was written
+    /// before may not be on the disk, and must be before anything else is.
     pub fn open_again(
         directory: &Path,
         in_step: &Path,
         incarnation: u32,
+        doubt: bool,
     ) -> Result<Disk, DiskError> {
+        if doubt {
+            journals::write_anew(directory)?;
+        }
         let mut disk = Disk::open_database(directory, in_step)?;
-        disk.fall_behind().map_err(failed)?;
+        disk.fall_behind()?;
         if disk.counted()?.is_some_and(|number| number != incarnation) {
             let what = "another process has written to it".to_owned();
             return Err(DiskError::Damaged(what));
@@ -177,7 +211,7 @@ impl Disk {
 
     /// Once this returns, what was written is on the disk.
     pub fn sync(&self) -> Result<(), DiskError> {
-        Ok(self.database.persist(PersistMode::SyncData)?)
+        self.persist(PersistMode::SyncData)
     }
 
     /// Something could not be written: whoever opens this store next has to know.
@@ -197,8 +231,7 @@ impl Disk {
     /// that: a kernel that meets an error makes the whole file system read-only.
     pub fn stay_in_step(&self) -> Result<(), DiskError> {
         let file = File::options().write(true).open(&self.in_step);
-        file.and_then(|file| file.set_modified(SystemTime::now()))
-            .map_err(failed)
+        Ok(file.and_then(|file| file.set_modified(SystemTime::now()))?)
     }
 
     /// The process ends, and everything that it has given out has been written.
@@ -209,7 +242,7 @@ impl Disk {
     /// Writes the file that says that nothing is missing, with what else it says.
     fn mark(&self, said: &[u8]) -> Result<(), DiskError> {
         let write = |mut file: File| file.write_all(said).and_then(|()| file.sync_all());
-        File::create(&self.in_step).and_then(write).map_err(failed)
+        Ok(File::create(&self.in_step).and_then(write)?)
     }
 
     /// Counts this process, on the disk before anything else is done.
@@ -245,7 +278,13 @@ impl Disk {
         let record = Record::Incarnation(self.incarnation);
         records.put(&Key::Incarnation, &record);
         self.write(core::iter::once(&records))?;
-        Ok(self.database.persist(PersistMode::SyncAll)?)
+        self.persist(PersistMode::SyncAll)
+    }
+
+    /// Whatever it fails with: what was written is not on the disk, and no later call says so again.
+    fn persist(&self, mode: PersistMode) -> Result<(), DiskError> {
+        let persisted = self.database.persist(mode);
+        persisted.map_err(|error| DiskError::Failed(error.to_string()))
     }
 }
 
@@ -282,10 +321,6 @@ impl Left {
 
 fn nameless() -> DiskError {
     DiskError::Damaged("it does not say who wrote it".to_owned())
-}
-
-fn failed(error: io::Error) -> DiskError {
-    DiskError::Failed(error.to_string())
 }
 
 fn name(key: &Key<'_>) -> Vec<u8> {

@@ -5,6 +5,7 @@
 //! how it comes back).
 
 mod disk;
+mod journals;
 mod recovery;
 mod writer;
 
@@ -83,7 +84,9 @@ pub fn open(data_dir: &Path) -> Result<Opened, OpenError> {
                     break;
                 }
             },
-            Err(DiskError::Damaged(error) | DiskError::Failed(error)) => {
+            Err(
+                DiskError::Damaged(error) | DiskError::NoRoom(error) | DiskError::Failed(error),
+            ) => {
                 warnings.push(format!("{}: {error}", directory.display()));
                 break;
             }
@@ -96,14 +99,31 @@ pub fn open(data_dir: &Path) -> Result<Opened, OpenError> {
     })
 }
 
-/// Opens it once more in the process that has this number, after the disk had failed it. `had`: it was open before;
-/// what lies there although it never was is nothing that this process knows, and is set aside.
-fn open_again(data_dir: &Path, incarnation: u32, had: bool) -> Result<Disk, DiskError> {
+/// What lies in the data directory when a disk is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Former {
+    /// Nothing that this process has ever read.
+    Unread,
+    /// What it has written.
+    Sound,
+    /// The same, but what was written last may not be on the disk, although it is read back.
+    Doubtful,
+}
+
+/// Opens it once more in the process that has this number, after the disk had failed it. What lies there and was never
+/// read is nothing that this process knows, and is set aside.
+fn open_again(data_dir: &Path, incarnation: u32, former: Former) -> Result<Disk, DiskError> {
     let directory = data_dir.join(DIRECTORY);
     let in_step = data_dir.join(IN_STEP);
-    let open = || Disk::open_again(&directory, &in_step, incarnation);
-    let failed = |error: io::Error| DiskError::Failed(error.to_string());
-    let opened = if had || !directory.try_exists().map_err(failed)? {
+    let open = || {
+        Disk::open_again(
+            &directory,
+            &in_step,
+            incarnation,
+            former == Former::Doubtful,
+        )
+    };
+    let opened = if former != Former::Unread || !directory.try_exists()? {
         open()
     } else {
         // Whatever keeps it from being opened keeps it where it is.
@@ -115,7 +135,7 @@ fn open_again(data_dir: &Path, incarnation: u32, had: bool) -> Result<Disk, Disk
     };
     match opened {
         Err(DiskError::Damaged(what)) => {
-            let to = set_aside(data_dir).map_err(failed)?;
+            let to = set_aside(data_dir)?;
             tracing::warn!("store: {what}; it was set aside as {}", to.display());
             open()
         }

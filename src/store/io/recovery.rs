@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::disk::{Disk, DiskError};
-use super::open_again;
+use super::{Former, open_again};
 use crate::partition::ShardId;
 use crate::store::records::Records;
 use crate::store::rewrite::{Rewrite, StoreNews};
@@ -19,6 +19,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(60);
 const SWEPT: usize = 4096;
 
 /// Whose store it is.
+#[derive(Clone)]
 pub struct Home {
     pub data_dir: PathBuf,
     pub incarnation: u32,
@@ -28,8 +29,7 @@ pub struct Home {
 pub(super) struct Recovery {
     home: Home,
     shards: u16,
-    /// It has been open in this process.
-    had: bool,
+    former: Former,
     attempts: u32,
     state: State,
 }
@@ -59,18 +59,25 @@ impl Recovery {
         let mut recovery = Recovery {
             home,
             shards,
-            had: has_disk,
+            former: if has_disk {
+                Former::Sound
+            } else {
+                Former::Unread
+            },
             attempts: 0,
             state: State::Whole,
         };
         if !has_disk {
-            recovery.fail();
+            recovery.fail(false);
         }
         recovery
     }
 
-    /// The disk has failed. Whether the store was whole before.
-    pub fn fail(&mut self) -> bool {
+    /// The disk has failed. Whether the store was whole before. `doubt`: what was written before may not be on it.
+    pub fn fail(&mut self, doubt: bool) -> bool {
+        if doubt && self.former == Former::Sound {
+            self.former = Former::Doubtful;
+        }
         let (was_whole, after) = match &self.state {
             State::Whole => (true, AGAIN),
             State::Waiting { after, .. }
@@ -126,10 +133,13 @@ impl Recovery {
     }
 
     fn begin_to_open(&self, after: Duration) -> Option<State> {
-        let (data_dir, incarnation, had) =
-            (self.home.data_dir.clone(), self.home.incarnation, self.had);
+        let Home {
+            data_dir,
+            incarnation,
+        } = self.home.clone();
+        let former = self.former;
         let thread = thread::Builder::new().name("store-again".to_owned());
-        let thread = thread.spawn(move || open_again(&data_dir, incarnation, had));
+        let thread = thread.spawn(move || open_again(&data_dir, incarnation, former));
         thread.ok().map(|thread| State::Opening { thread, after })
     }
 
@@ -140,7 +150,7 @@ impl Recovery {
     ) -> Option<(Disk, StoreNews)> {
         match opened {
             Ok(disk) => {
-                self.had = true;
+                self.former = Former::Sound;
                 self.attempts += 1;
                 let rewrite = Rewrite::new(self.attempts, self.shards);
                 let news = rewrite.news();
@@ -153,7 +163,7 @@ impl Recovery {
                     at: Instant::now(),
                     after,
                 };
-                self.fail();
+                self.fail(error.leaves_doubt());
                 None
             }
         }

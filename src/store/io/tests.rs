@@ -2,6 +2,7 @@
 
 use super::*;
 use core::time::Duration;
+use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
 use crate::store::format::{Key, Record};
@@ -171,7 +172,7 @@ fn a_disk_that_is_back_serves_the_same_process_and_is_in_step_when_it_has_caught
     let block = epochs(&[("a", 1), ("b", 2), ("c", 3)]);
     disk.write([&block].into_iter()).expect("written");
     drop(disk);
-    let again = open_again(&scratch.0, first.incarnation, true).expect("it is back");
+    let again = open_again(&scratch.0, first.incarnation, Former::Sound).expect("it is back");
     assert_eq!(read(&again), list(&[("a", 1), ("b", 2), ("c", 3)]));
     assert!(!scratch.0.join(IN_STEP).exists());
     // Some keys, and then those after the last of them.
@@ -203,8 +204,11 @@ fn what_this_process_never_read_or_another_one_wrote_is_set_aside_when_the_disk_
     let first = scratch.open();
     fill(first.disk.as_ref().expect("a disk"));
     drop(first);
-    for (number, (incarnation, had)) in [(1, false), (7, true)].into_iter().enumerate() {
-        let again = open_again(&scratch.0, incarnation, had).expect("a new one begins");
+    for (number, (incarnation, former)) in [(1, Former::Unread), (7, Former::Sound)]
+        .into_iter()
+        .enumerate()
+    {
+        let again = open_again(&scratch.0, incarnation, former).expect("a new one begins");
         assert_eq!(read(&again), []);
         let aside = scratch.0.join(format!("store.damaged-{}", number + 1));
         assert!(aside.is_dir(), "{}", aside.display());
@@ -212,11 +216,67 @@ fn what_this_process_never_read_or_another_one_wrote_is_set_aside_when_the_disk_
         drop(again);
     }
     // The number of the process that began it anew stands in it.
-    let again = open_again(&scratch.0, 7, true).expect("its own");
+    let again = open_again(&scratch.0, 7, Former::Sound).expect("its own");
     assert_eq!(read(&again), list(&[("a", 1)]));
     // While somebody else has it, it stays as it is.
-    assert!(matches!(
-        open_again(&scratch.0, 7, true),
-        Err(DiskError::Locked)
-    ));
+    for former in [Former::Sound, Former::Doubtful] {
+        assert!(matches!(
+            open_again(&scratch.0, 7, former),
+            Err(DiskError::Locked)
+        ));
+    }
+}
+
+/// Every journal of the store, by its name.
+fn journals(scratch: &Scratch) -> Vec<(PathBuf, u64, Vec<u8>)> {
+    let files = fs::read_dir(scratch.0.join(DIRECTORY)).expect("a store");
+    let paths = files.map(|file| file.expect("a file").path());
+    let journals = paths.filter(|path| path.extension().is_some_and(|end| end == "jnl"));
+    let mut journals: Vec<_> = journals
+        .map(|path| {
+            let inode = fs::metadata(&path).expect("readable").ino();
+            let mut bytes = fs::read(&path).expect("readable");
+            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0));
+            (path, inode, bytes)
+        })
+        .collect();
+    journals.sort();
+    journals
+}
+
+#[test]
+fn journals_of_which_nobody_knows_whether_the_disk_has_them_are_written_anew_before_they_go_on() {
+    let scratch = Scratch::new("store-doubt");
+    let first = scratch.open();
+    let disk = first.disk.expect("a disk");
+    let block = epochs(&[("a", 1), ("b", 2)]);
+    disk.write([&block].into_iter()).expect("written");
+    drop(disk);
+    let before = journals(&scratch);
+    assert!(!before.is_empty() && before.iter().all(|(_, _, bytes)| !bytes.is_empty()));
+    let again = open_again(&scratch.0, first.incarnation, Former::Sound).expect("it is back");
+    drop(again);
+    let sound = journals(&scratch);
+    assert_eq!(sound[0].1, before[0].1);
+    let again = open_again(&scratch.0, first.incarnation, Former::Doubtful).expect("it is back");
+    assert_eq!(read(&again), list(&[("a", 1), ("b", 2)]));
+    drop(again);
+    let anew = journals(&scratch);
+    assert_ne!(anew[0].1, sound[0].1, "another file");
+    assert!(anew[0].2.starts_with(&sound[0].2), "that says the same");
+    // It is not in step: a process that follows does the same.
+    let next = scratch.open();
+    assert_eq!(
+        read(next.disk.as_ref().expect("a disk")),
+        list(&[("a", 1), ("b", 2)])
+    );
+    assert_ne!(journals(&scratch)[0].1, anew[0].1);
+    drop(next);
+    let after = journals(&scratch);
+    drop(scratch.open());
+    assert_eq!(
+        journals(&scratch)[0].1,
+        after[0].1,
+        "and one after that has no doubt"
+    );
 }

@@ -124,7 +124,7 @@ impl<P: Post> Work<P> {
             }
             let idle = self.blocks.is_empty();
             if self.post.has_overrun() {
-                self.fail("records came faster than they could be written");
+                self.fail("records came faster than they could be written", false);
             }
             if !idle {
                 self.write();
@@ -284,16 +284,16 @@ impl<P: Post> Work<P> {
     fn fail_with(&mut self, error: &DiskError) {
         let what = match error {
             DiskError::Locked => "another process uses it",
-            DiskError::Damaged(what) | DiskError::Failed(what) => what,
+            DiskError::Damaged(what) | DiskError::NoRoom(what) | DiskError::Failed(what) => what,
         };
-        self.fail(what);
+        self.fail(what, error.leaves_doubt());
     }
 
     /// The disk is given up for now; whoever opens the store next learns of it.
-    fn fail(&mut self, what: &str) {
+    fn fail(&mut self, what: &str, doubt: bool) {
         let Some(disk) = self.disk.take() else { return };
         self.unsynced_since = None;
-        if self.recovery.fail() {
+        if self.recovery.fail(doubt) {
             tracing::error!(
                 "the store can no longer be written ({what}): lampfield serves on, but from here on nothing outlives a restart, until the disk is back"
             );
