@@ -61,14 +61,14 @@ impl Shard {
         if granted.seconds > 0
             && let Some(index) = self.begun_by(now, (request, flow), phone, &resource, &wanted)?
         {
-            return self.go_on(
-                now,
-                index,
-                (request, &identity, &wanted),
-                granted,
+            let renewal = Renewal {
+                request,
                 flow,
-                out,
-            );
+                identity: &identity,
+                wanted: &wanted,
+                granted,
+            };
+            return self.go_on(now, index, &renewal, out);
         }
         let asks = Asks {
             user: phone.identity,
@@ -237,14 +237,14 @@ impl Shard {
         }
         let granted = self.granted(&wanted)?;
         self.may_ask(now, identity.number() as u64, request, flow)?;
-        self.go_on(
-            now,
-            index,
-            (request, &identity, &wanted),
-            granted,
+        let renewal = Renewal {
+            request,
             flow,
-            out,
-        )
+            identity: &identity,
+            wanted: &wanted,
+            granted,
+        };
+        self.go_on(now, index, &renewal, out)
     }
 
     /// The subscription goes on, or ends, as is asked for.
@@ -252,11 +252,16 @@ impl Shard {
         &mut self,
         now: Time,
         index: u32,
-        (request, identity, wanted): (&Request<'_>, &Identity, &Wanted<'_>),
-        granted: Granted,
-        flow: &Flow,
+        renewal: &Renewal<'_>,
         out: &mut Effects,
     ) -> Result<Given, Refused> {
+        let &Renewal {
+            request,
+            flow,
+            identity,
+            wanted,
+            granted,
+        } = renewal;
         let before = self.retarget(index, request, flow)?;
         self.hold_from(index, flow.peer.ip());
         let same_type = wanted.content_type == self.subscriptions[index].content_type;
@@ -511,6 +516,15 @@ struct Accepted {
     copy: u32,
     granted: Granted,
     partition: Partition,
+}
+
+/// With what a subscription goes on, or ends.
+struct Renewal<'a> {
+    request: &'a Request<'a>,
+    flow: &'a Flow,
+    identity: &'a Identity,
+    wanted: &'a Wanted<'a>,
+    granted: Granted,
 }
 
 /// Where a subscription stands that was granted so many seconds, and its deadline. With 0 it ends with its next NOTIFY:
