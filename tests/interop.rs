@@ -6,6 +6,8 @@
 mod authority;
 #[path = "interop/browser.rs"]
 mod browser;
+#[path = "support/certificate.rs"]
+mod certificate;
 #[path = "interop/edge.rs"]
 mod edge;
 mod support;

@@ -1,6 +1,8 @@
 //! The real program, as people start it: its ports, its messages, its exit codes.
 #![cfg(feature = "server")]
 
+#[path = "support/certificate.rs"]
+mod certificate;
 #[path = "process/client.rs"]
 mod client;
 #[path = "process/cut.rs"]

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
-use certificate::{NAME, SelfSigned};
+use certificate::{Authority, NAME};
 use relay::relay;
 use support::{Program, Scratch, Server, need};
 
@@ -267,16 +267,19 @@ fn watchers_by_tcp_see_the_state_that_is_set() {
 
 /// A server with a listener of TLS, and who speaks TLS to it for SIPp.
 fn start_with_tls() -> (Server, SocketAddr, Scratch) {
-    let (own, scratch) = (SelfSigned::new(), Scratch::new("certificate"));
-    let (certificate, key) = own.pem();
-    let [pem, key_file] = ["own.pem", "own.key"].map(|name| scratch.path().join(name));
-    fs::write(&pem, certificate).expect("it can be written");
-    fs::write(&key_file, key).expect("it can be written");
+    let (authority, scratch) = (Authority::new(), Scratch::new("certificate"));
+    authority.write(scratch.path(), NAME);
+    let [certificate, key] =
+        ["pem", "key"].map(|kind| scratch.path().join(format!("{NAME}.{kind}")));
     let address = support::free(Ipv4Addr::LOCALHOST);
     let server = Server::start_with(&format!(
-        "[[listener]]\naddress = \"tls:{address}\"\ncertificate = {pem:?}\nkey = {key_file:?}\n"
+        "[[listener]]\naddress = \"tls:{address}\"\ncertificate = {certificate:?}\nkey = {key:?}\n"
     ));
-    (server, relay(address, NAME, own.client()), scratch)
+    (
+        server,
+        relay(address, NAME, authority.client(None)),
+        scratch,
+    )
 }
 
 #[test]

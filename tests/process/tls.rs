@@ -4,68 +4,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use crate::certificate::Authority;
 use crate::client::{get_json, send};
 use crate::server::{Scratch, Server, errors, run};
 use crate::streams::{Phone, dial, set_hint};
-
-/// Issues certificates.
-pub struct Authority {
-    pem: String,
-    der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).expect("names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Authority {
-            pem: certificate.pem(),
-            der: certificate.der().clone(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.issuer);
-        (certificate.expect("a certificate"), key)
-    }
-
-    /// Writes a certificate and its key beside the configuration.
-    pub fn write(&self, scratch: &Scratch, name: &str) {
-        let (certificate, key) = self.issue(name);
-        scratch.file(&format!("{name}.pem"), &certificate.pem());
-        scratch.file(&format!("{name}.key"), &key.serialize_pem());
-    }
-
-    /// What a phone trusts and shows.
-    pub fn client(&self, shows: Option<&str>) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a root");
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        Arc::new(match shows {
-            None => builder.with_no_client_auth(),
-            Some(name) => {
-                let (certificate, key) = self.issue(name);
-                let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-                let chain = vec![certificate.der().clone()];
-                builder.with_client_auth_cert(chain, key).expect("a pair")
-            }
-        })
-    }
-}
 
 pub type Secured = StreamOwned<ClientConnection, std::net::TcpStream>;
 
@@ -105,7 +51,7 @@ fn shown(secured: &Secured) -> Vec<u8> {
 #[test]
 fn a_phone_on_tls_is_told_by_its_connection_and_certificates_are_replaced_without_ending_it() {
     let (scratch, authority) = (Scratch::new("tls"), Authority::new());
-    authority.write(&scratch, "one.test");
+    authority.write(&scratch.0, "one.test");
     let file = scratch.file("lampfield.toml", &listener(""));
     let server = Server::start_with(&["--config", &file]);
     let config = authority.client(None);
@@ -125,7 +71,7 @@ fn a_phone_on_tls_is_told_by_its_connection_and_certificates_are_replaced_withou
     let first = old.notified("");
     assert!(first.header("Via").starts_with("SIP/2.0/TLS "), "{first:?}");
     for round in 0..20 {
-        authority.write(&scratch, "one.test");
+        authority.write(&scratch.0, "one.test");
         assert_eq!(send(&server, "POST", "/v1/reload", "").0, 200);
         let secured = handshake(server.sip[0], "one.test", &config).expect("a handshake");
         let now = shown(&secured);
@@ -156,8 +102,8 @@ fn a_phone_on_tls_is_told_by_its_connection_and_certificates_are_replaced_withou
 #[test]
 fn the_name_that_a_phone_asks_for_chooses_the_certificate() {
     let (scratch, authority) = (Scratch::new("sni"), Authority::new());
-    authority.write(&scratch, "one.test");
-    authority.write(&scratch, "two.test");
+    authority.write(&scratch.0, "one.test");
+    authority.write(&scratch.0, "two.test");
     let more = "more_certificates = [\"two.test.pem\"]\nmore_keys = [\"two.test.key\"]\n";
     let file = scratch.file("lampfield.toml", &listener(more));
     let server = Server::start_with(&["--config", &file]);
@@ -171,8 +117,8 @@ fn the_name_that_a_phone_asks_for_chooses_the_certificate() {
 #[test]
 fn who_shows_no_certificate_or_a_strange_one_stays_outside_where_one_is_demanded() {
     let (scratch, authority) = (Scratch::new("mutual"), Authority::new());
-    authority.write(&scratch, "one.test");
-    scratch.file("ca.pem", &authority.pem);
+    authority.write(&scratch.0, "one.test");
+    scratch.file("ca.pem", &authority.pem());
     for (demand, without) in [("", false), ("client_certificates = \"optional\"\n", true)] {
         let more = format!("client_ca = \"ca.pem\"\n{demand}");
         let file = scratch.file("lampfield.toml", &listener(&more));
@@ -196,8 +142,8 @@ fn who_shows_no_certificate_or_a_strange_one_stays_outside_where_one_is_demanded
 #[test]
 fn an_edge_that_proves_its_name_and_asks_for_it_is_told_for_its_phones_by_its_new_connection() {
     let (scratch, authority) = (Scratch::new("alias"), Authority::new());
-    authority.write(&scratch, "one.test");
-    scratch.file("ca.pem", &authority.pem);
+    authority.write(&scratch.0, "one.test");
+    scratch.file("ca.pem", &authority.pem());
     let more = "client_ca = \"ca.pem\"\nclient_certificates = \"optional\"\n";
     let edge = "[[edge]]\nnames = [\"sbc.test\"]\n";
     let file = scratch.file("lampfield.toml", &format!("{}{edge}", listener(more)));
@@ -240,7 +186,7 @@ fn an_edge_that_proves_its_name_and_asks_for_it_is_told_for_its_phones_by_its_ne
 #[test]
 fn what_is_no_tls_ends_its_own_connection_only() {
     let (scratch, authority) = (Scratch::new("notls"), Authority::new());
-    authority.write(&scratch, "one.test");
+    authority.write(&scratch.0, "one.test");
     let file = scratch.file("lampfield.toml", &listener(""));
     let server = Server::start_with(&["--config", &file]);
     let config = authority.client(None);
@@ -262,7 +208,7 @@ fn what_is_no_tls_ends_its_own_connection_only() {
 fn only_the_cipher_suites_that_are_named_are_spoken_and_a_wrong_name_is_answered_with_the_right_ones()
  {
     let (scratch, authority) = (Scratch::new("ciphers"), Authority::new());
-    authority.write(&scratch, "one.test");
+    authority.write(&scratch.0, "one.test");
     let wrong = "tls_ciphers = [\"TLS_RSA_WITH_RC4_128_MD5\"]\n";
     let file = scratch.file("lampfield.toml", &listener(wrong));
     let shown = errors(&run(&["check", &file]));
@@ -297,8 +243,7 @@ fn only_the_cipher_suites_that_are_named_are_spoken_and_a_wrong_name_is_answered
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .expect("versions");
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der.clone()).expect("a root");
-    let other = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_root_certificates(authority.roots());
+    let other = builder.with_no_client_auth();
     assert!(handshake(server.sip[0], "one.test", &Arc::new(other)).is_err());
 }

@@ -8,10 +8,11 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
 
+use crate::certificate::Authority;
 use crate::client::{get_json, send};
 use crate::server::{Scratch, Server};
 use crate::streams::{Phone, Wire, dial, set_hint};
-use crate::tls::{Authority, handshake};
+use crate::tls::handshake;
 
 /// A connection whose every write is a message, as a phone wants it.
 struct Frames<S>(WebSocket<S>);
@@ -129,7 +130,7 @@ fn what_is_no_websocket_ends_its_own_connection_only() {
 #[test]
 fn a_page_on_wss_lives_on_over_certificates_and_only_its_site_may_open_one() {
     let (scratch, authority) = (Scratch::new("wss"), Authority::new());
-    authority.write(&scratch, "one.test");
+    authority.write(&scratch.0, "one.test");
     let listener = |more: &str| {
         format!(
             "[[listener]]\naddress = \"wss:127.0.0.1:0\"\ncertificate = \"one.test.pem\"\n\
@@ -162,7 +163,7 @@ fn a_page_on_wss_lives_on_over_certificates_and_only_its_site_may_open_one() {
         Some(403)
     );
     for round in 0..5 {
-        authority.write(&scratch, "one.test");
+        authority.write(&scratch.0, "one.test");
         assert_eq!(send(&server, "POST", "/v1/reload", "").0, 200);
         set_hint(&server, "1001", ["ringing", "inuse"][round % 2]);
         let word = ["early", "confirmed"][round % 2];

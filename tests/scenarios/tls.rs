@@ -10,12 +10,12 @@ use lampfield_sim::script::connections::{Cover, Covers};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use crate::certificate::{NAME, SelfSigned};
+use crate::certificate::{Authority, NAME};
 
 /// Covers with one certificate.
 pub fn covers() -> Covers {
-    let own = SelfSigned::new();
-    let (client, server) = (own.client(), own.server());
+    let authority = Authority::new();
+    let (client, server) = (authority.client(None), authority.issue(&[NAME]).server());
     Rc::new(move || {
         let name = ServerName::try_from(NAME).expect("a name");
         let mut client = ClientConnection::new(Arc::clone(&client), name).expect("a session");
