@@ -13,6 +13,9 @@ use lampfield_sim::script::settings::{STREAM, Settings};
 /// Where the edge listens, and what it writes into Via and Record-Route.
 const NAME: &str = "203.0.113.9:5060";
 const PHONES: usize = 300;
+/// One connection of it, and another one.
+const FIRST: &str = "203.0.113.9:40000";
+const SECOND: &str = "203.0.113.9:40001";
 
 /// The listener of those that come by TLS, and what an edge is called there.
 const SECURE: ListenerId = ListenerId(4);
@@ -63,13 +66,33 @@ fn ping(name: &str) -> String {
     text.replace("SUBSCRIBE", "OPTIONS")
 }
 
-fn subscribe_phones(house: &mut House, edge: ConnectionId, name: &str, user: &str, phones: usize) {
+/// The SUBSCRIBE of one of many phones.
+fn phone(number: usize) -> String {
+    let contact = format!("192.168.7.{}:5060", number % 250);
+    subscribe(&format!("p{number}"), "1001", &contact, 1, "", 3600)
+}
+
+/// An edge has passed on that many phones' requests by a new connection.
+fn come(house: &mut House, phones: usize) -> ConnectionId {
+    let edge = house.connect(0, FIRST);
     for number in 0..phones {
-        let contact = format!("192.168.7.{}:5060", number % 250);
-        let text = subscribe(&format!("p{number}"), user, &contact, 1, "", 3600);
-        house.send(edge, through(name, &text).as_bytes());
+        house.send(edge, through(NAME, &phone(number)).as_bytes());
     }
     assert_eq!(notifies(&house.inbox(edge)).len(), phones);
+    edge
+}
+
+/// Its connection ends, and it does not see what changes.
+fn go(house: &mut House, edge: ConnectionId) {
+    house.close(edge);
+    house.set("1001", Some(HintState::Ringing));
+}
+
+/// It has another connection, which one of all shards has accepted, and says who it is.
+fn come_back(house: &mut House, shard: u16) -> ConnectionId {
+    let edge = house.connect(shard, SECOND);
+    house.send(edge, ping(NAME).as_bytes());
+    edge
 }
 
 /// The last that each phone was told, by Call-ID.
@@ -83,18 +106,14 @@ fn told(inbox: &[String]) -> BTreeMap<&str, &str> {
 fn an_edge_that_is_back_takes_all_its_phones_along() {
     for shards in SHARDS {
         let mut house = House::new(&settings(), shards);
-        let first = house.connect(0, "203.0.113.9:40000");
-        subscribe_phones(&mut house, first, NAME, "1001", PHONES);
+        let first = come(&mut house, PHONES);
         let quiet = subscribe("quiet", "1002", "192.168.7.9:5060", 1, "", 3600);
         house.send(first, through(NAME, &quiet).as_bytes());
         house.inbox(first);
-        house.close(first);
-        house.set("1001", Some(HintState::Ringing));
+        go(&mut house, first);
         house.pass(60 * second());
-        let second_one = house.connect(shards - 1, "203.0.113.9:40001");
-        assert!(house.inbox(second_one).is_empty());
-        house.send(second_one, ping(NAME).as_bytes());
-        let inbox = house.inbox(second_one);
+        let back = come_back(&mut house, shards - 1);
+        let inbox = house.inbox(back);
         let shown = told(&inbox);
         assert_eq!(shown.len(), PHONES, "who is owed nothing is not told");
         assert!(shown.values().all(|notify| notify.contains("early")));
@@ -106,11 +125,11 @@ fn an_edge_that_is_back_takes_all_its_phones_along() {
         // From now on changes go by it at once, to all of them.
         house.set("1002", Some(HintState::InUse));
         house.set("1001", Some(HintState::InUse));
-        let inbox = house.inbox(second_one);
+        let inbox = house.inbox(back);
         assert_eq!(told(&inbox).len(), PHONES + 1);
         let followed = house.count(Counter::SubscriptionFollowed);
         assert_eq!(followed, PHONES as u64 + 1);
-        assert_ends_empty(house, &[second_one], &["1001", "1002"]);
+        assert_ends_empty(house, &[back], &["1001", "1002"]);
     }
 }
 
@@ -121,12 +140,9 @@ fn another_connection_of_the_same_edge_takes_over_at_once() {
             let mut settings = settings();
             settings.set("on_close", on_close).expect("a setting");
             let mut house = House::new(&settings, shards);
-            let first = house.connect(0, "203.0.113.9:40000");
-            subscribe_phones(&mut house, first, NAME, "1001", 20);
-            let older = house.connect(shards / 2, "203.0.113.9:40001");
-            house.send(older, ping(NAME).as_bytes());
-            let newer = house.connect(shards - 1, "203.0.113.9:40002");
-            house.send(newer, ping(NAME).as_bytes());
+            let first = come(&mut house, 20);
+            let older = come_back(&mut house, shards / 2);
+            let newer = come_back(&mut house, shards - 1);
             // While theirs lives, nothing goes elsewhere.
             house.answers(first, None);
             house.set("1001", Some(HintState::Ringing));
@@ -152,16 +168,14 @@ fn nobody_but_the_same_edge_takes_over() {
         let mut settings = settings();
         settings.set("edge", "198.51.100.7").expect("a setting");
         let mut house = House::new(&settings, shards);
-        let first = house.connect(0, "203.0.113.9:40000");
-        subscribe_phones(&mut house, first, NAME, "1001", 10);
-        house.close(first);
-        house.set("1001", Some(HintState::Ringing));
+        let first = come(&mut house, 10);
+        go(&mut house, first);
         let mut others = Vec::new();
         for (address, name) in [
             // A phone, another edge, and another proxy on the same host.
             ("192.0.2.77:40000", NAME),
             ("198.51.100.7:40000", NAME),
-            ("203.0.113.9:40001", "203.0.113.9:5070"),
+            (SECOND, "203.0.113.9:5070"),
         ] {
             let other = house.connect(shards - 1, address);
             house.send(other, ping(name).as_bytes());
@@ -175,12 +189,11 @@ fn nobody_but_the_same_edge_takes_over() {
             others.push(other);
         }
         // One that says nothing is nobody yet.
-        let silent = house.connect(0, "203.0.113.9:40002");
+        let silent = house.connect(0, SECOND);
         assert!(house.inbox(silent).is_empty());
         others.push(silent);
         assert_eq!(house.count(Counter::SubscriptionFollowed), 0);
-        let back = house.connect(0, "203.0.113.9:40003");
-        house.send(back, ping(NAME).as_bytes());
+        let back = come_back(&mut house, 0);
         assert_eq!(told(&house.inbox(back)).len(), 10);
         others.push(back);
         assert_ends_empty(house, &others, &["1001"]);
@@ -194,8 +207,7 @@ fn a_phone_that_came_from_where_edges_are_listed_is_no_edges() {
         let phone = house.connect(0, "203.0.113.50:40000");
         let text = subscribe("phone", "1001", "192.168.7.9:5060", 1, "", 600);
         house.send(phone, text.as_bytes());
-        house.close(phone);
-        house.set("1001", Some(HintState::Ringing));
+        go(&mut house, phone);
         // It has the same address as seen from here, and the same Contact.
         let other = house.connect(0, "203.0.113.50:40001");
         let text = subscribe("other", "1002", "192.168.7.9:5060", 1, "", 600);
@@ -211,14 +223,13 @@ fn a_phone_that_came_from_where_edges_are_listed_is_no_edges() {
 fn an_edge_that_speaks_for_its_phones_is_known_by_their_contacts() {
     for shards in SHARDS {
         let mut house = House::new(&settings(), shards);
-        let first = house.connect(0, "203.0.113.9:40000");
+        let first = house.connect(0, FIRST);
         for number in 0..10 {
             let text = subscribe(&format!("p{number}"), "1001", NAME, 1, "", 600);
             house.send(first, text.as_bytes());
         }
-        house.close(first);
-        house.set("1001", Some(HintState::Ringing));
-        let back = house.connect(shards - 1, "203.0.113.9:40001");
+        go(&mut house, first);
+        let back = house.connect(shards - 1, SECOND);
         // One phone's request is enough for all of them.
         let text = subscribe("p10", "1002", NAME, 1, "", 600);
         house.send(back, text.as_bytes());
@@ -231,27 +242,17 @@ fn an_edge_that_speaks_for_its_phones_is_known_by_their_contacts() {
 fn an_edge_that_records_another_name_than_it_sends_by_is_known_by_both() {
     for shards in SHARDS {
         let mut house = House::new(&settings(), shards);
-        let first = house.connect(0, "203.0.113.9:40000");
+        let first = house.connect(0, FIRST);
         let by_name = |number: usize| {
-            let text = subscribe(
-                &format!("p{number}"),
-                "1001",
-                "192.168.7.9:5060",
-                1,
-                "",
-                600,
-            );
-            let text = through(NAME, &text);
             let from = format!("Record-Route: <sip:{NAME};");
-            text.replace(&from, "Record-Route: <sip:Edge.Example.com;")
+            let named = "Record-Route: <sip:Edge.Example.com;";
+            through(NAME, &phone(number)).replace(&from, named)
         };
         for number in 0..10 {
             house.send(first, by_name(number).as_bytes());
         }
-        house.close(first);
-        house.set("1001", Some(HintState::Ringing));
-        let back = house.connect(shards - 1, "203.0.113.9:40001");
-        house.send(back, ping(NAME).as_bytes());
+        go(&mut house, first);
+        let back = come_back(&mut house, shards - 1);
         assert!(notifies(&house.inbox(back)).is_empty());
         house.send(back, by_name(10).as_bytes());
         assert_eq!(told(&house.inbox(back)).len(), 11);
@@ -265,7 +266,7 @@ fn a_phone_that_does_not_answer_is_not_asked_because_its_edge_is_back() {
         let mut settings = settings();
         settings.set("on_timeout", "park").expect("a setting");
         let mut house = House::new(&settings, shards);
-        let first = house.connect(0, "203.0.113.9:40000");
+        let first = house.connect(0, FIRST);
         let text = subscribe("phone", "1001", "192.168.7.9:5060", 1, "", 600);
         house.send(first, through(NAME, &text).as_bytes());
         let inbox = house.inbox(first);
@@ -276,8 +277,7 @@ fn a_phone_that_does_not_answer_is_not_asked_because_its_edge_is_back() {
         house.pass(40 * second());
         assert_eq!(house.count(Counter::SubscriptionParked), 1);
         house.close(first);
-        let back = house.connect(shards - 1, "203.0.113.9:40001");
-        house.send(back, ping(NAME).as_bytes());
+        let back = come_back(&mut house, shards - 1);
         assert!(notifies(&house.inbox(back)).is_empty());
         // It is there again itself.
         let text = subscribe("phone", "1001", "192.168.7.9:5060", 2, &its_tag, 600);
@@ -291,8 +291,7 @@ fn a_phone_that_does_not_answer_is_not_asked_because_its_edge_is_back() {
 fn shards_forget_an_edges_connection_that_nobody_is_told_by_and_is_closed() {
     for shards in SHARDS {
         let mut house = House::new(&settings(), shards);
-        let edge = house.connect(0, "203.0.113.9:40000");
-        house.send(edge, ping(NAME).as_bytes());
+        let edge = come_back(&mut house, 0);
         assert!(house.census().iter().all(|census| census.edges == 1));
         house.pass((limits::STREAM_IDLE_SECONDS as u32 + 10) * second());
         assert!(house.is_closed(edge));
@@ -306,8 +305,7 @@ fn shards_forget_an_edges_connection_that_nobody_is_told_by_and_is_closed() {
 fn an_edge_whose_flow_to_a_phone_has_failed_ends_that_dialog_and_no_other() {
     for shards in SHARDS {
         let mut house = House::new(&settings(), shards);
-        let edge = house.connect(0, "203.0.113.9:40000");
-        subscribe_phones(&mut house, edge, NAME, "1001", 1);
+        let edge = come(&mut house, 1);
         let text = subscribe("other", "1002", "192.168.7.9:5060", 1, "", 3600);
         house.send(edge, through(NAME, &text).as_bytes());
         house.answers(edge, Some(430));
@@ -331,18 +329,11 @@ fn an_alias_whose_host_a_certificate_proves_takes_what_goes_to_that_host() {
         let mut house = House::new(&secure_settings(), shards);
         // Its phones came by it from an address that is nobody's, and by one that is listed, too.
         let mut firsts = Vec::new();
-        for (address, phones) in [("198.51.100.1:40000", 0..5), ("203.0.113.9:40000", 5..10)] {
+        for (address, phones) in [("198.51.100.1:40000", 0..5), (FIRST, 5..10)] {
             let first = house.connect_to(SECURE, 0, address);
             for number in phones {
-                let text = subscribe(
-                    &format!("p{number}"),
-                    "1001",
-                    "192.168.7.9:5060",
-                    1,
-                    "",
-                    600,
-                );
-                house.send(first, secured(&through(HOST, &text), false).as_bytes());
+                let text = secured(&through(HOST, &phone(number)), false);
+                house.send(first, text.as_bytes());
             }
             firsts.push(first);
         }
@@ -359,7 +350,7 @@ fn an_alias_whose_host_a_certificate_proves_takes_what_goes_to_that_host() {
             (SECURE, &["sbc.example.com"][..], false),
             (STREAM, &["sbc.example.com"][..], true),
         ] {
-            for address in ["198.51.100.2:40000", "203.0.113.9:40001"] {
+            for address in ["198.51.100.2:40000", SECOND] {
                 let other = house.connect_to(listener, shards - 1, address);
                 house.proves(other, names);
                 let mut text = secured(&ping(HOST), alias);
