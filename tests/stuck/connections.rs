@@ -6,38 +6,14 @@ use std::time::Duration;
 
 use lampfield::config::limits;
 use lampfield::hint::HintState;
-use lampfield::shard::census::Census;
-use lampfield::stats::Counter;
-use lampfield::time::T64;
 use lampfield::transport::ConnectionId;
 use lampfield_sim::script::settings::Settings;
 
-use crate::Matrix;
 use crate::house::{House, header, subscribe, tag};
+use crate::step::Step;
+use crate::{Matrix, nothing_is_left};
 
 /// Where in its life the subscription is when its connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Its first NOTIFY waits for its answer.
-    First,
-    /// Nothing is on its way.
-    AtRest,
-    Change,
-    Refresh,
-    /// A newer state has taken the place of a NOTIFY that was never answered.
-    Replaced,
-    /// Its phone has asked for a pause.
-    Pause,
-    /// It was parked, because its phone was silent or its connection had ended, and has just been heard again.
-    HeardAgain,
-    Unsubscribe,
-    Expiry,
-    /// It expires while a NOTIFY waits for its answer.
-    ExpiryInFlight,
-    Fetch,
-    Drain,
-}
-
 const STEPS: [Step; 12] = [
     Step::First,
     Step::AtRest,
@@ -52,23 +28,6 @@ const STEPS: [Step; 12] = [
     Step::Fetch,
     Step::Drain,
 ];
-
-impl Step {
-    fn lives_on(self) -> bool {
-        match self {
-            Step::First
-            | Step::AtRest
-            | Step::Change
-            | Step::Refresh
-            | Step::Replaced
-            | Step::Pause
-            | Step::HeardAgain => true,
-            Step::Unsubscribe | Step::Expiry | Step::ExpiryInFlight | Step::Fetch | Step::Drain => {
-                false
-            }
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -202,6 +161,7 @@ impl Run {
         let silent = |run: &mut Run| run.house.answers(run.connection, None);
         match self.case.step {
             Step::First | Step::Fetch => unreachable!("see above"),
+            Step::Retransmission => unreachable!("nothing is sent again by a connection"),
             Step::AtRest => {}
             Step::Change => {
                 silent(self);
@@ -312,31 +272,7 @@ impl Run {
 
     fn nothing_is_left(mut self) -> Result<(), String> {
         self.house.answers(self.connection, None);
-        self.house
-            .pass(Duration::from_secs(u64::from(EXPIRES)) + T64 + Duration::from_millis(5));
-        let left: usize = self
-            .house
-            .census()
-            .iter()
-            .map(|one| one.subscriptions)
-            .sum();
-        if left > 0 {
-            return Err(format!("{left} stuck"));
-        }
-        self.house.set("1001", None);
-        self.house.pass(Duration::from_secs(2 * 3600));
-        if let Some(census) = self
-            .house
-            .census()
-            .iter()
-            .find(|one| **one != Census::default())
-        {
-            return Err(format!("something is left: {census:?}"));
-        }
-        match self.house.count(Counter::Bug) {
-            0 => Ok(()),
-            bugs => Err(format!("{bugs} bugs")),
-        }
+        nothing_is_left(&mut self.house, EXPIRES)
     }
 
     fn connect(&mut self, address: &'static str) {

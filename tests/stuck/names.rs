@@ -7,31 +7,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lampfield::hint::HintState;
-use lampfield::shard::census::Census;
 use lampfield::stats::Counter;
 use lampfield::time::{T64, Time};
 use lampfield::transport::locate::Located;
 use lampfield_sim::script::settings::Settings;
 
-use crate::Matrix;
 use crate::house::{House, answer_of, header, subscribe, tag};
+use crate::step::Step;
+use crate::{Matrix, nothing_is_left, subscriptions};
 
 /// Where in its life the subscription is when its next hop has to be looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    First,
-    Change,
-    Refresh,
-    /// A newer state takes the place of a NOTIFY that was never answered.
-    Replaced,
-    /// It was parked, and its phone is heard again.
-    HeardAgain,
-    Unsubscribe,
-    Expiry,
-    Fetch,
-    Drain,
-}
-
 const STEPS: [Step; 9] = [
     Step::First,
     Step::Change,
@@ -43,15 +28,6 @@ const STEPS: [Step; 9] = [
     Step::Fetch,
     Step::Drain,
 ];
-
-impl Step {
-    fn lives_on(self) -> bool {
-        match self {
-            Step::First | Step::Change | Step::Refresh | Step::Replaced | Step::HeardAgain => true,
-            Step::Unsubscribe | Step::Expiry | Step::Fetch | Step::Drain => false,
-        }
-    }
-}
 
 /// What becomes of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +199,8 @@ impl Run {
         if self.case.step != Step::Drain {
             self.is_told_again()?;
         }
-        self.nothing_is_left()
+        // The phone answers nothing any more, and nobody looks names up.
+        nothing_is_left(&mut self.house, EXPIRES)
     }
 
     /// From its end on, whoever looks names up is not well.
@@ -256,6 +233,9 @@ impl Run {
         self.parked_before = self.house.count(Counter::SubscriptionParked);
         match step {
             Step::First | Step::Fetch => unreachable!("see above"),
+            Step::AtRest | Step::Retransmission | Step::Pause | Step::ExpiryInFlight => {
+                unreachable!("nothing is looked up there")
+            }
             Step::Change | Step::Replaced => self.house.set("1001", Some(HintState::Hold)),
             Step::Refresh | Step::HeardAgain => self.subscribe(EXPIRES),
             Step::Unsubscribe => self.subscribe(0),
@@ -266,7 +246,7 @@ impl Run {
 
     /// Told, or parked, or gone: nothing of it waits any more.
     fn is_decided(&mut self) -> Result<(), String> {
-        let alive = self.subscriptions();
+        let alive = subscriptions(&mut self.house);
         let parked = self.house.count(Counter::SubscriptionParked) - self.parked_before;
         let told = self.shown == Some("confirmed");
         let expected = match (self.case.is_told(), self.case.step.lives_on()) {
@@ -302,31 +282,6 @@ impl Run {
             }
         }
         Err(format!("it stays dark: {:?}", self.shown))
-    }
-
-    /// The phone answers nothing any more, and nobody looks names up.
-    fn nothing_is_left(mut self) -> Result<(), String> {
-        let longest = Duration::from_secs(EXPIRES.into()) + T64 + Duration::from_millis(5);
-        self.house.pass(longest);
-        match self.subscriptions() {
-            0 => {}
-            left => return Err(format!("{left} stuck")),
-        }
-        self.house.set("1001", None);
-        self.house.pass(Duration::from_secs(3 * 3600));
-        let census = self.house.census();
-        if let Some(census) = census.iter().find(|one| **one != Census::default()) {
-            return Err(format!("something is left: {census:?}"));
-        }
-        match self.house.count(Counter::Bug) {
-            0 => Ok(()),
-            bugs => Err(format!("{bugs} bugs")),
-        }
-    }
-
-    fn subscriptions(&mut self) -> usize {
-        let census = self.house.census();
-        census.iter().map(|one| one.subscriptions).sum()
     }
 
     fn pass(&mut self, seconds: u64) {

@@ -2,7 +2,10 @@
 //! subscription is active and shows the newest state, or it is gone at its deadline + 64·T1 at the latest, and nothing of
 //! it is left.
 
-use std::collections::{BTreeMap, VecDeque};
+mod case;
+mod traffic;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,142 +15,16 @@ use lampfield::shard::census::Census;
 use lampfield::shard::control::{Ask, SubscriptionRow};
 use lampfield::stats::Counter;
 use lampfield::time::{T64, Time};
-use lampfield_sim::edge::Datagram;
-use lampfield_sim::lamp::{Document, Lamp};
+use lampfield_sim::lamp::Lamp;
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::Settings;
 use lampfield_sim::world::reply;
 
+use self::case::{Case, FAILURES, Failure, LASTS, Lasts, STEPS};
+use self::traffic::crowd_address;
 use crate::Matrix;
 use crate::site::{Site, subscribe};
-
-/// Where in its life the subscription is when sending begins to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    First,
-    Change,
-    Refresh,
-    Retransmission,
-    /// A newer state takes the place of a NOTIFY that was never answered.
-    Replaced,
-    AfterRetryAfter,
-    /// It was parked, and its phone is heard again.
-    HeardAgain,
-    Unsubscribe,
-    Expiry,
-    /// It expires while a NOTIFY waits for its answer.
-    ExpiryInFlight,
-    Fetch,
-    Drain,
-}
-
-const STEPS: [Step; 12] = [
-    Step::First,
-    Step::Change,
-    Step::Refresh,
-    Step::Retransmission,
-    Step::Replaced,
-    Step::AfterRetryAfter,
-    Step::HeardAgain,
-    Step::Unsubscribe,
-    Step::Expiry,
-    Step::ExpiryInFlight,
-    Step::Fetch,
-    Step::Drain,
-];
-
-impl Step {
-    /// The subscription goes on after this step, if nothing fails.
-    fn lives_on(self) -> bool {
-        match self {
-            Step::First
-            | Step::Change
-            | Step::Refresh
-            | Step::Retransmission
-            | Step::Replaced
-            | Step::AfterRetryAfter
-            | Step::HeardAgain => true,
-            Step::Unsubscribe | Step::Expiry | Step::ExpiryInFlight | Step::Fetch | Step::Drain => {
-                false
-            }
-        }
-    }
-}
-
-/// Why a NOTIFY does not leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// The kernel refuses it; the next time it may be taken.
-    Passing(&'static str, i32),
-    /// The kernel refuses it, and always will.
-    Lasting(&'static str, i32),
-    NoSlot,
-    NoTransaction,
-}
-
-const FAILURES: [Failure; 13] = [
-    Failure::Passing("EHOSTUNREACH", 113),
-    Failure::Passing("ENETUNREACH", 101),
-    Failure::Passing("EPERM", 1),
-    Failure::Passing("ECONNREFUSED", 111),
-    Failure::Passing("EAGAIN", 11),
-    Failure::Passing("ENOBUFS", 105),
-    Failure::Passing("ENOMEM", 12),
-    Failure::Passing("EBADF", 9),
-    Failure::Lasting("EMSGSIZE", 90),
-    Failure::Lasting("EINVAL", 22),
-    Failure::Lasting("EAFNOSUPPORT", 97),
-    Failure::NoSlot,
-    Failure::NoTransaction,
-];
-
-/// How long it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lasts {
-    Once,
-    Seconds(u64),
-    ForEver,
-}
-
-/// Shorter, and longer, than 64·T1: the life of a NOTIFY.
-const LASTS: [Lasts; 4] = [
-    Lasts::Once,
-    Lasts::Seconds(3),
-    Lasts::Seconds(50),
-    Lasts::ForEver,
-];
-
-#[derive(Clone, Copy, Debug)]
-struct Case {
-    step: Step,
-    failure: Failure,
-    lasts: Lasts,
-    on_timeout: &'static str,
-}
-
-impl Case {
-    /// Such a failure costs nobody the subscription: what did not leave goes out when it can.
-    fn survives(&self) -> bool {
-        let short = match self.failure {
-            Failure::Passing(..) => matches!(self.lasts, Lasts::Once | Lasts::Seconds(3)),
-            Failure::Lasting(..) => false,
-            // What never began cannot time out.
-            Failure::NoSlot | Failure::NoTransaction => self.lasts != Lasts::ForEver,
-        };
-        short && self.step.lives_on() && !self.is_refused()
-    }
-
-    /// Who is new is refused while old work waits for a transaction.
-    fn is_refused(&self) -> bool {
-        self.step == Step::First && self.failure == Failure::NoTransaction
-    }
-
-    /// A retransmission has its slot and its transaction already.
-    fn must_be_met(&self) -> bool {
-        let begins = self.step != Step::Retransmission;
-        begins || !matches!(self.failure, Failure::NoSlot | Failure::NoTransaction)
-    }
-}
+use crate::step::Step;
 
 /// Granted to the phone.
 const EXPIRES: u32 = 120;
@@ -303,6 +180,7 @@ impl Run {
         self.pass(Duration::from_secs(2))?;
         match step {
             Step::First | Step::Fetch => unreachable!("see above"),
+            Step::AtRest => unreachable!("nothing is sent there"),
             Step::Change => {
                 self.take_transactions()?;
                 self.change(HintState::Ringing)?;
@@ -324,7 +202,7 @@ impl Run {
                 self.take_transactions()?;
                 self.change(HintState::InUse)?;
             }
-            Step::AfterRetryAfter => {
+            Step::Pause => {
                 self.phone.answers = Some(503);
                 self.change(HintState::Ringing)?;
                 self.pass(Duration::from_millis(1_500))?;
@@ -388,8 +266,9 @@ impl Run {
     fn wait(&self) -> Duration {
         match self.case.step {
             Step::Expiry | Step::ExpiryInFlight => Duration::from_millis(1_100),
-            Step::AfterRetryAfter => Duration::from_millis(600),
+            Step::Pause => Duration::from_millis(600),
             Step::First
+            | Step::AtRest
             | Step::Change
             | Step::Refresh
             | Step::Retransmission
@@ -545,129 +424,4 @@ impl Run {
         let sent = self.site.receive(phone.address, &bytes);
         self.carry(sent)
     }
-
-    /// Lets time pass for everybody.
-    fn pass(&mut self, time: Duration) -> Result<(), String> {
-        let end = self.site.now + time;
-        loop {
-            let next = [
-                self.site.next_deadline(),
-                self.coming.keys().next().map(|(when, _)| *when),
-                self.fails_until,
-                self.next_crowd,
-            ];
-            let Some(next) = next.into_iter().flatten().min().filter(|next| *next <= end) else {
-                break;
-            };
-            self.site.now = self.site.now.max(next);
-            self.happen()?;
-            if self.site.now > self.phone.gone_by
-                && let Some(row) = self.row()
-            {
-                return Err(format!("stuck: {row:?}"));
-            }
-        }
-        self.site.now = end;
-        Ok(())
-    }
-
-    /// Everything that is due.
-    fn happen(&mut self) -> Result<(), String> {
-        let now = self.site.now;
-        if self.fails_until.is_some_and(|until| until <= now) {
-            self.heal()?;
-        }
-        if self.fails && self.case.failure == Failure::NoSlot {
-            self.hoard.extend(self.site.hoard_slots());
-        }
-        if self.next_crowd.is_some_and(|when| when <= now) {
-            self.next_crowd = Some(now + CROWD_EVERY);
-            for _ in 0..CROWD {
-                self.crowd += 1;
-                let name = format!("dead{}", self.crowd);
-                let fetch = subscribe(&name, crowd_address(), 1, "", 0);
-                let sent = self.site.receive(crowd_address(), &fetch);
-                self.carry(sent)?;
-            }
-        }
-        while let Some(entry) = self.coming.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let (source, bytes) = entry.remove();
-            let sent = self.site.receive(source, &bytes);
-            self.carry(sent)?;
-        }
-        if self.site.next_deadline().is_some_and(|when| when <= now) {
-            let sent = self.site.tick();
-            self.carry(sent)?;
-        }
-        Ok(())
-    }
-
-    /// What leaves is refused by the kernel, or arrives.
-    fn carry(&mut self, sent: Vec<Datagram>) -> Result<(), String> {
-        let mut sent = VecDeque::from(sent);
-        while let Some(datagram) = sent.pop_front() {
-            let message = Message::read(&datagram.bytes)?;
-            let is_notify = message.method() == Some("NOTIFY");
-            if datagram.peer != self.phone.address {
-                if is_notify && self.next_crowd.is_some() {
-                    self.crowd_heard.push(message);
-                } else if is_notify {
-                    self.send(crowd_address(), reply(&message, 200, None));
-                }
-                continue;
-            }
-            match self.case.failure {
-                Failure::Passing(_, errno) | Failure::Lasting(_, errno)
-                    if self.fails && is_notify =>
-                {
-                    self.refused += 1;
-                    self.fails = self.case.lasts != Lasts::Once;
-                    sent.extend(self.site.send_failed(datagram.tag, errno));
-                }
-                _ => self.reach_phone(&message)?,
-            }
-        }
-        match self.site.complaint() {
-            None => Ok(()),
-            Some(complaint) => Err(complaint),
-        }
-    }
-
-    fn reach_phone(&mut self, message: &Message) -> Result<(), String> {
-        let phone = &mut self.phone;
-        if let Some(status) = message.status() {
-            phone.answer = Some(status);
-            if (200..300).contains(&status) {
-                phone.server_tag = message.tag("To").unwrap_or_default().to_string();
-            }
-            return Ok(());
-        }
-        let Some(status) = phone.answers else {
-            return Ok(());
-        };
-        let cseq = message.cseq().ok_or("a NOTIFY without CSeq")?;
-        if cseq >= phone.newest && status == 200 {
-            phone.newest = cseq;
-            phone.shown = Some(Document::read(message)?.lamp());
-            let state = message.header("Subscription-State").unwrap_or_default();
-            phone.told_of_the_end |= state.starts_with("terminated");
-        }
-        let pause = (status == 503).then_some(2);
-        let address = phone.address;
-        self.send(address, reply(message, status, pause));
-        Ok(())
-    }
-
-    fn send(&mut self, source: SocketAddr, bytes: Vec<u8>) {
-        self.serial += 1;
-        let when = self.site.now + THINKING;
-        self.coming.insert((when, self.serial), (source, bytes));
-    }
-}
-
-fn crowd_address() -> SocketAddr {
-    SocketAddr::from(([10, 9, 9, 9], 5060))
 }
