@@ -1,4 +1,7 @@
-//! The whole policy, asked as a shard asks it.
+//! The whole policy, asked as a shard asks it: challenges, credentials, and who is known by them.
+
+mod configured;
+mod nonces;
 
 use super::nonce::Nonce;
 use super::users::Ha1;
@@ -251,119 +254,6 @@ fn the_hash_that_stands_in_for_an_unknown_user_opens_nothing() {
     scene.expect_challenge(&authorization, Cause::Wrong);
 }
 
-//= RFC 7616 3.3 type=test
-#[test]
-fn an_expired_nonce_is_stale_and_no_reason_to_ask_for_the_password() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    let phone = Phone::alice(&nonce);
-    scene.expect_identity(&phone.authorization(), "alice@default");
-    scene.now += 3_600;
-    scene.expect_identity(&phone.clone().count(2).authorization(), "alice@default");
-    scene.now += 1;
-    scene.expect_challenge(&phone.clone().count(3).authorization(), Cause::NonceExpired);
-    scene.now = NOW - 3_600;
-    scene.expect_challenge(&phone.count(4).authorization(), Cause::NonceExpired);
-}
-
-#[test]
-fn a_nonce_of_another_partition_or_of_nobody_is_stale() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    scene.partition = Partition::new(18).unwrap();
-    scene.expect_challenge(&Phone::alice(&nonce).authorization(), Cause::NonceElsewhere);
-    scene.partition = Partition::new(17).unwrap();
-    let forged = nonce.replace(&nonce[..8], "7fffffff");
-    scene.expect_challenge(&Phone::alice(&forged).authorization(), Cause::NonceUnknown);
-    scene.expect_challenge(&Phone::alice("abc").authorization(), Cause::NonceUnknown);
-    scene.expect_identity(&Phone::alice(&nonce).authorization(), "alice@default");
-}
-
-//= RFC 7616 3.4 type=test
-#[test]
-fn a_replayed_count_is_refused() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    let recorded = Phone::alice(&nonce).authorization();
-    scene.expect_identity(&recorded, "alice@default");
-    scene.expect_challenge(&recorded, Cause::Replayed);
-    scene.expect_identity(
-        &Phone::alice(&nonce).count(9).authorization(),
-        "alice@default",
-    );
-    scene.expect_identity(
-        &Phone::alice(&nonce).count(3).authorization(),
-        "alice@default",
-    );
-    scene.expect_challenge(
-        &Phone::alice(&nonce).count(9).authorization(),
-        Cause::Replayed,
-    );
-}
-
-//= RFC 3261 17.2.2 type=test
-#[test]
-fn a_retransmission_is_no_replay_and_the_same_credentials_in_another_request_are() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    let authorization = Phone::alice(&nonce).authorization();
-    for _ in 0..3 {
-        let outcome = scene.ask_as("SUBSCRIBE, Event: unknown", &[&authorization]);
-        assert!(matches!(outcome, Outcome::Identity(_)), "{outcome:?}");
-        scene.now += 10;
-    }
-    scene.expect_challenge(&authorization, Cause::Replayed);
-    scene.source = "192.0.2.10".parse().unwrap();
-    let outcome = scene.ask_as("SUBSCRIBE, Event: unknown", &[&authorization]);
-    assert!(matches!(outcome, Outcome::Challenge { .. }), "{outcome:?}");
-}
-
-#[test]
-fn a_failed_attempt_uses_no_count_up() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    let mut wrong = Phone::alice(&nonce);
-    wrong.password = "guess";
-    scene.expect_challenge(&wrong.authorization(), Cause::Wrong);
-    scene.expect_identity(&Phone::alice(&nonce).authorization(), "alice@default");
-}
-
-#[test]
-fn a_window_that_is_gone_is_stale_and_lets_no_recorded_request_pass() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    let recorded = Phone::alice(&nonce).authorization();
-    scene.expect_identity(&recorded, "alice@default");
-    scene.windows = NonceWindows::new(64);
-    scene.now += 65;
-    scene.expect_challenge(&recorded, Cause::NonceForgotten);
-    let later = Phone::alice(&nonce).count(2).authorization();
-    scene.expect_challenge(&later, Cause::NonceForgotten);
-}
-
-#[test]
-fn two_phones_of_one_user_count_their_own_nonces() {
-    let mut scene = Scene::new(&settings());
-    let (desk, soft) = (scene.nonce(1), scene.nonce(2));
-    scene.expect_identity(&Phone::alice(&desk).authorization(), "alice@default");
-    scene.expect_identity(&Phone::alice(&soft).authorization(), "alice@default");
-}
-
-#[test]
-fn a_nonce_made_under_the_previous_secret_stays_good() {
-    let (old, new) = (Secrets::new([1; 32]), Secrets::new([2; 32]));
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    scene.policy = Policy::new(&settings(), &new, Some(&old)).unwrap();
-    assert_ne!(scene.nonce(1), nonce);
-    scene.expect_identity(&Phone::alice(&nonce).authorization(), "alice@default");
-    scene.policy = Policy::new(&settings(), &Secrets::new([3; 32]), Some(&new)).unwrap();
-    scene.expect_challenge(
-        &Phone::alice(&nonce).count(2).authorization(),
-        Cause::NonceUnknown,
-    );
-}
-
 #[test]
 fn names_quotes_and_a_missing_algorithm_are_taken_as_phones_write_them() {
     let mut scene = Scene::new(&settings());
@@ -393,23 +283,6 @@ fn the_sess_variant_hashes_the_client_nonce_into_the_password() {
         .replace(&phone.response(), &response)
         .replace("SHA-256", "SHA-256-sess");
     scene.expect_identity(&authorization, "alice@default");
-}
-
-#[test]
-fn credentials_without_qop_are_good_for_one_request_per_nonce() {
-    let mut scene = Scene::new(&settings());
-    let nonce = scene.nonce(1);
-    let phone = Phone::alice(&nonce);
-    let first = phone.hash(&["alice", REALM, "open sesame"]);
-    let second = phone.hash(&["SUBSCRIBE", phone.uri]);
-    let response = phone.hash(&[&first, &nonce, &second]);
-    let authorization = format!(
-        "Digest username=\"alice\", realm=\"{REALM}\", nonce=\"{nonce}\", uri=\"{}\", \
-         response=\"{response}\", algorithm=SHA-256",
-        phone.uri
-    );
-    scene.expect_identity(&authorization, "alice@default");
-    scene.expect_challenge(&authorization, Cause::Replayed);
 }
 
 #[test]
@@ -468,130 +341,6 @@ fn credentials_for_others_are_passed_over() {
     scene.expect_challenge(&theirs, Cause::NoCredentials);
     let outcome = scene.ask(&["Basic abc", &theirs, &ours]);
     assert!(matches!(outcome, Outcome::Identity(_)), "{outcome:?}");
-}
-
-#[test]
-fn trusted_addresses_and_open_listeners_need_no_credentials() {
-    let mut scene = Scene::new(&settings());
-    scene.source = "10.9.9.9".parse().unwrap();
-    let trusted = scene.ask(&[]);
-    scene.source = "192.0.2.9".parse().unwrap();
-    scene.gate = 1;
-    let open = scene.ask(&[]);
-    match (trusted, open) {
-        (Outcome::Identity(trusted), Outcome::Identity(open)) => {
-            assert!(trusted.name().is_none() && open.name().is_none());
-            assert_ne!(trusted, open, "the source is part of a claimed identity");
-        }
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(scene.challenges(false, 1), "");
-}
-
-#[test]
-fn where_only_addresses_are_trusted_all_others_but_this_host_are_refused() {
-    let mut settings = settings();
-    settings.gates = vec![GateSettings {
-        trusted: vec!["192.0.2.0/24".to_owned()],
-        ..GateSettings::default()
-    }];
-    let mut scene = Scene::new(&settings);
-    for source in ["192.0.2.9", "::ffff:192.0.2.9", "127.0.0.1", "::1"] {
-        scene.source = source.parse().unwrap();
-        let outcome = scene.ask(&[]);
-        assert!(
-            matches!(outcome, Outcome::Identity(_)),
-            "{source}: {outcome:?}"
-        );
-    }
-    scene.source = "198.51.100.9".parse().unwrap();
-    let outcome = scene.ask(&[]);
-    assert!(
-        matches!(outcome, Outcome::Forbidden(Cause::NotTrusted)),
-        "{outcome:?}"
-    );
-}
-
-#[test]
-fn no_challenge_is_offered_that_one_of_the_users_cannot_meet() {
-    let mut settings = settings();
-    let md5 = Ha1::of(Algorithm::Md5, "carol", REALM, "secret");
-    let mut carol = user("carol", "");
-    carol.password = Password::Hashed {
-        md5: Some(String::from_utf8(md5.digits().to_vec()).unwrap()),
-        sha256: None,
-    };
-    settings.users.push(carol);
-    let mut scene = Scene::new(&settings);
-    assert!(!scene.challenges(false, 1).contains("SHA-256"));
-    assert!(scene.policy.remarks()[0].contains("SHA-256"));
-    let nonce = scene.nonce(1);
-    let mut phone = Phone::alice(&nonce);
-    (phone.user, phone.password) = ("carol", "secret");
-    phone.algorithm = Algorithm::Md5;
-    scene.expect_identity(&phone.authorization(), "carol@default");
-    settings.digest.algorithms = vec![Algorithm::Sha256];
-    let fault = Policy::new(&settings, &Secrets::new([1; 32]), None).unwrap_err();
-    assert_eq!(fault.at, "gates[0].realm");
-}
-
-#[test]
-fn md5_can_be_switched_off() {
-    let mut settings = settings();
-    settings.digest.algorithms = vec![Algorithm::Sha256];
-    let mut scene = Scene::new(&settings);
-    assert!(!scene.challenges(false, 1).contains("MD5"));
-    let nonce = scene.nonce(1);
-    let mut phone = Phone::alice(&nonce);
-    phone.algorithm = Algorithm::Md5;
-    scene.expect_challenge(&phone.authorization(), Cause::NotOffered);
-}
-
-#[test]
-fn a_wrong_setting_names_its_place_its_value_and_what_to_write() {
-    let fault = |change: &dyn Fn(&mut PolicySettings)| {
-        let mut settings = settings();
-        change(&mut settings);
-        let fault = Policy::new(&settings, &Secrets::new([1; 32]), None).unwrap_err();
-        fault.to_string()
-    };
-    let message = fault(&|settings| settings.gates[0].trusted.push("10.1.2.3/8".to_owned()));
-    assert_eq!(
-        message,
-        "gates[0].trusted: \"10.1.2.3/8\" can't be used; write the first address of the network: \"10.0.0.0/8\""
-    );
-    let message = fault(&|settings| {
-        settings.edges.push(EdgeSettings {
-            addresses: vec!["sbc".to_owned()],
-            ..EdgeSettings::default()
-        });
-    });
-    assert!(message.starts_with("edges: \"sbc\""), "{message}");
-    for name in ["192.0.2.1", "two names", "*.example.com"] {
-        let message = fault(&|settings| {
-            settings.edges.push(EdgeSettings {
-                names: vec![name.to_owned()],
-                ..EdgeSettings::default()
-            });
-        });
-        let begins = format!("edges: \"{name}\"");
-        assert!(message.starts_with(&begins), "{message}");
-        assert!(message.contains("sbc.example.com"), "{message}");
-    }
-    let message = fault(&|settings| settings.users.push(user("alice", "x")));
-    assert!(message.starts_with("users[2].user: \"alice\""), "{message}");
-    let message = fault(&|settings| settings.gates[0].realm = Some("a\"b".to_owned()));
-    assert!(message.starts_with("gates[0].realm"), "{message}");
-    let message = fault(&|settings| {
-        settings.users[0].password = Password::Hashed {
-            md5: Some("abc".to_owned()),
-            sha256: None,
-        };
-    });
-    assert!(
-        message.starts_with("users[0].md5") && !message.contains("abc"),
-        "{message}"
-    );
 }
 
 #[test]
