@@ -63,7 +63,10 @@ impl Shard {
         out: &mut Effects,
     ) {
         let missed = self.subscriptions.hear(refreshed);
-        let has_moved = is_elsewhere(&before.flow, &self.subscriptions[refreshed].flow);
+        let flow = self.subscriptions[refreshed].flow;
+        // At another address of ours it may show where others of its keys can be reached that came by that one.
+        let has_moved =
+            is_elsewhere(&before.flow, &flow) || !self.share_a_listener(&before.flow, &flow);
         if !missed && !has_moved && before.text.is_none() {
             return;
         }
