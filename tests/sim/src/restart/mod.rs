@@ -9,28 +9,28 @@
 //! began before the crash is in the same dialog, and in no second one.
 
 mod check;
+mod course;
 mod disk;
 mod keeping;
 mod phone;
 mod swaps;
+mod talk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lampfield::hint::{HintState, HintUpdate};
+use lampfield::hint::HintState;
 use lampfield::partition::ShardId;
-use lampfield::shard::control::{Ask, HintChange, Reply, Request};
-use lampfield::shard::effects::Event as ShardEvent;
-use lampfield::shard::mail::Mail;
+use lampfield::shard::control::Ask;
 use lampfield::store::RestartNotify;
 use lampfield::store::records::Records;
-use lampfield::store::rewrite::{Rewrite, StoreNews};
+use lampfield::store::rewrite::Rewrite;
 use lampfield::time::{Time, WallOffset};
 
-use crate::edge::{Datagram, Edge, Parcel, Turn};
+use crate::edge::{Edge, Parcel};
 use crate::message::Message;
-use crate::post::{Post, Taken, Way};
+use crate::post::{Post, Way};
 use crate::random::Random;
 use crate::script::settings::Settings;
 
@@ -361,274 +361,6 @@ impl Lives {
             }
         }
         Ok(())
-    }
-
-    fn ask(&mut self, shard: ShardId, ask: Ask) -> Result<Vec<Reply>, String> {
-        self.request += 1;
-        let request = Mail::Request(Request {
-            id: self.request,
-            ask,
-        });
-        let Some(edge) = &mut self.edge else {
-            return Ok(Vec::new());
-        };
-        edge.deliver(shard, self.now, Parcel::Mail(request));
-        self.flush(shard)
-    }
-
-    /// The source says what a resource shall be; answered or not, it goes on saying so.
-    fn say(&mut self, index: usize) -> Result<(), String> {
-        let name = resource(index);
-        let home = self.settings.home(&name, self.shards);
-        let update = HintUpdate::new(name.as_str().into(), "pbx".into(), self.hints[index].0);
-        self.hints[index].1 = false;
-        self.open.insert(self.request + 1, index);
-        let ask = Ask::ChangeHints(vec![HintChange::Set(update)]);
-        let replies = self.ask(home, ask)?;
-        self.hear(&replies);
-        Ok(())
-    }
-
-    fn hear(&mut self, replies: &[Reply]) {
-        for reply in replies {
-            if let Some(index) = self.open.remove(&reply.id)
-                && !self.open.values().any(|other| *other == index)
-            {
-                self.hints[index].1 = true;
-            }
-        }
-    }
-
-    fn run_until(&mut self, end: Time) -> Result<(), String> {
-        loop {
-            let next = self.next_time();
-            if next > end {
-                self.now = end;
-                return Ok(());
-            }
-            self.now = self.now.max(next);
-            self.happen()?;
-        }
-    }
-
-    fn next_time(&self) -> Time {
-        let event = self.events.keys().next().map(|(when, _)| *when);
-        let phones = self.phones.iter().map(Phone::next_wake);
-        let shards = self
-            .edge
-            .iter()
-            .flat_map(|edge| edge.ids().filter_map(|shard| edge.next_deadline(shard)));
-        let own = [self.next_change, self.swaps.next];
-        let own = self.edge.iter().flat_map(|_| own);
-        let next = phones.chain(event).chain(shards).chain(own).min();
-        next.expect("phones always want something")
-    }
-
-    fn happen(&mut self) -> Result<(), String> {
-        while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 > self.now {
-                break;
-            }
-            let event = entry.remove();
-            self.take(event)?;
-        }
-        for number in 0..self.phones.len() {
-            if self.phones[number].next_wake() <= self.now
-                && let Some(bytes) = self.phones[number].wake(self.now, &mut self.random)
-            {
-                let (source, to) = (self.phones[number].address, self.phones[number].server);
-                self.schedule(1, 20, Event::ToServer { source, to, bytes });
-            }
-        }
-        for shard in (0..self.shards).map(ShardId) {
-            let Some(edge) = &mut self.edge else {
-                return Ok(());
-            };
-            if edge
-                .next_deadline(shard)
-                .is_some_and(|when| when <= self.now)
-            {
-                edge.tick(shard, self.now);
-                let replies = self.flush(shard)?;
-                self.hear(&replies);
-            }
-        }
-        if self.swaps.next <= self.now {
-            self.swaps.next = self.now + self.random.millis(20, 4_000);
-            self.swap()?;
-        }
-        if self.next_change <= self.now {
-            let most = if self.busy { 30 } else { 3_000 };
-            self.next_change = self.now + self.random.millis(5, most);
-            let index = self.random.below(RESOURCES as u64) as usize;
-            self.hints[index].0 =
-                *self
-                    .random
-                    .pick(&[HintState::Idle, HintState::Ringing, HintState::InUse]);
-            self.say(index)?;
-        }
-        self.everybody_is_told()
-    }
-
-    fn take(&mut self, event: Event) -> Result<(), String> {
-        match event {
-            Event::ToServer { source, to, bytes } => self.reach_server(source, to, &bytes),
-            Event::ToPeer { peer, from, bytes } => self.reach_phone(peer, from, &bytes),
-            Event::Adopts(shard) => self.adopts(shard),
-            Event::Receives(shard) => self.receives(shard),
-            Event::Tends => self.tend(),
-            Event::Parcel { shard, parcel } => self.deliver(shard, parcel),
-            Event::Post(way) => match self.post.take(self.now, way)? {
-                Taken::Parcel(shard, parcel) => self.deliver(shard, parcel),
-                Taken::Later(until) => {
-                    self.schedule_at(until, Event::Post(way));
-                    Ok(())
-                }
-            },
-            Event::Write => {
-                self.write();
-                Ok(())
-            }
-            Event::DiskFails => {
-                // Nobody waits for what it does not take.
-                for (shard, serial) in std::mem::take(&mut self.unsynced) {
-                    self.acknowledge(shard, serial);
-                }
-                self.disk.fails = true;
-                self.disk.is_behind = true;
-                self.rewrite = None;
-                self.tell_of_the_disk(StoreNews::Failed);
-                Ok(())
-            }
-            Event::DiskIsBack => {
-                self.disk.fails = false;
-                self.rewrites += 1;
-                let rewrite = Rewrite::new(self.rewrites, self.shards);
-                let news = rewrite.news();
-                self.rewrite = Some(rewrite);
-                self.tell_of_the_disk(news);
-                Ok(())
-            }
-            Event::Sync => {
-                self.sync_is_due = false;
-                if self.disk.fails {
-                    return Ok(());
-                }
-                self.disk.sync();
-                for (shard, serial) in std::mem::take(&mut self.unsynced) {
-                    self.acknowledge(shard, serial);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Something comes to a shard from another thread.
-    fn deliver(&mut self, shard: ShardId, parcel: Parcel) -> Result<(), String> {
-        let Some(edge) = &mut self.edge else {
-            return Ok(());
-        };
-        edge.deliver(shard, self.now, parcel);
-        self.flush(shard).map(|replies| self.hear(&replies))
-    }
-
-    fn schedule(&mut self, least: u64, most: u64, event: Event) {
-        let when = self.now + self.random.millis(least, most);
-        self.schedule_at(when, event);
-    }
-
-    fn schedule_at(&mut self, when: Time, event: Event) {
-        self.serial += 1;
-        self.events.insert((when, self.serial), event);
-    }
-
-    /// Ends a turn of a shard, and says what it answers to the control thread.
-    fn flush(&mut self, shard: ShardId) -> Result<Vec<Reply>, String> {
-        let Some(edge) = &mut self.edge else {
-            return Ok(Vec::new());
-        };
-        let turn: Turn = edge.flush(shard)?;
-        // Whoever ends in order says that it takes nobody any more.
-        let is_news = |event: &&ShardEvent| !(self.ends && matches!(event, ShardEvent::Limit(_)));
-        if let Some(event) = turn.events.iter().find(is_news) {
-            return Err(format!("{shard:?} reports {event:?}"));
-        }
-        if !turn.records.is_empty() {
-            self.given_out.push_back((shard, turn.records));
-            if !self.write_is_due {
-                self.write_is_due = true;
-                self.schedule(0, 4, Event::Write);
-            }
-        }
-        for (to, parcel) in turn.parcels {
-            let delay = self.random.millis(0, 10);
-            let (when, way) = self.post.send(self.now, [shard, to], parcel, delay);
-            self.schedule_at(when, Event::Post(way));
-        }
-        for datagram in turn.datagrams {
-            self.leave(datagram)?;
-        }
-        let reply = |mail| match mail {
-            Mail::Reply(reply) => Ok(reply),
-            other => Err(format!("mail to the control thread: {other:?}")),
-        };
-        turn.replies.into_iter().map(reply).collect()
-    }
-
-    /// A datagram leaves the server: whatever becomes of it, this was said.
-    fn leave(&mut self, datagram: Datagram) -> Result<(), String> {
-        self.datagrams += 1;
-        let sockets = &self.swaps.sockets;
-        let from = sockets
-            .leave_as(datagram.listener, datagram.source)
-            .map_err(|error| {
-                let shown = Message::read_loosely(&datagram.bytes);
-                format!("{error}: {}", line(&shown, "<", datagram.peer))
-            })?;
-        let Datagram { peer, bytes, .. } = datagram;
-        let message = Message::read(&bytes)?;
-        self.note(line(&message, "<", peer));
-        if message.method() == Some("NOTIFY") {
-            self.rises(&message)?;
-            self.begins_once(&message, ["To", "From"])?;
-        }
-        if message.status() == Some(200) {
-            self.begins_once(&message, ["From", "To"])?;
-        }
-        self.schedule(1, 20, Event::ToPeer { peer, from, bytes });
-        Ok(())
-    }
-
-    fn reach_phone(
-        &mut self,
-        peer: SocketAddr,
-        from: SocketAddr,
-        bytes: &[u8],
-    ) -> Result<(), String> {
-        let message = Message::read(bytes)?;
-        let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == peer) else {
-            return Err(format!("nobody is at {peer}"));
-        };
-        let before = phone.dialog.as_ref().map(|dialog| {
-            let asked = phone.asked.as_ref().is_some_and(|asked| asked.ends);
-            (phone.call_id(), dialog.server_tag.clone(), asked)
-        });
-        let received = phone.receive(self.now, &message, &mut self.random);
-        if let Some((call_id, tag, true)) = before
-            && phone.dialog.is_none()
-            && message.status() == Some(200)
-        {
-            self.ended.insert((call_id, tag), self.now);
-        }
-        match received {
-            Ok(None) => Ok(()),
-            Ok(Some(bytes)) => {
-                let (source, to) = (peer, from);
-                self.schedule(1, 20, Event::ToServer { source, to, bytes });
-                Ok(())
-            }
-            Err(forgotten) => Err(forgotten.0),
-        }
     }
 }
 

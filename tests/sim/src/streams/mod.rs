@@ -7,9 +7,11 @@
 //! slow reader stays small; and that, once all is well, every lamp shows what is so.
 
 mod check;
+mod course;
 mod page;
 mod phone;
 mod server;
+mod talk;
 mod trouble;
 mod wire;
 
@@ -17,21 +19,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lampfield::hint::{HintState, HintUpdate};
+use lampfield::hint::HintState;
 use lampfield::partition::ShardId;
-use lampfield::shard::control::{Answer, Ask, HintChange, Request};
-use lampfield::shard::mail::Mail;
+use lampfield::shard::control::{Answer, HintChange};
 use lampfield::time::{T64, Time, WallOffset};
 use lampfield::transport::generations::Wanted;
 use lampfield::transport::{ConnectionId, Endpoint, Transport};
 
 use crate::edge::{Edge, Parcel};
-use crate::message::Message;
-use crate::post::{Post, Taken, Way};
+use crate::post::{Post, Way};
 use crate::random::Random;
 use crate::script::settings::Settings;
 use crate::sockets::{Sockets, wanted};
-use crate::web::Said;
 use crate::witness::DialogName;
 
 use check::Known;
@@ -356,283 +355,6 @@ impl Streams {
         }
         self.run_until(self.now + Duration::from_secs(2 * 3_600))?;
         self.nothing_left()
-    }
-
-    fn run_until(&mut self, end: Time) -> Result<(), String> {
-        let mut without_time = 0;
-        loop {
-            let next = self.next_time();
-            if next > self.now {
-                if !self.open_turns.is_empty() {
-                    self.flush_all()?;
-                    continue;
-                }
-                if next > end {
-                    self.now = end;
-                    return Ok(());
-                }
-                self.now = next;
-                without_time = 0;
-            }
-            without_time += 1;
-            if without_time > EVENTS_MAX {
-                return Err("time stands still".to_string());
-            }
-            self.happen()?;
-        }
-    }
-
-    fn next_time(&self) -> Time {
-        let first = self.events.keys().next().map(|(when, _)| *when);
-        let phones = self.phones.iter().filter_map(Phone::next_wake);
-        let carriers = self.carriers.iter().filter_map(|one| one.connects_at);
-        let shards = self.edge.ids();
-        let shards = shards.filter_map(|shard| {
-            let due = self.edge.next_deadline(shard)?;
-            Some(due.max(self.post.lags_until(self.now, shard).unwrap_or(due)))
-        });
-        [
-            first,
-            self.next_trouble,
-            self.next_lag,
-            self.next_change,
-            Some(self.next_check),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(phones)
-        .chain(carriers)
-        .chain(shards)
-        .min()
-        .expect("there is always a next check")
-    }
-
-    fn happen(&mut self) -> Result<(), String> {
-        while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 > self.now {
-                break;
-            }
-            let event = entry.remove();
-            self.take(event)?;
-        }
-        for shard in self.edge.ids() {
-            let due = self.edge.next_deadline(shard);
-            let lags = self.post.lags_until(self.now, shard).is_some();
-            if !lags && due.is_some_and(|when| when <= self.now) {
-                self.edge.tick(shard, self.now);
-                self.turn(shard)?;
-            }
-        }
-        self.connect_all();
-        self.wake_all();
-        if self.next_change.is_some_and(|when| when <= self.now) {
-            self.change_a_hint();
-            self.next_change = Some(self.now + self.random.millis(5, 3_000));
-        }
-        if self.next_lag.is_some_and(|when| when <= self.now) {
-            self.lag();
-            self.next_lag = Some(self.now + self.random.millis(50, 10_000));
-        }
-        if self.next_trouble.is_some_and(|when| when <= self.now) {
-            self.make_trouble()?;
-            self.next_trouble = Some(self.now + self.random.millis(5, 6_000));
-        }
-        if self.next_check <= self.now {
-            self.next_check = self.now + Duration::from_secs(1);
-            self.flush_all()?;
-            self.tend()?;
-            self.check()?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, event: Event) -> Result<(), String> {
-        match event {
-            Event::Opens { carrier } => self.open(carrier),
-            Event::Up(id) => self.arrive(id),
-            Event::Down(id) => self.read(id),
-            Event::Says { connection, bytes } => {
-                self.say_message(connection, &bytes);
-                Ok(())
-            }
-            Event::Lost(id) => self.lose(id),
-            Event::Lingered(id) => {
-                if self.wires.get(&id).is_some_and(|wire| wire.open) {
-                    self.reset(id);
-                }
-                Ok(())
-            }
-            Event::Parcel { shard, parcel } => self.deliver(shard, parcel),
-            Event::Post(way) => match self.post.take(self.now, way)? {
-                Taken::Parcel(shard, parcel) => self.deliver(shard, parcel),
-                Taken::Later(until) => {
-                    self.schedule(until.since(self.now), Event::Post(way));
-                    Ok(())
-                }
-            },
-            Event::Again(shard) => {
-                self.retrying.remove(&shard);
-                self.flush(shard)
-            }
-        }
-    }
-
-    fn schedule(&mut self, after: Duration, event: Event) {
-        self.serial += 1;
-        self.events.insert((self.now + after, self.serial), event);
-    }
-
-    fn delay(&mut self) -> Duration {
-        self.random.millis(0, self.delay_most_ms)
-    }
-
-    fn connect_all(&mut self) {
-        for carrier in 0..self.carriers.len() {
-            if self.carriers[carrier]
-                .connects_at
-                .is_some_and(|when| when <= self.now)
-            {
-                self.carriers[carrier].connects_at = None;
-                let way = self.delay();
-                self.schedule(
-                    way,
-                    Event::Opens {
-                        carrier: Some(carrier),
-                    },
-                );
-            }
-        }
-    }
-
-    fn wake_all(&mut self) {
-        let now = self.now;
-        for index in 0..self.phones.len() {
-            if self.phones[index].next_wake().is_none_or(|when| when > now) {
-                continue;
-            }
-            let carrier = self.phones[index].carrier;
-            let by = self.carriers[carrier].wire;
-            if self.phones[index].give_up(now, by)
-                && let Some(id) = by
-            {
-                // Nobody has answered by it: a new one is tried.
-                self.hang_up(id, false);
-                self.is_gone(id);
-            }
-            for at in self.phones[index].due(now) {
-                let uri = format!("sip:{}", resource(self.phones[index].keys[at].resource));
-                match self.carriers[carrier].wire {
-                    Some(id) => {
-                        let bytes =
-                            self.phones[index].subscribe(now, at, &uri, id, &mut self.random);
-                        self.say_message(id, &bytes);
-                        self.note_asked(index, at);
-                    }
-                    None => {
-                        let later = self.now + self.random.millis(100, 500);
-                        self.phones[index].keys[at].wakes = Some(later);
-                    }
-                }
-            }
-        }
-    }
-
-    fn note_asked(&mut self, phone: usize, key: usize) {
-        if let Some(dialog) = &self.phones[phone].keys[key].dialog {
-            let call_id = dialog.call_id.clone();
-            self.asked.insert(call_id, self.now + LONGEST);
-        }
-    }
-
-    /// What has waited for its connection is asked for now.
-    fn asked_again(&mut self, request: &[u8]) {
-        let request = Message::read_loosely(request);
-        if let Some(call_id) = request.header("Call-ID") {
-            self.asked.insert(call_id.to_string(), self.now + LONGEST);
-        }
-    }
-
-    fn change_a_hint(&mut self) {
-        let states = [
-            HintState::Idle,
-            HintState::Ringing,
-            HintState::InUse,
-            HintState::Hold,
-        ];
-        let index = self.random.below(self.hints.len() as u64) as usize;
-        let state = *self.random.pick(&states);
-        self.hints[index] = state;
-        self.note(|| format!("r{index} is {state:?}"));
-        let update = HintUpdate::new(resource(index).into(), "pbx".into(), state);
-        self.tell_home(index, HintChange::Set(update));
-    }
-
-    fn tell_home(&mut self, index: usize, change: HintChange) {
-        let home = self.settings.home(&resource(index), self.shards);
-        self.mail_to(home, Ask::ChangeHints(vec![change]));
-    }
-
-    fn mail_to(&mut self, shard: ShardId, ask: Ask) {
-        let parcel = Parcel::Mail(Mail::Request(Request { id: 1, ask }));
-        self.schedule(Duration::from_millis(3), Event::Parcel { shard, parcel });
-    }
-
-    /// Something has come to a page.
-    fn hear_page(&mut self, id: ConnectionId, said: Said) -> Result<(), String> {
-        match said {
-            Said::Opened => self.opens_page(id),
-            Said::Message(bytes) if bytes == b"\r\n" => {}
-            Said::Message(bytes) => self.hear(id, &bytes)?,
-            // Who says nothing any more does not even keep its connection.
-            Said::Ping(_) if self.is_over => {}
-            Said::Ping(payload) => self.pongs(id, &payload),
-            Said::Pong(_) => {}
-            Said::Close(code) => {
-                self.note(|| format!("{id:?} is told that it is closed: {code:?}"));
-                // Nothing that these phones say is malformed, unreadable or too long.
-                if matches!(code, Some(1002 | 1003 | 1007 | 1009)) {
-                    return Err(format!("{id:?} was closed with {code:?}"));
-                }
-                self.answers_close(id, code);
-            }
-        }
-        Ok(())
-    }
-
-    /// A message has come to who is at the other end of a connection.
-    fn hear(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<(), String> {
-        let message = Message::read(bytes)?;
-        let Some(carrier) = self.wires.get(&id).and_then(|wire| wire.carrier) else {
-            return Ok(());
-        };
-        let call_id = message.header("Call-ID").unwrap_or_default();
-        let name = call_id.split('@').nth(1).unwrap_or_default();
-        let phones = &self.carriers[carrier].phones;
-        let whose = phones.iter().find(|&&at| self.phones[at].name == name);
-        let Some(&index) = whose else {
-            return Err(format!("{name} is not at {id:?}:\n{}", message.start));
-        };
-        let said = self.phones[index].receive(self.now, &message, &mut self.random)?;
-        if let Some((after, bytes)) = said {
-            if bytes.starts_with(b"SIP/2.0 481") {
-                self.refused(&message);
-            }
-            self.note(|| {
-                let answer = String::from_utf8_lossy(&bytes[..11]).into_owned();
-                format!(
-                    "> {id:?} {answer} after {after:?} {:?} {call_id}",
-                    message.cseq()
-                )
-            });
-            self.schedule(
-                after,
-                Event::Says {
-                    connection: id,
-                    bytes,
-                },
-            );
-        }
-        Ok(())
     }
 }
 
