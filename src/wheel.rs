@@ -187,6 +187,11 @@ impl Wheel {
         }
     }
 
+    /// How far it has turned: once `pop` has given a timer, to when that was due.
+    pub fn reached(&self) -> Time {
+        Time::from_millis(self.elapsed)
+    }
+
     /// When to call `pop` next, at the latest: exact for what is due within the current 64 ms, and never later than
     /// what is due. A timer that is further away may wake its shard once for each level on its way down.
     pub fn next_deadline(&self) -> Option<Time> {

@@ -33,6 +33,8 @@ mod restart;
 mod server;
 #[path = "process/sockets.rs"]
 mod sockets;
+#[path = "process/standstill.rs"]
+mod standstill;
 #[path = "process/streams.rs"]
 mod streams;
 #[path = "process/swap.rs"]

@@ -93,6 +93,8 @@ pub struct Seen {
     pub datagrams_lost_on_purpose: u64,
     /// Older ones that came, by the connection before, after newer ones.
     pub notifies_overtaken: u64,
+    /// Nobody ran the phones for seconds.
+    pub standstills: u64,
     pub connections_opened: u64,
     pub connections_ended: u64,
     pub handshakes: u64,

@@ -84,8 +84,9 @@ impl Report {
             ("datagrams lost on purpose", seen.datagrams_lost_on_purpose),
             ("dialogs begun twice", seen.dialogs_begun_twice),
             ("requests given up", seen.given_up),
+            ("times that the phones stood still", seen.standstills),
             (
-                "last NOTIFYs that died with the server",
+                "last NOTIFYs that died with the server, or stood still with it",
                 seen.last_notifies_lost,
             ),
             ("sends that the kernel refused", seen.sends_refused),

@@ -1,6 +1,7 @@
 //! What a shard wants done: filled by `step` over a whole turn, flushed once by the edge.
 
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use crate::arena::SlotId;
 use crate::config::limits;
@@ -130,6 +131,8 @@ pub enum Event {
     Bug(&'static str),
     /// How far a shard is behind with its work, and what waits most.
     Load(Level, Measure),
+    /// Nobody ran this shard for so long: its timers fire late by that.
+    StoodStill(Duration),
     /// A limit of `config::limits` was reached for the first time since it was last free.
     Limit(&'static str),
 }

@@ -40,10 +40,9 @@ mod receive;
 mod restore;
 mod rewrite;
 pub mod settings;
+mod standstill;
 mod streams;
 mod subscribe;
-
-use core::time::Duration;
 
 use crate::arena::Arena;
 use crate::config::limits;
@@ -78,6 +77,7 @@ use ready::Ready;
 use receive::Datagram;
 use restore::Since;
 use settings::Settings;
+use standstill::Standstill;
 use streams::Streams;
 
 /// One thread's share of all phones and resources.
@@ -120,6 +120,7 @@ pub struct Shard {
     asked_again_until: Time,
     /// No slot or transaction was free: nothing is told until a timer says so.
     stalled: bool,
+    standstill: Standstill,
     drain: Option<Drain>,
     audit: audit::Audit,
     report_changes: bool,
@@ -167,6 +168,7 @@ impl Shard {
             since: Since::default(),
             asked_again_until: now,
             stalled: false,
+            standstill: Standstill::default(),
             drain: None,
             audit: audit::Audit::default(),
             report_changes: false,
@@ -249,10 +251,8 @@ impl Shard {
     }
 
     fn on_time(&mut self, now: Time, out: &mut Effects) {
-        let due = self.wheel.next_deadline();
-        self.admission
-            .late(now, due.map_or(Duration::ZERO, |due| now.since(due)));
         let mut all_fired = false;
+        let mut late = None;
         for _ in 0..limits::TIMERS_PER_STEP {
             if out.is_nearly_full() {
                 break;
@@ -261,8 +261,14 @@ impl Shard {
                 all_fired = true;
                 break;
             };
+            if late.is_none() {
+                let first = now.since(self.wheel.reached());
+                self.note_late(now, first, out);
+                late = Some(first);
+            }
             self.on_timer(now, token, out);
         }
+        self.admission.late(now, late.unwrap_or_default());
         // What is late is done first: only what is left over then breaks a rule.
         if all_fired {
             self.audit_some(now, out);

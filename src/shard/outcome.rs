@@ -196,6 +196,9 @@ impl Shard {
             }
             return;
         }
+        if self.standstill.was_since(started) {
+            return self.tell_once_more(index);
+        }
         if self.tries_next(index, peer) {
             return;
         }
@@ -276,6 +279,11 @@ impl Shard {
                 Phase::Silent { until } if until <= now => {
                     subscription.phase = Phase::Active;
                     self.enqueue(index, Owed::Change);
+                }
+                Phase::Probed { until: Some(until) }
+                    if until <= now && self.standstill.spoilt(until) =>
+                {
+                    self.tell_once_more(index);
                 }
                 Phase::Probed { until: Some(until) } if until <= now => {
                     return self.end_failed(index, Counter::SubscriptionNotifyTimeout, out);

@@ -44,6 +44,12 @@ const SOCKETS_PER_TURN: usize = 256;
 /// With less room a block leaves before a connection is read: what was kept of a message, and what is new.
 const STREAM_ROOM_MIN: usize = 2 * limits::STREAM_READ_BYTES;
 const SECOND: Duration = Duration::from_secs(1);
+/// A shard turns once a second at least. After so long without a turn nobody ran it, and what came in meanwhile is read before
+/// what became due is done: a phone that has refreshed in time is not to be told that its subscription has expired.
+const STANDSTILL: Duration = Duration::from_secs(2);
+/// It takes so long at least, as other shards pass on what they read, and at most.
+const INPUT_FIRST: Duration = Duration::from_millis(250);
+const INPUT_FIRST_MAX: Duration = Duration::from_secs(2);
 /// How soon mail that found its queue full is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -57,6 +63,10 @@ pub struct Turns {
     now: Time,
     wall: WallOffset,
     next_second: Time,
+    /// When the last turn began.
+    turned: Time,
+    /// Since when what came in while the shard stood still is being read, before timers fire.
+    catching_up: Option<Time>,
     /// Everything that had come by then has been taken in; None: nothing waited when the last turn was over.
     read_until: Option<Time>,
     /// How long what other shards passed on had waited when it was read in the last turn.
@@ -79,6 +89,8 @@ impl Turns {
             now: clock::now(),
             wall: WallOffset::default(),
             next_second: Time::ZERO,
+            turned: clock::now(),
+            catching_up: None,
             read_until: None,
             passed_on: Duration::ZERO,
             unlooked: 0,
@@ -100,6 +112,9 @@ impl Turns {
     pub fn turn(&mut self) -> io::Result<bool> {
         self.now = clock::now();
         let began = self.now;
+        if began.since(core::mem::replace(&mut self.turned, began)) >= STANDSTILL {
+            self.catching_up = Some(began);
+        }
         let waited = self
             .read_until
             .map_or(Duration::ZERO, |read| began.since(read));
@@ -112,7 +127,13 @@ impl Turns {
         if all_read {
             self.read_until = Some(began);
         }
-        self.tick();
+        self.catching_up = self.catching_up.filter(|since| {
+            let passed = began.since(*since);
+            passed < INPUT_FIRST || (!all_read && passed < INPUT_FIRST_MAX)
+        });
+        if self.catching_up.is_none() {
+            self.tick();
+        }
         self.hand_over()?;
         let due = self.set_alarm()?;
         self.submit()?;
@@ -453,6 +474,11 @@ fn report(mailbox: &Mailbox, event: &Event) {
             "the load is {}, and less new work is taken on: {}",
             level.name(),
             because.name()
+        ),
+        Event::StoodStill(late) => tracing::warn!(
+            shard,
+            "the process or its machine stood still: timers are {:.1} s late, and whoever said nothing meanwhile is asked again",
+            late.as_secs_f64()
         ),
         Event::Limit(limit) => tracing::warn!(shard, "the limit {limit} has been reached"),
     }

@@ -50,16 +50,20 @@ impl Server {
         Server::start_with(&[&["--listen", "udp:127.0.0.1:0"], arguments].concat())
     }
 
-    /// On the listeners that the arguments name, with two shards that stay nowhere in particular.
+    /// On the listeners that the arguments name, with two shards, unless they say otherwise, that stay nowhere in particular.
     pub fn start_with(arguments: &[&str]) -> Server {
         Server::start_by(lampfield(), arguments)
     }
 
     /// The same by another program, which becomes it.
     pub fn start_by(mut program: Command, arguments: &[&str]) -> Server {
+        let shards: &[&str] = match arguments.contains(&"--shards") {
+            true => &[],
+            false => &["--shards", "2"],
+        };
         let mut child = program
-            .args(["serve", "--admin", "127.0.0.1:0"])
-            .args(["--shards", "2", "--pin", "off"])
+            .args(["serve", "--admin", "127.0.0.1:0", "--pin", "off"])
+            .args(shards)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

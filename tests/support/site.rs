@@ -88,6 +88,11 @@ impl Site {
         self.flush()
     }
 
+    /// Nobody runs the shard for so long.
+    pub fn stand_still(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
     /// When the shard wants its next tick.
     pub fn next_deadline(&self) -> Option<Time> {
         self.edge.next_deadline(SHARD)
@@ -239,7 +244,7 @@ impl Site {
         for event in turn.events {
             match event {
                 Event::Bug(what) => self.complain(format!("the shard reports a bug: {what}")),
-                Event::Limit(_) | Event::Load(..) => {}
+                Event::Limit(_) | Event::Load(..) | Event::StoodStill(_) => {}
             }
         }
         for mail in turn.replies {

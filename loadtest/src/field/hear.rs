@@ -307,8 +307,8 @@ impl Field {
         self.wrong += usize::from(stage == Stage::Active && !phone.right);
     }
 
-    /// The server was killed. Whoever had unsubscribed, and was answered, may hear nothing more: what ends has only its
-    /// last NOTIFY before it.
+    /// The server was killed, or stood still for longer than it tells anybody anything. Whoever had unsubscribed, and was
+    /// answered, may hear nothing more: what ends has only its last NOTIFY before it.
     pub fn forgive_last_notifies(&mut self) {
         for index in 0..self.phones.len() as u32 {
             let phone = &self.phones[index as usize];

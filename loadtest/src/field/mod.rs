@@ -39,6 +39,9 @@ const LAST_WAIT: usize = 10;
 /// The wait of connections.
 const ONLY_WAIT: usize = 11;
 
+/// Between two turns passes less, unless nobody ran the phones: they, too, live on machines that stand still.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
 /// So many things that must not happen are told one by one.
 const ODDITIES: usize = 8;
 
@@ -169,6 +172,8 @@ pub struct Field {
     inbox: Option<Inbox>,
     start: Instant,
     now: Duration,
+    /// When the last turn began.
+    turned: Duration,
     waits: [VecDeque<Wait>; AGAIN_MILLISECONDS.len()],
     retries: BinaryHeap<Reverse<(Duration, u32)>>,
     local_tag: Vec<u8>,
@@ -232,6 +237,7 @@ impl Field {
             inbox: Some(Inbox::default()),
             start: Instant::now(),
             now: Duration::ZERO,
+            turned: Duration::ZERO,
             waits: Default::default(),
             retries: BinaryHeap::new(),
             local_tag: Vec::new(),
@@ -530,6 +536,10 @@ impl Field {
     /// Receives, answers, sends again what is due. Waits at most so long if there is nothing to do.
     pub fn turn(&mut self, wait: Duration) {
         self.now = self.start.elapsed();
+        let since = self.now - std::mem::replace(&mut self.turned, self.now);
+        if since >= STANDSTILL {
+            self.stood_still(since);
+        }
         let mut came = 0;
         for port in 0..self.plan.ports {
             came += self.receive(port);
@@ -546,6 +556,18 @@ impl Field {
         self.flush_lines();
         if came == 0 {
             self.lines.poller.wait(wait.as_millis() as i32);
+        }
+    }
+
+    /// Nobody ran the phones for so long: it is no answer's fault that it was not heard. If it was the machine, the server
+    /// stood still too, and what it told last to whoever had left is lost with its retransmissions.
+    fn stood_still(&mut self, time: Duration) {
+        self.seen.standstills += 1;
+        for wait in self.waits.iter_mut().flatten() {
+            wait.due += time;
+        }
+        if self.may_end {
+            self.forgive_last_notifies();
         }
     }
 

@@ -16,6 +16,8 @@ impl Witness {
         };
         let status = answer.status().expect("an answer has a status");
         repeats_the_request(&heard.message, answer, status)?;
+        // The transaction may have been over, or the host asleep when it should have been.
+        let late = matches!(heard.answer, Some((_, _, when)) if now.since(when) >= T64);
         let again = repeats_the_first_answer(now, heard, answer, status)?;
         let request = &heard.message;
         let stands = request.method() == Some("SUBSCRIBE") && request.tag("To").is_some();
@@ -28,13 +30,13 @@ impl Witness {
                 dialog.disowned = true;
             }
         }
-        if !again && (200..300).contains(&status) {
+        if (!again || late) && (200..300).contains(&status) {
             match request.method() {
                 Some("SUBSCRIBE") => {
                     accepts(request, answer)?;
                     let (name, dialog) = subscribed(now, request, answer, self.jitters);
                     // RFC 5839 8.2: to 204 no NOTIFY follows.
-                    self.granted(now, name, dialog, status != 204);
+                    self.granted(now, name, dialog, !again && status != 204);
                 }
                 Some("PUBLISH") => published(answer, request)?,
                 Some(_) | None => {}

@@ -302,6 +302,7 @@ impl World {
     fn nap(&mut self) -> Result<(), String> {
         self.flush_all()?;
         self.witness.sends_fail = true;
+        self.napped = true;
         let nap = self.random.millis(100, 25_000);
         self.trace
             .note(self.now, format!("the host sleeps for {nap:?}"));

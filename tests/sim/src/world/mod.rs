@@ -133,6 +133,8 @@ pub struct World {
     scarce: bool,
     /// So few phones may wait for their NOTIFYs that new ones are refused.
     swamped: bool,
+    /// The host has been suspended at least once.
+    napped: bool,
     /// The host is suspended now and then.
     naps: bool,
     pub trace: Trace,
@@ -230,6 +232,7 @@ impl World {
             expires_max: if long { 600 } else { 180 },
             scarce,
             swamped,
+            napped: false,
             naps: random.per_mille(150),
             trace: Trace::default(),
             datagrams: 0,
@@ -450,6 +453,7 @@ impl World {
         for shown in &turn.events {
             let is_expected = match shown {
                 shard::effects::Event::Bug(_) => false,
+                shard::effects::Event::StoodStill(_) => self.napped,
                 // Who sends enough reaches the limits that are there for it.
                 shard::effects::Event::Limit(_) => self.hostile.is_some() || self.scarce,
                 shard::effects::Event::Load(..) => self.scarce || self.swamped,
