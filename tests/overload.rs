@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lampfield::partition::ShardId;
 use lampfield::shard::admission::Level;
+use lampfield::shard::control::Ask;
 use lampfield::stats::{Counter, Gauge};
 use lampfield::time::{Time, WallOffset};
 use lampfield::transport::{Flow, ListenerId};
@@ -255,6 +256,18 @@ fn what_a_domain_and_a_user_may_not_have_is_counted_under_its_own_name() {
     }
     assert_eq!(house.refused(Counter::LimitRequestsPerUser), 1);
     assert_eq!(house.new_phone().status(), Some(200), "another user");
+}
+
+/// That is no limit which an operator could raise.
+#[test]
+fn who_comes_while_the_server_ends_is_refused_as_that_and_not_by_a_limit() {
+    let mut house = House::new(&[]);
+    assert_eq!(house.new_phone().status(), Some(200));
+    let within = Duration::from_secs(10);
+    house.site.mail(Ask::Drain { within });
+    assert_eq!(house.new_phone().status(), Some(503));
+    let counted = [Counter::RefusedStopping, Counter::LimitSubscriptions];
+    assert_eq!(counted.map(|counter| house.refused(counter)), [1, 0]);
 }
 
 /// Two shards, the second of which reads nothing: what comes in at the first and belongs to it waits.

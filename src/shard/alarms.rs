@@ -1,17 +1,43 @@
 //! Limits that were reached, as an operator should read of them: once, and again after a while if it goes on.
-//! What each refused is counted; here is only said that it began.
+//! What each refused is counted; here is only said that it began, and with whom.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::admission::{Admission, Level};
 use super::effects::Event;
+use crate::sip::Request;
 use crate::stats::{Counter, Stats};
 use crate::time::Time;
+use crate::transport::Flow;
 
 /// How often the counters are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// A limit that goes on being reached is named again after this.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// So much of a URI is shown.
+const SHOWN_BYTES: usize = 128;
+
+/// Whose request a limit has refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The URIs of From and of the request, as they were written: they prove nothing.
+    pub from: String,
+    pub wants: String,
+    pub peer: SocketAddr,
+}
+
+impl Asker {
+    pub(super) fn of(request: &Request<'_>, flow: &Flow) -> Asker {
+        let shown = |uri: &[u8]| String::from_utf8_lossy(&uri[..uri.len().min(SHOWN_BYTES)]).into();
+        Asker {
+            from: shown(request.from.uri),
+            wants: shown(request.uri),
+            peer: flow.peer,
+        }
+    }
+}
 
 /// One limit's counter, and what has been said of it.
 struct Watched {
@@ -19,6 +45,15 @@ struct Watched {
     name: &'static str,
     seen: u64,
     told_at: Option<Time>,
+    /// Of the first refusal since it was last named, once it may be named again.
+    asker: Option<Asker>,
+}
+
+impl Watched {
+    fn may_be_told(&self, now: Time) -> bool {
+        let again = |told_at| now.since(told_at) >= AGAIN;
+        self.told_at.is_none_or(again)
+    }
 }
 
 /// The counters of all limits.
@@ -39,6 +74,7 @@ impl Alarms {
                 name,
                 seen: 0,
                 told_at: None,
+                asker: None,
             };
             (description.name == "lampfield_limit_reached_total").then_some(watched)
         });
@@ -46,6 +82,17 @@ impl Alarms {
             watched: limits.collect(),
             next_look: Time::ZERO,
             level: Level::Calm,
+        }
+    }
+
+    /// Somebody was refused because of this limit. Of who comes after the first one nothing is looked at.
+    pub fn note(&mut self, now: Time, limit: Counter, asker: impl FnOnce() -> Asker) {
+        let mut watched = self.watched.iter_mut();
+        if let Some(watched) = watched.find(|watched| watched.counter == limit)
+            && watched.asker.is_none()
+            && watched.may_be_told(now)
+        {
+            watched.asker = Some(asker());
         }
     }
 
@@ -68,13 +115,9 @@ impl Alarms {
         for watched in &mut self.watched {
             let count = stats.get(watched.counter);
             let reached = count > core::mem::replace(&mut watched.seen, count);
-            if reached
-                && watched
-                    .told_at
-                    .is_none_or(|told_at| now.since(told_at) >= AGAIN)
-            {
+            if reached && watched.may_be_told(now) {
                 watched.told_at = Some(now);
-                events.push(Event::Limit(watched.name));
+                events.push(Event::Limit(watched.name, watched.asker.take()));
             }
         }
     }
@@ -104,11 +147,37 @@ mod tests {
             let now = Time::from_millis(second * 1000);
             alarms.look(now, &stats, &mut idle(), &mut events);
             for event in events {
-                assert_eq!(event, Event::Limit("subscriptions"));
+                assert_eq!(event, Event::Limit("subscriptions", None));
                 told.push(second);
             }
         }
         assert_eq!(told, [1, 61, 121]);
+    }
+
+    #[test]
+    fn a_limit_is_named_with_whom_it_refused_first_and_nobody_is_looked_at_before_it_may_be_named_again()
+     {
+        let (mut alarms, mut stats) = (Alarms::new(), Stats::new());
+        let limit = Counter::LimitSubscriptionsPerUser;
+        let asker = |port| Asker {
+            from: "sip:1001@example.com".to_owned(),
+            wants: "sip:1002@example.com".to_owned(),
+            peer: SocketAddr::from(([192, 0, 2, 1], port)),
+        };
+        let mut told = Vec::new();
+        for second in 1..=61 {
+            let now = Time::from_millis(u64::from(second) * 1_000);
+            for port in [second, second + 1_000] {
+                stats.record(limit);
+                alarms.note(now, limit, || {
+                    assert!([1, 61].contains(&port), "{port}");
+                    asker(port)
+                });
+            }
+            alarms.look(now, &stats, &mut idle(), &mut told);
+        }
+        let named = |port| Event::Limit("subscriptions_per_user", Some(asker(port)));
+        assert_eq!(told, [named(1), named(61)]);
     }
 
     #[test]

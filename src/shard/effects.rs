@@ -7,6 +7,7 @@ use crate::arena::SlotId;
 use crate::config::limits;
 pub use crate::partition::ShardId;
 use crate::shard::admission::{Level, Measure};
+use crate::shard::alarms::Asker;
 use crate::shard::lane::Lane;
 use crate::shard::mail::Mail;
 use crate::store::records::Records;
@@ -133,6 +134,7 @@ pub enum Event {
     Load(Level, Measure),
     /// Nobody ran this shard for so long: its timers fire late by that.
     StoodStill(Duration),
-    /// A limit of `config::limits` was reached for the first time since it was last free.
-    Limit(&'static str),
+    /// A limit was reached, and whoever asked first for what it refuses. Not before a while has passed is the same one named
+    /// again.
+    Limit(&'static str, Option<Asker>),
 }

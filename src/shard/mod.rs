@@ -7,7 +7,7 @@
 pub mod admission;
 mod admit;
 mod again;
-mod alarms;
+pub mod alarms;
 mod answer;
 mod ask;
 mod audit;

@@ -3,6 +3,7 @@
 
 use super::Shard;
 use super::admission::{Class, Measure, Work};
+use super::alarms::Asker;
 use super::answer::{Refused, With};
 use super::lane::Lane;
 use crate::sip::{Method, Name, Request};
@@ -20,18 +21,18 @@ impl Shard {
         flow: &Flow,
     ) -> Result<(), Refused> {
         if self.journal.is_full() {
-            self.stats.record(Counter::LimitAnswersHeld);
-            return Err(self.busy(request, flow));
+            return Err(self.limited(Counter::LimitAnswersHeld, request, flow));
         }
         let class = self.class_of(request, flow);
         if class == Class::Standing {
             return Ok(());
         }
         let subscribes = request.method == Method::Subscribe;
-        let full = self.subscriptions.len() >= self.settings.subscriptions_max;
-        if subscribes && (full || self.drain.is_some()) {
-            self.stats.record(Counter::LimitSubscriptions);
-            return Err(self.busy(request, flow));
+        if subscribes && self.drain.is_some() {
+            return Err(self.stopping(request, flow));
+        }
+        if subscribes && self.subscriptions.len() >= self.settings.subscriptions_max {
+            return Err(self.limited(Counter::LimitSubscriptions, request, flow));
         }
         self.weigh(now);
         if class.is_refused_at(self.admission.level()) {
@@ -81,6 +82,25 @@ impl Shard {
             return Class::Unproven;
         }
         Class::New
+    }
+
+    /// This limit is reached. An operator reads who asked, once in a while.
+    pub(super) fn limited(
+        &mut self,
+        limit: Counter,
+        request: &Request<'_>,
+        flow: &Flow,
+    ) -> Refused {
+        self.stats.record(limit);
+        self.alarms
+            .note(self.now, limit, || Asker::of(request, flow));
+        self.busy(request, flow)
+    }
+
+    /// Nothing is taken on any more.
+    pub(super) fn stopping(&mut self, request: &Request<'_>, flow: &Flow) -> Refused {
+        self.stats.record(Counter::RefusedStopping);
+        self.busy(request, flow)
     }
 
     /// No room. A 503 through a proxy would take the whole server out of its rotation.

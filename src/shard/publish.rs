@@ -36,7 +36,7 @@ impl Shard {
         let grant = self.settings.rules.publish_expiry.grant(asked);
         let seconds = grant.map_err(|min| Refused::with(423, With::MinExpires(min)))?;
         if self.drain.is_some() {
-            return Err(self.busy(request, flow));
+            return Err(self.stopping(request, flow));
         }
         let asks = Asks {
             user,
@@ -54,8 +54,7 @@ impl Shard {
         if is_new {
             self.may_ask_of(now, resource.domain(), request, flow)?;
             if let Err(limit) = self.may_publish(&asks) {
-                self.stats.record(limit);
-                return Err(self.busy(request, flow));
+                return Err(self.limited(limit, request, flow));
             }
         }
         let publisher = self.publisher(&asks);
@@ -92,8 +91,7 @@ impl Shard {
                 Refused::plain(412)
             }
             Unpublished::By(PublishRefused::Full { limit }) => {
-                self.stats.record(Counter::limit(limit));
-                self.busy(request, flow)
+                self.limited(Counter::limit(limit), request, flow)
             }
         }
     }

@@ -85,8 +85,7 @@ impl Shard {
         if self.settings.is_shared(request.from.raw) || self.quotas.by_user.take(now, user, &rate) {
             return Ok(());
         }
-        self.stats.record(Counter::LimitRequestsPerUser);
-        Err(self.busy(request, flow))
+        Err(self.limited(Counter::LimitRequestsPerUser, request, flow))
     }
 
     /// Whether something new may be asked for in a domain now.
@@ -104,8 +103,7 @@ impl Shard {
         if self.quotas.by_domain.take(now, name, &rate) {
             return Ok(());
         }
-        self.stats.record(Counter::LimitRequestsPerDomain);
-        Err(self.busy(request, flow))
+        Err(self.limited(Counter::LimitRequestsPerDomain, request, flow))
     }
 
     /// Whether one more subscription is not one too many; the limit, if it is.
@@ -114,7 +112,7 @@ impl Shard {
         let secrets = &self.settings.secrets;
         let has = self.subscriptions.phones().subscriptions_of(asks.user) as u32;
         if !asks.is_shared && Quota::is_reached(quotas.user.subscriptions, has) {
-            return Err(Counter::LimitSubscriptionsPerPhone);
+            return Err(Counter::LimitSubscriptionsPerUser);
         }
         let source = self.source_quota(asks.source).share(self.settings.shards);
         if source.subscriptions.is_some() {

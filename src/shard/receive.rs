@@ -175,8 +175,8 @@ impl Shard {
         let changes = matches!(request.method, Method::Subscribe | Method::Publish);
         if changes && !datagram.forwarded && !self.may_come(now, &request, &datagram.flow) {
             self.stats.record(Counter::DatagramRequest);
-            self.stats.record(Counter::LimitRequestsPerSource);
-            let refused = self.busy(&request, &datagram.flow);
+            let limit = Counter::LimitRequestsPerSource;
+            let refused = self.limited(limit, &request, &datagram.flow);
             return self.refuse(message, &datagram.flow, refused, out);
         }
         if let Some(partition) = self.settings.partition_of(&request) {
@@ -185,8 +185,8 @@ impl Shard {
                 let lane = &out.forwards[usize::from(owner.0)];
                 if self.is_too_much_to_forward(&request, &datagram.flow, lane) {
                     self.stats.record(Counter::DatagramRequest);
-                    self.stats.record(Counter::LimitForwarded);
-                    let refused = self.busy(&request, &datagram.flow);
+                    let limit = Counter::LimitForwarded;
+                    let refused = self.limited(limit, &request, &datagram.flow);
                     return self.refuse(message, &datagram.flow, refused, out);
                 }
             }

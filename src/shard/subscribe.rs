@@ -78,8 +78,7 @@ impl Shard {
         };
         self.may_ask_of(now, resource.domain(), request, flow)?;
         if let Err(limit) = self.may_subscribe(&asks) {
-            self.stats.record(limit);
-            return Err(self.busy(request, flow));
+            return Err(self.limited(limit, request, flow));
         }
         let (text, peer) = self.dialog_text(request, flow, &wanted, &contact)?;
         let copy = self
@@ -87,8 +86,7 @@ impl Shard {
             .ok_or_else(|| self.busy(request, flow))?;
         let watchers = self.copies.copy(copy).watchers(wanted.package.aspect).len();
         if watchers >= limits::WATCHERS_PER_RESOURCE {
-            self.stats.record(Counter::LimitWatchersPerResource);
-            return Err(self.busy(request, flow));
+            return Err(self.limited(Counter::LimitWatchersPerResource, request, flow));
         }
         let partition = self.settings.phone_partition(request);
         let held = self.hold(flow.peer.ip(), resource.domain());
@@ -103,8 +101,7 @@ impl Shard {
         let Some(index) = self.insert(now, place, phone, &wanted, request) else {
             self.let_hold_go(held);
             self.drop_copy_if_unwatched(copy, out);
-            self.stats.record(Counter::LimitSubscriptions);
-            return Err(self.busy(request, flow));
+            return Err(self.limited(Counter::LimitSubscriptions, request, flow));
         };
         self.stats.record(if granted.seconds == 0 {
             Counter::SubscriptionFetched

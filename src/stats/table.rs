@@ -247,6 +247,7 @@ metrics! {
         RefusedFetchNotifies { class = "fetch", waits = "notifies" }
         RefusedFetchAnswers { class = "fetch", waits = "answers" }
         RefusedFetchSlots { class = "fetch", waits = "slots" }
+        RefusedStopping { class = "any", waits = "stop" }
     }
     "lampfield_store_records_total" "Records of what outlives the process, by what became of them." {
         RecordKept { outcome = "kept" }
@@ -258,7 +259,7 @@ metrics! {
     }
     "lampfield_limit_reached_total" "How often a limit refused or dropped something." {
         LimitSubscriptions { limit = "subscriptions" }
-        LimitSubscriptionsPerPhone { limit = "subscriptions_per_phone" }
+        LimitSubscriptionsPerUser { limit = "subscriptions_per_user" }
         LimitClientTransactions { limit = "client_transactions" }
         LimitServerTransactions { limit = "server_transactions" }
         LimitPublications { limit = "publications" }

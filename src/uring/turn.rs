@@ -16,6 +16,7 @@ use super::stream::Streams;
 use crate::config::limits;
 use crate::shard::Shard;
 use crate::shard::admission::Level;
+use crate::shard::alarms::Asker;
 use crate::shard::effects::{Effects, Event};
 use crate::shard::input::Input;
 use crate::shard::lane::Lane;
@@ -480,6 +481,13 @@ fn report(mailbox: &Mailbox, event: &Event) {
             "the process or its machine stood still: timers are {:.1} s late, and whoever said nothing meanwhile is asked again",
             late.as_secs_f64()
         ),
-        Event::Limit(limit) => tracing::warn!(shard, "the limit {limit} has been reached"),
+        Event::Limit(limit, None) => tracing::warn!(shard, "the limit {limit} has been reached"),
+        Event::Limit(limit, Some(Asker { from, wants, peer })) => tracing::warn!(
+            shard,
+            ?from,
+            ?wants,
+            %peer,
+            "the limit {limit} has been reached; this is whose request was refused first"
+        ),
     }
 }

@@ -244,7 +244,7 @@ impl Site {
         for event in turn.events {
             match event {
                 Event::Bug(what) => self.complain(format!("the shard reports a bug: {what}")),
-                Event::Limit(_) | Event::Load(..) | Event::StoodStill(_) => {}
+                Event::Limit(..) | Event::Load(..) | Event::StoodStill(_) => {}
             }
         }
         for mail in turn.replies {

@@ -65,7 +65,7 @@ impl Lives {
         };
         let turn: Turn = edge.flush(shard)?;
         // Whoever ends in order says that it takes nobody any more.
-        let is_news = |event: &&ShardEvent| !(self.ends && matches!(event, ShardEvent::Limit(_)));
+        let is_news = |event: &&ShardEvent| !(self.ends && matches!(event, ShardEvent::Limit(..)));
         if let Some(event) = turn.events.iter().find(is_news) {
             return Err(format!("{shard:?} reports {event:?}"));
         }

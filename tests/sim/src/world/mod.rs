@@ -455,7 +455,7 @@ impl World {
                 shard::effects::Event::Bug(_) => false,
                 shard::effects::Event::StoodStill(_) => self.napped,
                 // Who sends enough reaches the limits that are there for it.
-                shard::effects::Event::Limit(_) => self.hostile.is_some() || self.scarce,
+                shard::effects::Event::Limit(..) => self.hostile.is_some() || self.scarce,
                 shard::effects::Event::Load(..) => self.scarce || self.swamped,
             };
             if !is_expected {
