@@ -80,9 +80,14 @@ impl<'t> Section<'t> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
+        let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let written = match key.bytes().all(is_bare) {
+            true => key.to_owned(),
+            false => format!("\"{key}\""),
+        };
         self.notes.push(
             Problem::at(value.span(), format!("`{key}` is {wanted}, not {found}"))
-                .help(format!("write `{key} = {}`", example(wanted))),
+                .help(format!("write `{written} = {}`", example(wanted))),
         );
     }
 

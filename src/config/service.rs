@@ -307,7 +307,9 @@ pub(super) fn read_overload(root: &mut Section<'_>) -> RetryAfter {
     let notes = section.notes();
     section.finish();
     let min_seconds = min.map_or(standard.min_seconds, |number| number.value as u32);
-    let otherwise = standard.max_seconds.max(min_seconds);
+    // Who says the least alone wants nobody to come back at the same moment.
+    let spread = standard.max_seconds - standard.min_seconds;
+    let otherwise = standard.max_seconds.max(min_seconds + spread);
     let max_seconds = max.map_or(otherwise, |number| number.value as u32);
     if let (true, Some(span)) = (max_seconds < min_seconds, span) {
         let what = format!("nobody can wait at least {min_seconds} and at most {max_seconds} s");

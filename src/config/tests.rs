@@ -3,6 +3,7 @@
 use super::file::parse;
 use super::settings::{Config, Flags, Pin};
 use crate::policy::{Algorithm, Otherwise, SourceLimits};
+use crate::shard::settings::RetryAfter;
 use crate::state::DndShows;
 use crate::subscription::outcome::OnTimeout;
 use crate::transport::NatMode;
@@ -309,6 +310,12 @@ fn every_mistake_has_its_place_and_a_remedy() {
             "addresses = ",
         ),
         (
+            "[[edge]]\naddresses = [\"192.0.2.5\"]\noverload = 404\n",
+            "3:12",
+            "500 or 503",
+            "overload = 500",
+        ),
+        (
             "[[edge]]\nnames = [\"192.0.2.5\"]\n",
             "2:10",
             "cannot be used",
@@ -492,7 +499,7 @@ fn a_domain_has_figures_of_its_own_and_is_one_that_is_served() {
         ),
         (
             "[limits.domains]\n\"example.com\" = 5\n",
-            "is a table, not a whole number",
+            "write `\"example.com\" = { … }`",
         ),
         (
             "[limits.domains.\"example.com\"]\n[limits.domains.\"example.COM\"]\n",
@@ -501,6 +508,29 @@ fn a_domain_has_figures_of_its_own_and_is_one_that_is_served() {
     ] {
         let shown = wrong(&format!("{domains}{more}"), &Flags::default());
         assert!(shown.contains(what), "{shown}");
+    }
+}
+
+/// Who says how long to wait at least, and nothing more, still has those who are refused come back one by one.
+#[test]
+fn whoever_is_refused_waits_for_a_time_of_its_own_whichever_bound_is_written() {
+    for (text, min_seconds, max_seconds) in [
+        ("", 5, 30),
+        ("[overload]\nretry_after_min = 100\n", 100, 125),
+        ("[overload]\nretry_after_min = 10\n", 10, 35),
+        ("[overload]\nretry_after_max = 60\n", 5, 60),
+        (
+            "[overload]\nretry_after_min = 7\nretry_after_max = 7\n",
+            7,
+            7,
+        ),
+    ] {
+        let retry_after = good(text, &Flags::default()).retry_after;
+        let wanted = RetryAfter {
+            min_seconds,
+            max_seconds,
+        };
+        assert_eq!(retry_after, wanted, "{text}");
     }
 }
 

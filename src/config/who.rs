@@ -144,7 +144,7 @@ fn read_edges(root: &mut Section<'_>, places: &mut Places) -> Vec<EdgeSettings> 
     {
         let addresses = places.keep_all(section.texts("addresses"));
         let names = places.keep_all(section.texts("names"));
-        let overload = section.number("overload", 500..=503);
+        let overload = section.number("overload", 0..=u64::MAX);
         let mut quota = Quota::default();
         read_quota(&mut section, &OF_ONE, &mut quota);
         section.finish();
