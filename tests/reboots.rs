@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lampfield::stats::Counter;
 use lampfield::time::T64;
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::{DEFAULT_DOMAIN, Settings};
@@ -224,4 +225,36 @@ fn nobody_is_given_up_before_it_was_asked_and_a_ghost_is_soon_after() {
     );
     assert_eq!(refresh("before", "before"), Some(481), "a ghost does not");
     assert_eq!(site.complaint(), None);
+}
+
+/// Three keys come from another port, where they are known by another Contact too.
+#[test]
+fn a_key_that_follows_its_phone_is_counted_once() {
+    let mut site = Site::new(&Settings::default());
+    let mut ask = |port: u16, key: u32, cseq: u32, tag: &str| {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let text = format!(
+            "SUBSCRIBE sip:100{key}@{DEFAULT_DOMAIN} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {address};branch=z9hG4bK{key}.{cseq}\r\n\
+             From: <sip:7@{DEFAULT_DOMAIN}>;tag=f{key}\r\nTo: <sip:100{key}@{DEFAULT_DOMAIN}>{tag}\r\n\
+             Contact: <sip:7@{address}>\r\nCall-ID: {key}\r\nCSeq: {cseq} SUBSCRIBE\r\nMax-Forwards: 70\r\n\
+             Event: dialog\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
+        );
+        let sent = site.receive(address, text.as_bytes());
+        let answers = sent.iter().map(|sent| Message::read_loosely(&sent.bytes));
+        let to = answers
+            .filter(|message| message.status() == Some(200))
+            .find_map(|answer| answer.header("To").map(str::to_owned));
+        site.converse(sent, |_, message| {
+            message.method().map(|_| reply(message, 200, None))
+        });
+        let to = to.expect("a 200");
+        let (_, tag) = to.split_once(">").expect("a tag");
+        (tag.to_owned(), site.figures())
+    };
+    let (tag, _) = ask(7000, 1, 1, "");
+    ask(7000, 2, 1, "");
+    ask(7000, 3, 1, "");
+    let (_, figures) = ask(7001, 1, 2, &tag);
+    assert_eq!(figures.stats.get(Counter::SubscriptionMoved), 2);
 }

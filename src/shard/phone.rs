@@ -44,6 +44,7 @@ impl Shard {
             }
             let moved = self.follow_flow(index, fresh, None);
             if moved {
+                self.stats.record(Counter::SubscriptionMoved);
                 self.keep_change(now, index, false, out);
             }
             self.catch_up(now, index, moved);
@@ -83,6 +84,7 @@ impl Shard {
                 new_target = self.follow_target(index, refreshed, before);
                 let new_flow = self.follow_flow(index, refreshed, Some(before.flow.peer));
                 moved = new_target || new_flow;
+                self.stats.add(Counter::SubscriptionMoved, u64::from(moved));
                 self.catch_up(now, index, moved);
             }
             let name = name.filter(|_| moved);
@@ -118,7 +120,6 @@ impl Shard {
         if self.subscriptions[index].is_cut() && new.connection.is_some() {
             // It has no way at all; its phone has one again.
             self.set_flow(index, new);
-            self.stats.record(Counter::SubscriptionMoved);
             return true;
         }
         if !is_elsewhere(&old, &new) || !self.may_share_a_way(index, heard) {
@@ -133,7 +134,6 @@ impl Shard {
         let follows = before == Some(old.peer) || self.is_near(index, heard);
         if follows {
             self.set_flow(index, new);
-            self.stats.record(Counter::SubscriptionMoved);
         }
         follows
     }
@@ -208,7 +208,6 @@ impl Shard {
             return false;
         };
         self.subscriptions[index].text = text;
-        self.stats.record(Counter::SubscriptionMoved);
         true
     }
 
