@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lampfield::hint::HintState;
 use lampfield::partition::ShardId;
 use lampfield::shard::admission::Level;
 use lampfield::shard::control::Ask;
@@ -17,6 +18,7 @@ use lampfield::transport::{Flow, ListenerId};
 use lampfield_sim::edge::{Datagram, Edge, Parcel};
 use lampfield_sim::message::Message;
 use lampfield_sim::script::settings::Settings;
+use lampfield_sim::world::reply;
 use site::{Site, subscribe};
 
 /// So many NOTIFYs may be on their way, and so many more wait.
@@ -256,6 +258,33 @@ fn what_a_domain_and_a_user_may_not_have_is_counted_under_its_own_name() {
     }
     assert_eq!(house.refused(Counter::LimitRequestsPerUser), 1);
     assert_eq!(house.new_phone().status(), Some(200), "another user");
+}
+
+/// What they hold in the window is free again only after T1, and there are many of them.
+#[test]
+fn phones_that_do_not_answer_keep_no_lamp_from_one_that_does() {
+    let mut house = House::new(&[("notifies_waiting", "4000")]);
+    let live = SocketAddr::from(([192, 0, 2, 99], 5060));
+    let sent = house
+        .site
+        .receive(live, &subscribe("live", live, 1, "", 3600));
+    house.site.converse(sent, |_, message| {
+        message.method().map(|_| reply(message, 200, None))
+    });
+    for _ in 0..1_500 {
+        assert_eq!(house.new_phone().status(), Some(200));
+    }
+    assert!(house.site.census().ready > 1_000);
+    let at_once = house.site.set("1001", Some(HintState::Ringing));
+    let soon = house.site.pass(Duration::from_millis(100));
+    let sent = at_once
+        .into_iter()
+        .chain(soon.into_iter().map(|(_, sent)| sent));
+    let told = |sent: &Datagram| sent.peer == live && read(sent).method() == Some("NOTIFY");
+    assert!(sent.into_iter().any(|sent| told(&sent)));
+    // And those that were silent have their turn all the same.
+    house.site.pass(Duration::from_secs(8));
+    assert_eq!(house.site.census().ready, 0);
 }
 
 /// That is no limit which an operator could raise.

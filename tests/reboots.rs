@@ -198,7 +198,7 @@ fn nobody_is_given_up_before_it_was_asked_and_a_ghost_is_soon_after() {
     }
     let closed = site.now;
     let waits = T64 + Duration::from_secs(5);
-    site.pass_conversing(2 * waits, |now, message| hear(now, message, rebooted));
+    site.pass_conversing(3 * waits, |now, message| hear(now, message, rebooted));
     let asked = |of: &str| {
         let since = closed - Duration::from_secs(43);
         let mut told = told

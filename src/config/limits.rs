@@ -241,6 +241,9 @@ pub const IN_FLIGHT_START: usize = 256;
 pub const IN_FLIGHT_MIN: usize = 128;
 /// See `IN_FLIGHT_START`: never more, however well it goes.
 pub const IN_FLIGHT_MAX: usize = 16_384;
+/// Outcome: the others are looked at in the next step. Subscriptions that are held back as their phones may not answer: a
+/// fraction of a millisecond.
+pub const HELD_BACK_PER_STEP: usize = 4_096;
 /// What the kernel charges a receive buffer for one answer, with its own share: 1,280 bytes on loopback, up to 2,304
 /// from a network card. So many answers as the smallest receive buffer of a shard takes may be on their way at once.
 pub const RECEIVE_BUFFER_BYTES_PER_ANSWER: usize = 2_048;

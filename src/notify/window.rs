@@ -16,6 +16,9 @@ const LATE_SHARE: usize = 4;
 /// Fewer late answers than this within T1 are nobody's loss but their own.
 const LATE_MIN: usize = 4;
 
+/// One place in so many is for phones that answer: without it, those that do not could hold every place for T1.
+const RESERVE: usize = 4;
+
 /// The window of one shard.
 #[derive(Debug)]
 pub struct Window {
@@ -66,6 +69,12 @@ impl Window {
     /// Whether one more may go out while `young` are on their way.
     pub fn is_open(&self, young: usize) -> bool {
         young < self.size
+    }
+
+    /// Whether one more may go out to a phone that is not known to answer, while `young` of that kind are on their way: a
+    /// quarter is kept for those that are.
+    pub fn is_open_for_doubted(&self, young: usize) -> bool {
+        young < self.size - self.size / RESERVE
     }
 
     /// How many may be on their way.

@@ -39,23 +39,50 @@ impl Shard {
     /// Whether somebody could be told right now.
     pub(super) fn may_deliver(&self) -> bool {
         let open = || self.window.is_open(self.clients.young());
-        !self.stalled
-            && !self.journal.silent
-            && (self.waiting.is_ready() || (!self.ready.is_empty() && open()))
+        let next = || self.ready.has_next(self.may_doubted());
+        !self.stalled && !self.journal.silent && (self.waiting.is_ready() || (next() && open()))
+    }
+
+    /// Whether phones have a turn that are not known to answer.
+    fn may_doubted(&self) -> bool {
+        let young = self.clients.young_doubted();
+        self.window.is_open_for_doubted(young)
     }
 
     /// Tells as many as the window and the effects have room for.
     pub(super) fn deliver(&mut self, now: Time, out: &mut Effects) {
         self.tell_waiting(now, out);
+        let mut held_back = 0;
         while self.may_deliver() && !out.is_nearly_full() {
-            let Some((index, place)) = self.ready.pop() else {
+            let doubted = self.may_doubted();
+            let Some((index, place)) = self.ready.pop(doubted) else {
                 break;
             };
-            self.tell(now, index, place, out);
+            if doubted || !self.hold_doubted(index, place) {
+                self.tell(now, index, place, out);
+                continue;
+            }
+            // The rest is looked at in the next step.
+            held_back += 1;
+            if held_back == limits::HELD_BACK_PER_STEP {
+                break;
+            }
         }
         if self.ready.is_empty() {
             self.ready.shrink();
         }
+    }
+
+    /// Lets others go before a phone that is not known to answer. False: it is, or it does not stand there any more.
+    fn hold_doubted(&mut self, index: u32, place: Queued) -> bool {
+        let stands = |subscription: &mut Subscription| subscription.queued == Some(place);
+        if !self.subscriptions.living(index).is_some_and(stands)
+            || self.subscriptions.is_answering(index)
+        {
+            return false;
+        }
+        self.subscriptions[index].queued = Some(self.ready.hold(place.queue, index));
+        true
     }
 
     /// Puts a subscription in the queue for what it is owed.
@@ -260,6 +287,9 @@ impl Shard {
             self.stats.record(Counter::LimitClientTransactions);
             return Attempt::NoRoom;
         };
+        if !self.subscriptions.is_answering(index) {
+            self.clients.doubt(mark.slot);
+        }
         self.listeners.take(home, Lessee::Client);
         let Some(written) = self.write_notify(now, index, flow, mark, slot) else {
             self.finish(mark.slot);

@@ -86,6 +86,7 @@ impl Shard {
             return;
         }
         if outcome == Outcome::Delivered {
+            self.subscriptions.note_answer(index);
             self.answers(index, peer);
         }
         self.on_outcome(now, index, outcome, out);

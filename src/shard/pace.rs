@@ -128,7 +128,9 @@ impl Shard {
     /// Whether a subscription stands where it believes to stand, and somebody will look there.
     pub(super) fn is_queued(&self, place: Queued, index: u32) -> bool {
         match place.queue {
-            Queue::Prompt | Queue::FanOut => self.ready.holds(place, index),
+            Queue::Prompt | Queue::FanOut | Queue::PromptHeld | Queue::FanOutHeld => {
+                self.ready.holds(place, index)
+            }
             Queue::Line => {
                 let turns = self.subscriptions.turns_beside(index);
                 let timer = turns.timer().and_then(|timer| self.wheel.when(timer));

@@ -1,4 +1,5 @@
-//! The subscriptions that are to be told, in two queues: what a phone waits for goes before what fans out.
+//! The subscriptions that are to be told, in two queues: what a phone waits for goes before what fans out. Each has another
+//! beside it for phones that are not known to answer, while the window has no place for those.
 //! A number may stand here after its subscription has gone; whoever takes it looks.
 
 use std::collections::VecDeque;
@@ -14,11 +15,13 @@ pub enum Urgency {
     FanOut,
 }
 
-/// The two queues.
+/// The queues.
 #[derive(Debug, Default)]
 pub struct Ready {
     prompt: Queue,
     fan_out: Queue,
+    prompt_held: Queue,
+    fan_out_held: Queue,
 }
 
 #[derive(Debug, Default)]
@@ -39,15 +42,42 @@ impl Ready {
         Queued { queue, number }
     }
 
-    /// Takes the next one, with the place that it stood in.
-    pub fn pop(&mut self) -> Option<(u32, Queued)> {
-        if let Some((subscription, number)) = self.prompt.pop() {
-            let queue = record::Queue::Prompt;
-            return Some((subscription, Queued { queue, number }));
+    /// Takes the next one, with the place that it stood in. `held`: those that were held back have their turn too.
+    pub fn pop(&mut self, held: bool) -> Option<(u32, Queued)> {
+        let queues = [
+            (held, &mut self.prompt_held, record::Queue::PromptHeld),
+            (true, &mut self.prompt, record::Queue::Prompt),
+            (held, &mut self.fan_out_held, record::Queue::FanOutHeld),
+            (true, &mut self.fan_out, record::Queue::FanOut),
+        ];
+        for (has_turn, waiting, queue) in queues {
+            if has_turn && let Some((subscription, number)) = waiting.pop() {
+                return Some((subscription, Queued { queue, number }));
+            }
         }
-        let (subscription, number) = self.fan_out.pop()?;
-        let queue = record::Queue::FanOut;
-        Some((subscription, Queued { queue, number }))
+        None
+    }
+
+    /// Holds back who stood in that queue, until there is a place for those that may not answer. Says where it stands now.
+    pub fn hold(&mut self, queue: record::Queue, subscription: u32) -> Queued {
+        let (waiting, queue) = match queue {
+            record::Queue::Prompt | record::Queue::PromptHeld => {
+                (&mut self.prompt_held, record::Queue::PromptHeld)
+            }
+            record::Queue::FanOut | record::Queue::FanOutHeld | record::Queue::Line => {
+                (&mut self.fan_out_held, record::Queue::FanOutHeld)
+            }
+        };
+        let number = waiting.push(subscription);
+        Queued { queue, number }
+    }
+
+    /// Whether somebody has a turn.
+    pub fn has_next(&self, held: bool) -> bool {
+        let has_some = |queue: &Queue| !queue.waiting.is_empty();
+        has_some(&self.prompt)
+            || has_some(&self.fan_out)
+            || held && (has_some(&self.prompt_held) || has_some(&self.fan_out_held))
     }
 
     /// Whether the subscription stands in that place.
@@ -55,6 +85,8 @@ impl Ready {
         let queue = match place.queue {
             record::Queue::Prompt => &self.prompt,
             record::Queue::FanOut => &self.fan_out,
+            record::Queue::PromptHeld => &self.prompt_held,
+            record::Queue::FanOutHeld => &self.fan_out_held,
             record::Queue::Line => return false,
         };
         let position = place.number.wrapping_sub(queue.taken) as usize;
@@ -63,12 +95,12 @@ impl Ready {
 
     /// How many wait for what they have asked for.
     pub fn prompt_len(&self) -> usize {
-        self.prompt.waiting.len()
+        self.prompt.waiting.len() + self.prompt_held.waiting.len()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.prompt.waiting.len() + self.fan_out.waiting.len()
+        self.prompt_len() + self.fan_out.waiting.len() + self.fan_out_held.waiting.len()
     }
 
     /// Whether none waits.
@@ -80,6 +112,8 @@ impl Ready {
     pub fn shrink(&mut self) {
         self.prompt.shrink();
         self.fan_out.shrink();
+        self.prompt_held.shrink();
+        self.fan_out_held.shrink();
     }
 }
 
@@ -115,10 +149,31 @@ mod tests {
         ready.push(Urgency::FanOut, 1);
         ready.push(Urgency::FanOut, 2);
         ready.push(Urgency::Prompt, 3);
-        let mut next = || ready.pop().map(|(subscription, _)| subscription);
+        let mut next = || ready.pop(true).map(|(subscription, _)| subscription);
         assert_eq!(
             [next(), next(), next(), next()],
             [Some(3), Some(1), Some(2), None]
+        );
+    }
+
+    #[test]
+    fn who_may_not_answer_lets_others_go_first_until_it_has_a_turn() {
+        let mut ready = Ready::default();
+        ready.push(Urgency::Prompt, 1);
+        ready.push(Urgency::FanOut, 2);
+        for _ in 0..2 {
+            let (subscription, place) = ready.pop(false).expect("somebody");
+            let held = ready.hold(place.queue, subscription);
+            assert!(ready.holds(held, subscription));
+        }
+        assert!(!ready.has_next(false) && ready.has_next(true));
+        assert_eq!((ready.prompt_len(), ready.len()), (1, 2));
+        ready.push(Urgency::Prompt, 3);
+        ready.push(Urgency::FanOut, 4);
+        let mut next = |held| ready.pop(held).map(|(subscription, _)| subscription);
+        assert_eq!(
+            [next(false), next(true), next(true), next(true), next(true)],
+            [Some(3), Some(1), Some(2), Some(4), None]
         );
     }
 
@@ -135,7 +190,7 @@ mod tests {
                 assert_eq!(ready.holds(*other, 10 + which as u32), which >= first);
                 assert!(!ready.holds(*other, 99));
             }
-            assert_eq!(ready.pop(), Some((10 + first as u32, *place)));
+            assert_eq!(ready.pop(true), Some((10 + first as u32, *place)));
         }
         assert!(ready.is_empty() && !ready.holds(places[0], 10));
     }

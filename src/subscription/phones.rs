@@ -43,6 +43,8 @@ struct Phone {
     parked: u32,
     /// A NOTIFY to it had to be sent again since it was last heard.
     is_doubtful: bool,
+    /// It has answered a NOTIFY, and none since had to be sent again.
+    is_answering: bool,
     turns: Turns,
 }
 
@@ -189,7 +191,19 @@ impl Phones {
 
     /// A NOTIFY to the phone of this link was not answered in time.
     pub fn doubt(&mut self, link: Link) {
-        self.phones[link.phone].is_doubtful = true;
+        let phone = &mut self.phones[link.phone];
+        phone.is_doubtful = true;
+        phone.is_answering = false;
+    }
+
+    /// The phone of this link has answered a NOTIFY.
+    pub fn note_answer(&mut self, link: Link) {
+        self.phones[link.phone].is_answering = true;
+    }
+
+    /// Whether it has, and none since had to be sent again.
+    pub fn is_answering(&self, link: Link) -> bool {
+        self.phones[link.phone].is_answering
     }
 
     /// The phone of this link is heard. Whether it may have missed something: some of its subscriptions are parked, or
@@ -240,6 +254,7 @@ impl Phones {
             subscriptions: 0,
             parked: 0,
             is_doubtful: false,
+            is_answering: false,
             turns: Turns::default(),
         };
         let Ok(index) = self.phones.insert(phone) else {

@@ -76,6 +76,9 @@ pub enum Queue {
     Prompt,
     /// With what fans out.
     FanOut,
+    /// The same, of phones that are not known to answer.
+    PromptHeld,
+    FanOutHeld,
     /// In the line of its phone, which takes no more changes now.
     Line,
 }
@@ -376,6 +379,17 @@ impl Subscriptions {
     /// A NOTIFY of this one was not answered in time.
     pub fn doubt(&mut self, index: u32) {
         self.phones.doubt(self.records[index].link);
+    }
+
+    /// The phone of this one has answered.
+    pub fn note_answer(&mut self, index: u32) {
+        self.phones.note_answer(self.records[index].link);
+    }
+
+    /// Whether what is sent to this one will probably be answered. Where a possible ghost is, nobody may be any more.
+    pub fn is_answering(&self, index: u32) -> bool {
+        let record = &self.records[index];
+        !matches!(record.phase, Phase::Probed { .. }) && self.phones.is_answering(record.link)
     }
 
     /// The phone of this one is heard. Whether any of its subscriptions may have missed something.

@@ -43,6 +43,8 @@ struct Client {
     state: State,
     /// Sent once and younger than T1: it counts as in flight.
     young: bool,
+    /// Its peer is not known to answer.
+    doubted: bool,
     /// It was to be sent again, and was not: nobody can say that its peer does not answer.
     stood_back: bool,
 }
@@ -92,6 +94,8 @@ pub struct Finished {
 pub struct Clients {
     clients: Slab<Client>,
     young: usize,
+    /// Of them, those to peers that are not known to answer.
+    young_doubted: usize,
 }
 
 impl Clients {
@@ -100,6 +104,7 @@ impl Clients {
         Clients {
             clients: Slab::with_limit(limit),
             young: 0,
+            young_doubted: 0,
         }
     }
 
@@ -124,6 +129,11 @@ impl Clients {
     /// How many were sent once, less than T1 ago, and have no answer.
     pub fn young(&self) -> usize {
         self.young
+    }
+
+    /// How many of those went to peers that are not known to answer.
+    pub fn young_doubted(&self) -> usize {
+        self.young_doubted
     }
 
     /// Begins a transaction for `user`; the mark goes into its branch. None: the limit is reached.
@@ -151,6 +161,7 @@ impl Clients {
             partition,
             state: State::Trying,
             young,
+            doubted: false,
             stood_back: false,
         };
         let index = self.clients.insert(client).ok()?;
@@ -167,6 +178,13 @@ impl Clients {
             slot: index,
             check,
         })
+    }
+
+    /// The peer of one that has just begun is not known to answer.
+    pub fn doubt(&mut self, index: u32) {
+        let client = &mut self.clients[index];
+        client.doubted = true;
+        self.young_doubted += usize::from(client.young);
     }
 
     /// Those that were begun on a listener, replaced ones included. Walks over all.
@@ -336,6 +354,7 @@ impl Clients {
         if client.young {
             client.young = false;
             self.young -= 1;
+            self.young_doubted -= usize::from(client.doubted);
         }
     }
 }

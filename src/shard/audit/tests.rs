@@ -251,7 +251,7 @@ fn a_lost_lamp_is_told() {
     let mut site = Site::new();
     site.set(HintState::Ringing);
     // It stood in the queue, and was taken from it for nothing.
-    site.shard.ready.pop();
+    site.shard.ready.pop(true);
     site.subscription().queued = None;
     let before = site.notifies();
     site.pass(SOON);
