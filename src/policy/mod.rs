@@ -189,10 +189,13 @@ impl Policy {
     pub fn is_shared(&self, from: &Key) -> bool {
         from.domain() == b"anonymous.invalid"
             || from.user() == b"anonymous"
-            || self
-                .shared_watchers
-                .iter()
-                .any(|pattern| pattern.matches(from.as_str()))
+            || self.is_listed_as_shared(from.as_str())
+    }
+
+    /// Whether a canonical `user@domain` is listed as that of many phones.
+    pub fn is_listed_as_shared(&self, name: &str) -> bool {
+        let mut patterns = self.shared_watchers.iter();
+        patterns.any(|pattern| pattern.matches(name))
     }
 
     /// What an operator should know about settings that work.

@@ -81,7 +81,16 @@ impl Settings {
             identity: identity.number() as u64,
             device,
             by_instance,
-            is_shared: self.is_shared(request.from.raw),
+            is_shared: self.is_many(identity, request),
+        }
+    }
+
+    /// Whether many phones stand behind who asks, so that no user's limit and pace are theirs. Who has proved a name is that
+    /// one, whatever From says.
+    pub(super) fn is_many(&self, identity: &Identity, request: &Request<'_>) -> bool {
+        match identity.name() {
+            Some(name) => self.rules.policy.is_listed_as_shared(name),
+            None => self.is_shared(request.from.raw),
         }
     }
 

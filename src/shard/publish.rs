@@ -29,7 +29,7 @@ impl Shard {
         let resource = self.settings.resource_of(request)?;
         let identity = self.admit(now, Action::Publish, request, flow, &resource)?;
         let user = identity.number() as u64;
-        self.may_ask(now, user, request, flow)?;
+        self.may_ask(now, &identity, request, flow)?;
         let package = published_package(request).ok_or(Refused::with(489, With::Packages))?;
         let condition = condition(request)?;
         let asked = asked_seconds(request).map_err(refusal)?;
@@ -40,7 +40,7 @@ impl Shard {
         }
         let asks = Asks {
             user,
-            is_shared: self.settings.is_shared(request.from.raw),
+            is_shared: self.settings.is_many(&identity, request),
             source: flow.peer.ip(),
             domain: resource.domain(),
         };

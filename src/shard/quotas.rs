@@ -9,7 +9,7 @@ use super::admission::Class;
 use super::answer::Refused;
 use crate::config::limits;
 use crate::partition::Secrets;
-use crate::policy::source;
+use crate::policy::{Identity, source};
 use crate::quota::{Meters, Quota, Tally};
 use crate::sip::Request;
 use crate::stats::Counter;
@@ -75,14 +75,15 @@ impl Shard {
     pub(super) fn may_ask(
         &mut self,
         now: Time,
-        user: u64,
+        identity: &Identity,
         request: &Request<'_>,
         flow: &Flow,
     ) -> Result<(), Refused> {
         let Some(rate) = self.settings.rules.quotas.user.requests else {
             return Ok(());
         };
-        if self.settings.is_shared(request.from.raw) || self.quotas.by_user.take(now, user, &rate) {
+        let user = identity.number() as u64;
+        if self.settings.is_many(identity, request) || self.quotas.by_user.take(now, user, &rate) {
             return Ok(());
         }
         Err(self.limited(Counter::LimitRequestsPerUser, request, flow))

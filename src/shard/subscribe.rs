@@ -51,7 +51,7 @@ impl Shard {
     ) -> Result<Given, Refused> {
         let resource = self.settings.resource_of(request)?;
         let identity = self.admit(now, Action::Watch, request, flow, &resource)?;
-        self.may_ask(now, identity.number() as u64, request, flow)?;
+        self.may_ask(now, &identity, request, flow)?;
         let wanted = read::wanted(request).map_err(refusal)?;
         let granted = self.granted(&wanted)?;
         let contact = read::contact(request)
@@ -233,7 +233,7 @@ impl Shard {
             return Err(unknown);
         }
         let granted = self.granted(&wanted)?;
-        self.may_ask(now, identity.number() as u64, request, flow)?;
+        self.may_ask(now, &identity, request, flow)?;
         let renewal = Renewal {
             request,
             flow,
