@@ -5,6 +5,7 @@ use std::time::Duration;
 use lampfield::hint::HintState;
 use lampfield::store::RestartNotify;
 
+use super::phone::Phone;
 use super::{Lives, RESOURCES, TOLD_WITHIN, Told, resource};
 use crate::lamp::{Document, Lamp};
 use crate::message::Message;
@@ -26,6 +27,20 @@ impl Lives {
                 "{call_id:?} is in two dialogs: {first} and {}",
                 tag(ours)
             ));
+        }
+        Ok(())
+    }
+
+    /// Whoever asks again for what it has published is told of the same state of the same publication.
+    pub(super) fn publishes_once(&mut self, message: &Message) -> Result<(), String> {
+        let Some(tag) = message.header("SIP-ETag") else {
+            return Ok(());
+        };
+        let call_id = message.header("Call-ID").unwrap_or_default().to_string();
+        let answered = self.published.entry(call_id.clone());
+        let first = answered.or_insert_with(|| tag.to_string());
+        if first != tag {
+            return Err(format!("{call_id} has made two states: {first} and {tag}"));
         }
         Ok(())
     }
@@ -102,7 +117,11 @@ impl Lives {
                 continue;
             }
             let index = (0..RESOURCES).find(|index| resource(*index) == phone.resource);
-            let (state, answered) = self.hints[index.expect("one of them")];
+            let Some(index) = index else {
+                self.shows_what_is_published(phone)?;
+                continue;
+            };
+            let (state, answered) = self.hints[index];
             let lamp = match state {
                 HintState::Ringing => Lamp::Blinking,
                 HintState::InUse => Lamp::Lit,
@@ -116,5 +135,15 @@ impl Lives {
             }
         }
         Ok(())
+    }
+
+    fn shows_what_is_published(&self, phone: &Phone) -> Result<(), String> {
+        match self.publisher.shows(self.now) {
+            Some(lamp) if phone.shown != lamp => Err(format!(
+                "{} shows {:?}, and {lamp:?} is published: {:?}",
+                phone.address, phone.shown, self.publisher
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 }

@@ -25,6 +25,7 @@ impl Lives {
     fn next_time(&self) -> Time {
         let event = self.events.keys().next().map(|(when, _)| *when);
         let phones = self.phones.iter().map(Phone::next_wake);
+        let phones = phones.chain([self.publisher.next_wake()]);
         let shards = self
             .edge
             .iter()
@@ -50,6 +51,12 @@ impl Lives {
                 let (source, to) = (self.phones[number].address, self.phones[number].server);
                 self.schedule(1, 20, Event::ToServer { source, to, bytes });
             }
+        }
+        if self.publisher.next_wake() <= self.now
+            && let Some(bytes) = self.publisher.wake(self.now, &mut self.random)
+        {
+            let (source, to) = (self.publisher.address, self.publisher.server);
+            self.schedule(1, 20, Event::ToServer { source, to, bytes });
         }
         for shard in (0..self.shards).map(ShardId) {
             let Some(edge) = &mut self.edge else {

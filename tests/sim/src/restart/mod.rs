@@ -6,13 +6,14 @@
 //! subscription that was answered and has not expired is known again and told of the present state (where only the
 //! process crashed, or the answer waited for the disk), one whose end was answered is not; no answer leaves before what
 //! it promises is kept; a watcher is told as often as it asked to be, in whichever life it did; whoever asks again for what it
-//! began before the crash is in the same dialog, and in no second one.
+//! began before the crash is in the same dialog, and in no second one; so is whoever asks again for what it published.
 
 mod check;
 mod course;
 mod disk;
 mod keeping;
 mod phone;
+mod publisher;
 mod swaps;
 mod talk;
 
@@ -36,6 +37,7 @@ use crate::script::settings::Settings;
 
 use disk::Disk;
 use phone::Phone;
+use publisher::Publisher;
 use swaps::Swaps;
 
 const RESOURCES: usize = 4;
@@ -109,6 +111,9 @@ pub struct Lives {
     rewrite: Option<Rewrite>,
     rewrites: u32,
     phones: Vec<Phone>,
+    publisher: Publisher,
+    /// By Call-ID of a PUBLISH: the entity tag that was answered.
+    published: BTreeMap<String, String>,
     told: BTreeMap<(String, String), Told>,
     /// By Call-ID and the phone's tag: the tag of the one dialog that began with them.
     begun: BTreeMap<(String, String), String>,
@@ -154,12 +159,14 @@ impl Lives {
         let phones = random.between(1, 12) as usize;
         let phones = (0..phones)
             .map(|number| {
-                let resource = resource(random.below(RESOURCES as u64) as usize);
+                let resource = resource(random.below(RESOURCES as u64 + 1) as usize);
                 let server = swaps::ADDRESSES[usize::from(random.per_mille(300))];
                 let server = server.parse().expect("an address and a port");
                 Phone::new(number, server, resource, now, &mut random)
             })
             .collect();
+        let server = swaps::ADDRESSES[usize::from(random.per_mille(300))];
+        let server = server.parse().expect("an address and a port");
         let mut lives = Lives {
             now,
             settings,
@@ -176,6 +183,8 @@ impl Lives {
             rewrite: None,
             rewrites: 0,
             phones,
+            publisher: Publisher::new(server, resource(RESOURCES), now),
+            published: BTreeMap::new(),
             told: BTreeMap::new(),
             begun: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -236,6 +245,7 @@ impl Lives {
             self.start()?;
         }
         // Nothing changes any more, and nobody crashes: everybody shows what is so.
+        self.publisher.rests = true;
         self.next_change = self.now + Duration::from_secs(100_000);
         self.swaps.next = self.next_change;
         self.run_until(self.now + TOLD_WITHIN + Duration::from_secs(1))?;
@@ -248,6 +258,7 @@ impl Lives {
         self.next_change = self.now + Duration::from_secs(100_000);
         self.swaps.next = self.next_change;
         let quiet = self.now;
+        self.publisher.rests = true;
         self.run_until(self.now + TOLD_WITHIN)?;
         for shard in (0..self.shards).map(ShardId) {
             let within = Duration::from_secs(2);
@@ -275,6 +286,11 @@ impl Lives {
                 continue;
             };
             let was_told = dialog.told_at >= self.up_since;
+            // What was left behind ends when its time is over.
+            let is_doubtful = self.publisher.is_doubtful(quiet);
+            if phone.resource == resource(RESOURCES) && is_doubtful {
+                continue;
+            }
             // Whoever asks is told.
             if phone.asked_at < quiet && was_told == spares {
                 return Err(format!(
@@ -285,6 +301,7 @@ impl Lives {
         }
         self.next_change = self.now;
         self.swaps.next = self.swaps.first(self.now);
+        self.publisher.rests = false;
         Ok(())
     }
 
@@ -354,6 +371,11 @@ impl Lives {
             self.ask(shard, Ask::Resume)?;
         }
         self.up_since = self.now;
+        self.publisher.acts_at = self.now;
+        if !self.remembers {
+            self.publisher.doubts(self.now);
+            self.published.clear();
+        }
         // Whoever had no answer says it again; after a loss of power a feed tells everything anew.
         for index in 0..RESOURCES {
             if !self.hints[index].1 || !self.remembers {

@@ -240,6 +240,9 @@ impl Lives {
                 if let Some(phone) = self.phones.iter_mut().find(|one| one.address == source) {
                     phone.server = server;
                 }
+                if self.publisher.address == source {
+                    self.publisher.server = server;
+                }
                 Ok(())
             }
         }

@@ -108,7 +108,9 @@ impl Lives {
             self.rises(&message)?;
             self.begins_once(&message, ["To", "From"])?;
         }
-        if message.status() == Some(200) {
+        if peer == self.publisher.address {
+            self.publishes_once(&message)?;
+        } else if message.status() == Some(200) {
             self.begins_once(&message, ["From", "To"])?;
         }
         self.schedule(1, 20, Event::ToPeer { peer, from, bytes });
@@ -122,6 +124,10 @@ impl Lives {
         bytes: &[u8],
     ) -> Result<(), String> {
         let message = Message::read(bytes)?;
+        if peer == self.publisher.address {
+            let received = self.publisher.receive(self.now, &message, &mut self.random);
+            return received.map_err(|forgotten| forgotten.0);
+        }
         let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == peer) else {
             return Err(format!("nobody is at {peer}"));
         };
