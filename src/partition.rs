@@ -56,6 +56,11 @@ impl Secrets {
         secrets
     }
 
+    /// The random bits, for whoever keeps them.
+    pub fn master(&self) -> &[u8; 32] {
+        &self.master
+    }
+
     /// A key of its own for one purpose.
     pub fn derive(&self, purpose: &[u8]) -> [u8; 16] {
         let (first, second) = self.master.split_at(16);

@@ -153,7 +153,7 @@ impl Server {
         let cpus = plan_cpus(&config.pin, shards)?;
         let admin_listener = open_admin(config.admin.address)?;
         let admin = admin_listener.local_addr().map_err(StartError::Thread)?;
-        let store = Store::open(config.data_dir.as_deref(), config.durability)
+        let store = Store::open(config.data_dir.as_deref(), config.durability, &secrets)
             .map_err(StartError::Store)?;
         // Starting is swapping to the first generation.
         let mut sockets = Sockets::new(shards);

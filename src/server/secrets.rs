@@ -67,9 +67,23 @@ pub fn load(data_dir: Option<&Path>) -> Result<Secrets, SecretsError> {
     let path = directory.join(FILE);
     match File::open(&path) {
         Ok(file) => read(file, &path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secrets = Secrets::new(random()?);
+            write(directory, &secrets).map_err(|error| SecretsError::File(path, error))?;
+            Ok(secrets)
+        }
         Err(error) => Err(SecretsError::File(path, error)),
     }
+}
+
+/// Writes those of this process once more where they are not there any more: without them nothing else in the data directory
+/// is worth anything.
+pub fn keep(data_dir: &Path, secrets: &Secrets) -> io::Result<()> {
+    if data_dir.join(FILE).try_exists()? {
+        return Ok(());
+    }
+    fs::create_dir_all(data_dir)?;
+    write(data_dir, secrets)
 }
 
 fn read(file: File, path: &Path) -> Result<Secrets, SecretsError> {
@@ -86,27 +100,28 @@ fn read(file: File, path: &Path) -> Result<Secrets, SecretsError> {
 }
 
 /// Written whole under another name first: a crash leaves no half of them.
-fn create(directory: &Path, path: &Path) -> Result<Secrets, SecretsError> {
-    let master: [u8; 32] = random()?;
+fn write(directory: &Path, secrets: &Secrets) -> io::Result<()> {
     let mut line = HEADER.to_owned();
-    for byte in master {
+    for byte in secrets.master() {
         line.push_str(&format!("{byte:02x}"));
     }
     line.push('\n');
     let temporary = directory.join(format!("{FILE}.{}", std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(|error| SecretsError::File(path.to_owned(), error))?;
-    Ok(Secrets::new(master))
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    let written = file
+        .write_all(line.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, directory.join(FILE)))
+        .and_then(|()| File::open(directory)?.sync_all());
+    if written.is_err() {
+        // It is in the way of the next attempt.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 32]> {

@@ -4,18 +4,20 @@
 use core::time::Duration;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::partition::{Owners, ShardId};
+use crate::partition::{Owners, Secrets, ShardId};
 use crate::shard::control::{Answer, Aside, Ask, Reply, Request};
 use crate::shard::mail::Mail;
 use crate::store::Durability;
 use crate::store::format::Key;
-use crate::store::io::{self as disk, Disk, Home, OpenError, Post, Writer};
+use crate::store::io::{self as disk, Disk, Home, OpenError, Owner, Post, Writer};
 use crate::store::records::Records;
 use crate::uring::post::{Control, HoldError, RecordsEnd};
 
 use super::listen::Sockets;
+use super::secrets;
 
 /// Records that travel to a shard together.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -30,6 +32,7 @@ pub struct Store {
     data_dir: PathBuf,
     durability: Durability,
     incarnation: u32,
+    secrets: Secrets,
 }
 
 /// What came back.
@@ -45,11 +48,25 @@ impl Store {
     pub fn open(
         data_dir: Option<&Path>,
         durability: Durability,
+        secrets: &Secrets,
     ) -> Result<Option<Store>, OpenError> {
-        let Some(data_dir) = data_dir.filter(|_| durability != Durability::None) else {
+        let Some(data_dir) = data_dir else {
             return Ok(None);
         };
-        let opened = disk::open(data_dir)?;
+        if durability == Durability::None {
+            match disk::leave(data_dir, &owner(secrets))? {
+                None => {}
+                Some(Ok(to)) => tracing::warn!(
+                    "store: nothing will be kept in it (durability = \"none\"), so what an earlier process kept was set aside as {}",
+                    to.display()
+                ),
+                Some(Err(error)) => tracing::error!(
+                    "store: nothing will be kept in it (durability = \"none\"), and it cannot be set aside: {error}"
+                ),
+            }
+            return Ok(None);
+        }
+        let opened = disk::open(data_dir, &owner(secrets))?;
         for warning in &opened.warnings {
             tracing::error!("store: {warning}");
         }
@@ -63,6 +80,7 @@ impl Store {
             data_dir: data_dir.to_owned(),
             durability,
             incarnation: opened.incarnation,
+            secrets: secrets.clone(),
         }))
     }
 
@@ -74,9 +92,12 @@ impl Store {
     /// Starts the thread that writes.
     pub fn start_writer(&self, control: &Control) -> io::Result<Writer> {
         let end = control.records();
+        let (data_dir, secrets) = (self.data_dir.clone(), self.secrets.clone());
         let home = Home {
             data_dir: self.data_dir.clone(),
+            owner: owner(&self.secrets),
             incarnation: self.incarnation,
+            make_ready: Arc::new(move || secrets::keep(&data_dir, &secrets)),
         };
         let shards = control.shards();
         Writer::start(self.disk.clone(), home, self.durability, shards, end)
@@ -107,6 +128,11 @@ impl Store {
         hands.deliver_all().await;
         hands.restored
     }
+}
+
+/// What a store of these secrets says of its owner.
+fn owner(secrets: &Secrets) -> Owner {
+    secrets.derive(b"store")
 }
 
 /// Everything that an earlier process knew is known again; then the sockets are read, and whoever is owed something

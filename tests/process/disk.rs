@@ -232,3 +232,19 @@ fn who_starts_on_a_read_only_disk_serves_and_keeps_everything_once_it_can_be_wri
     let again = |port| disk.start(&scratch, port, &[]);
     comes_back(server, again, &[&phone], "early");
 }
+
+/// The secrets go with it, and without them what is written anew would belong to nobody.
+#[test]
+fn a_data_directory_that_was_removed_is_made_anew_with_all_that_it_held() {
+    let scratch = Scratch::new("removed");
+    let server = start(&scratch, 0);
+    let (phone, _) = subscribed(&server, "100");
+    std::fs::remove_dir_all(scratch.0.join("data")).expect("removed");
+    degraded(&server, true);
+    set(&server, "ringing");
+    phone.notified(|told| told.has("<state>early</state>"));
+    degraded(&server, false);
+    assert!(scratch.0.join("data/secrets").is_file());
+    let again = |port| start(&scratch, port);
+    comes_back(server, again, &[&phone], "<state>early</state>");
+}

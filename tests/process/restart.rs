@@ -248,6 +248,77 @@ fn after_a_planned_stop_only_those_are_told_whose_state_has_changed_where_that_i
     );
 }
 
+/// What it would say when it is read again was true before.
+#[test]
+fn what_an_earlier_process_kept_is_left_aside_by_one_that_keeps_nothing() {
+    let scratch = Scratch::new("keeps-nothing");
+    let config = scratch.0.join("lampfield.toml");
+    let set = |server: &Server, state: &str| {
+        let body = format!(r#"{{"state":"{state}"}}"#);
+        let (status, answer) = send(server, "PUT", "/v1/hints/1001", &body);
+        assert_eq!(status, 200, "{answer}");
+    };
+    let mut port = 0;
+    for (durability, state, aside) in [
+        ("process", "ringing", false),
+        ("none", "idle", true),
+        ("process", "", true),
+    ] {
+        std::fs::write(&config, format!("[store]\ndurability = \"{durability}\"\n"))
+            .expect("written");
+        let listens = listens_on(&scratch, port);
+        let mut arguments = vec!["--config", config.to_str().expect("a plain path")];
+        arguments.extend(listens.iter().map(String::as_str));
+        let server = Server::start_with(&arguments);
+        port = server.sip[0].port();
+        assert_eq!(scratch.0.join("data/store.unused-1").is_dir(), aside);
+        match state {
+            "" => {
+                let phone = Phone::new(server.sip[0], "200");
+                phone.subscribe("1001", "dialog", 600);
+                let told = phone.notified(|_| true);
+                assert!(!told.has("<state>early</state>"), "{told:?}");
+            }
+            state => set(&server, state),
+        }
+        server.signal("KILL");
+        server.ended();
+    }
+}
+
+/// Half of the hints would else lie on a shard that is not theirs, where nobody finds them.
+#[test]
+fn who_loses_its_secrets_begins_anew_and_tells_nobody_what_is_wrong() {
+    let scratch = Scratch::new("other-secrets");
+    let mut server = start(&scratch, 0);
+    let sip = server.sip[0];
+    let (phone, subscribe) = (Phone::new(sip, "200"), |phone: &Phone, number: usize| {
+        phone.subscribe(&(1001 + number).to_string(), "dialog", 600);
+        phone.notified(|_| true)
+    });
+    for number in 0..8 {
+        let path = format!("/v1/hints/{}", 1001 + number);
+        let (status, answer) = send(&server, "PUT", &path, r#"{"state":"ringing"}"#);
+        assert_eq!(status, 200, "{answer}");
+        assert!(subscribe(&phone, number).has("<state>early</state>"));
+    }
+    server.signal("KILL");
+    server.ended();
+
+    std::fs::remove_file(scratch.0.join("data/secrets")).expect("removed");
+    server = start(&scratch, sip.port());
+    assert!(scratch.0.join("data/store.damaged-1").is_dir());
+    for number in 0..8 {
+        let path = format!("/v1/hints/{}", 1001 + number);
+        let (status, answer) = send(&server, "PUT", &path, r#"{"state":"inuse"}"#);
+        assert_eq!(status, 200, "{answer}");
+        let told = subscribe(&phone, number);
+        assert!(told.has("<state>confirmed</state>"), "{told:?}");
+    }
+    let hints = get(&server, "/v1/hints").body_mut().read_to_string();
+    assert_eq!(hints.expect("text").matches("\"resource\"").count(), 8);
+}
+
 #[test]
 fn two_processes_do_not_share_a_store() {
     let scratch = Scratch::new("shared-store");

@@ -42,6 +42,8 @@ const WHOLE: u8 = 1;
 impl<'a> Key<'a> {
     /// The first byte of all keys of subscriptions; no other key sorts behind it.
     pub const SUBSCRIPTIONS: u8 = SUBSCRIPTION;
+    /// The first byte of all keys that concern the store itself and no shard.
+    pub const OWN: u8 = INCARNATION;
 
     /// Whose record it is; None: it concerns every shard.
     pub fn partition(&self) -> Option<Partition> {

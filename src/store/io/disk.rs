@@ -20,10 +20,15 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 /// So much further counts a process that follows one whose store fell behind: whatever CSeq that one used without
 /// a reservation lies below.
 const LEAP: u32 = 1 << 14;
+/// Where the store says whose it is.
+const OWNER: [u8; 2] = [Key::OWN, b'o'];
 /// What stands in the file `in_step` after an end in order.
 const ENDED: &[u8] = b"ended\n";
 /// Who has said so lately that it writes has sent no more since than the numbers that are passed over after a crash.
 const TRUSTED_FOR: Duration = Duration::from_secs(20);
+
+/// A number of the secrets under which a store is written. Under others its tags, names and partitions mean something else.
+pub type Owner = [u8; 16];
 
 /// Why there is no disk.
 #[derive(Debug)]
@@ -95,13 +100,13 @@ pub struct Disk {
 
 impl Disk {
     /// Opens or begins the store in `directory`. `in_step`: the file that says that nothing is missing in it, and since when.
-    pub fn open(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
+    pub fn open(directory: &Path, in_step: &Path, owner: &Owner) -> Result<Disk, DiskError> {
         let is_new = !directory.try_exists()?;
         let left = Left::read(in_step)?;
         if !is_new && left != Left::InStep {
             journals::write_anew(directory)?;
         }
-        let mut disk = Disk::open_database(directory, in_step)?;
+        let mut disk = Disk::open_database(directory, in_step, owner)?;
         disk.was_behind = !is_new && left == Left::Behind;
         disk.begin_incarnation(left)?;
         disk.catch_up()?;
@@ -114,13 +119,14 @@ impl Disk {
     pub fn open_again(
         directory: &Path,
         in_step: &Path,
+        owner: &Owner,
         incarnation: u32,
         doubt: bool,
     ) -> Result<Disk, DiskError> {
         if doubt {
             journals::write_anew(directory)?;
         }
-        let mut disk = Disk::open_database(directory, in_step)?;
+        let mut disk = Disk::open_database(directory, in_step, owner)?;
         disk.fall_behind()?;
         if disk.counted()?.is_some_and(|number| number != incarnation) {
             let what = "another process has written to it".to_owned();
@@ -131,7 +137,7 @@ impl Disk {
         Ok(disk)
     }
 
-    fn open_database(directory: &Path, in_step: &Path) -> Result<Disk, DiskError> {
+    fn open_database(directory: &Path, in_step: &Path, owner: &Owner) -> Result<Disk, DiskError> {
         let database = Database::builder(directory)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -140,6 +146,12 @@ impl Disk {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER_BYTES);
         let records = database.keyspace("records", options)?;
         let aside = database.keyspace("aside", options)?;
+        match records.get(OWNER)? {
+            Some(found) if *found != *owner => return Err(DiskError::Damaged(FOREIGN.to_owned())),
+            Some(_) => {}
+            // It is new, or of a version that did not say.
+            None => records.insert(OWNER, owner)?,
+        }
         Ok(Disk {
             database,
             records,
@@ -160,21 +172,20 @@ impl Disk {
         self.was_behind
     }
 
-    /// Every record but the one of the control thread, in the order of the keys. After an error nothing more comes.
+    /// Every record of a shard, in the order of the keys. After an error nothing more comes.
     pub fn read(&self) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice), DiskError>> {
-        let own = name(&Key::Incarnation);
         self.records
             .iter()
             .map(|item| item.into_inner().map_err(DiskError::from))
-            .filter(move |item| item.as_ref().map_or(true, |(key, _)| **key != *own))
+            .filter(|item| item.as_ref().map_or(true, |(key, _)| !is_own(key)))
     }
 
-    /// Some keys from this one on, without the one of the control thread.
+    /// Some keys of shards from this one on.
     pub fn keys(&self, from: &[u8], most: usize) -> Result<Vec<fjall::Slice>, DiskError> {
-        let own = name(&Key::Incarnation);
-        let items = self.records.range(from..).take(most);
+        let items = self.records.range(from..);
         let keys = items.map(|item| item.key().map_err(DiskError::from));
-        keys.filter(|key| key.as_ref().map_or(true, |key| **key != *own))
+        keys.filter(|key| key.as_ref().map_or(true, |key| !is_own(key)))
+            .take(most)
             .collect()
     }
 
@@ -250,7 +261,7 @@ impl Disk {
         let before = match self.counted()? {
             Some(number) => number,
             // The process that began it ended before it had counted itself.
-            None if left == Left::Behind && self.records.is_empty()? => 0,
+            None if left == Left::Behind && self.read().next().is_none() => 0,
             None => return Err(nameless()),
         };
         self.incarnation = before
@@ -317,6 +328,13 @@ impl Left {
             Ok(_) | Err(_) => Left::Unknown,
         })
     }
+}
+
+/// Why a store is taken for a damaged one that can be read.
+const FOREIGN: &str = "it was written under other secrets";
+
+fn is_own(key: &[u8]) -> bool {
+    key.first() == Some(&Key::OWN)
 }
 
 fn nameless() -> DiskError {

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use disk::{Disk, DiskError};
+pub use disk::{Disk, DiskError, Owner};
 pub use recovery::Home;
 pub use writer::{Post, Writer};
 
@@ -52,12 +52,13 @@ pub struct Opened {
     pub warnings: Vec<String>,
 }
 
-/// Opens the store of a data directory, or begins one. A damaged one is set aside whole, under a name that says so.
-pub fn open(data_dir: &Path) -> Result<Opened, OpenError> {
+/// Opens the store of a data directory, or begins one. A damaged one, and one of other secrets, is set aside whole, under a
+/// name that says so.
+pub fn open(data_dir: &Path, owner: &Owner) -> Result<Opened, OpenError> {
     let directory = data_dir.join(DIRECTORY);
     let mut warnings = Vec::new();
     for attempt in 0..2 {
-        match Disk::open(&directory, &data_dir.join(IN_STEP)) {
+        match Disk::open(&directory, &data_dir.join(IN_STEP), owner) {
             Ok(disk) => {
                 if disk.was_behind() {
                     let what =
@@ -71,7 +72,7 @@ pub fn open(data_dir: &Path) -> Result<Opened, OpenError> {
                 });
             }
             Err(DiskError::Locked) => return Err(OpenError::Locked(directory)),
-            Err(DiskError::Damaged(error)) if attempt == 0 => match set_aside(data_dir) {
+            Err(DiskError::Damaged(error)) if attempt == 0 => match set_aside(data_dir, "damaged") {
                 Ok(to) => warnings.push(format!(
                     "the store is damaged ({error}); it was set aside as {}, and a new one begins",
                     to.display()
@@ -112,14 +113,19 @@ enum Former {
 
 /// Opens it once more in the process that has this number, after the disk had failed it. What lies there and was never
 /// read is nothing that this process knows, and is set aside.
-fn open_again(data_dir: &Path, incarnation: u32, former: Former) -> Result<Disk, DiskError> {
+fn open_again(home: &Home, former: Former) -> Result<Disk, DiskError> {
+    (home.make_ready)()?;
+    let Home {
+        data_dir, owner, ..
+    } = home;
     let directory = data_dir.join(DIRECTORY);
     let in_step = data_dir.join(IN_STEP);
     let open = || {
         Disk::open_again(
             &directory,
             &in_step,
-            incarnation,
+            owner,
+            home.incarnation,
             former == Former::Doubtful,
         )
     };
@@ -127,7 +133,7 @@ fn open_again(data_dir: &Path, incarnation: u32, former: Former) -> Result<Disk,
         open()
     } else {
         // Whatever keeps it from being opened keeps it where it is.
-        Disk::open(&directory, &in_step).and_then(|_| {
+        Disk::open(&directory, &in_step, owner).and_then(|_| {
             Err(DiskError::Damaged(
                 "it could not be read when lampfield started".to_owned(),
             ))
@@ -135,7 +141,7 @@ fn open_again(data_dir: &Path, incarnation: u32, former: Former) -> Result<Disk,
     };
     match opened {
         Err(DiskError::Damaged(what)) => {
-            let to = set_aside(data_dir)?;
+            let to = set_aside(data_dir, "damaged")?;
             tracing::warn!("store: {what}; it was set aside as {}", to.display());
             open()
         }
@@ -143,14 +149,28 @@ fn open_again(data_dir: &Path, incarnation: u32, former: Former) -> Result<Disk,
     }
 }
 
+/// Takes the store of an earlier process out of the way of one that will keep nothing: when it is read again, what stands in
+/// it will long be wrong. Where it is now; None: there was none.
+pub fn leave(data_dir: &Path, owner: &Owner) -> Result<Option<io::Result<PathBuf>>, OpenError> {
+    let directory = data_dir.join(DIRECTORY);
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    // Whoever writes to it needs it where it is.
+    if let Err(DiskError::Locked) = Disk::open(&directory, &data_dir.join(IN_STEP), owner) {
+        return Err(OpenError::Locked(directory));
+    }
+    Ok(Some(set_aside(data_dir, "unused")))
+}
+
 /// Gives the directory another name. The first free one: what was set aside before stays.
-fn set_aside(data_dir: &Path) -> io::Result<PathBuf> {
+fn set_aside(data_dir: &Path, why: &str) -> io::Result<PathBuf> {
     match fs::remove_file(data_dir.join(IN_STEP)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let directory = data_dir.join(DIRECTORY);
-    let free = (1..).map(|number| directory.with_extension(format!("damaged-{number}")));
+    let free = (1..).map(|number| directory.with_extension(format!("{why}-{number}")));
     for path in free {
         if !path.try_exists()? {
             fs::rename(&directory, &path)?;

@@ -2,11 +2,13 @@
 //! knows, what stands on the disk beside that is removed, and only then is the store whole.
 
 use core::time::Duration;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use super::disk::{Disk, DiskError};
+use super::disk::{Disk, DiskError, Owner};
 use super::{Former, open_again};
 use crate::partition::ShardId;
 use crate::store::records::Records;
@@ -22,7 +24,10 @@ const SWEPT: usize = 4096;
 #[derive(Clone)]
 pub struct Home {
     pub data_dir: PathBuf,
+    pub owner: Owner,
     pub incarnation: u32,
+    /// Puts what a store needs beside it where it belongs, before it is opened again: the whole directory may have gone.
+    pub make_ready: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 /// How far the store is from having everything.
@@ -133,13 +138,9 @@ impl Recovery {
     }
 
     fn begin_to_open(&self, after: Duration) -> Option<State> {
-        let Home {
-            data_dir,
-            incarnation,
-        } = self.home.clone();
-        let former = self.former;
+        let (home, former) = (self.home.clone(), self.former);
         let thread = thread::Builder::new().name("store-again".to_owned());
-        let thread = thread.spawn(move || open_again(&data_dir, incarnation, former));
+        let thread = thread.spawn(move || open_again(&home, former));
         thread.ok().map(|thread| State::Opening { thread, after })
     }
 

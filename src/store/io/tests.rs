@@ -3,10 +3,13 @@
 use super::*;
 use core::time::Duration;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::store::format::{Key, Record};
 use crate::store::records::Records;
+
+const OWNER: Owner = [7; 16];
 
 /// A data directory of its own for one test, removed with everything in it.
 struct Scratch(PathBuf);
@@ -20,7 +23,17 @@ impl Scratch {
     }
 
     fn open(&self) -> Opened {
-        open(&self.0).expect("nobody else has it")
+        open(&self.0, &OWNER).expect("nobody else has it")
+    }
+
+    fn open_again(&self, incarnation: u32, former: Former) -> Result<Disk, DiskError> {
+        let home = Home {
+            data_dir: self.0.clone(),
+            owner: OWNER,
+            incarnation,
+            make_ready: Arc::new(|| Ok(())),
+        };
+        open_again(&home, former)
     }
 }
 
@@ -157,7 +170,10 @@ fn a_damaged_store_is_set_aside_whole_and_a_new_one_begins() {
 fn a_store_that_another_process_has_is_refused_and_left_alone() {
     let scratch = Scratch::new("store-locked");
     let first = scratch.open();
-    assert!(matches!(open(&scratch.0), Err(OpenError::Locked(_))));
+    assert!(matches!(
+        open(&scratch.0, &OWNER),
+        Err(OpenError::Locked(_))
+    ));
     let disk = first.disk.expect("a disk");
     let block = epochs(&[("a", 1)]);
     disk.write([&block].into_iter()).expect("written");
@@ -172,7 +188,9 @@ fn a_disk_that_is_back_serves_the_same_process_and_is_in_step_when_it_has_caught
     let block = epochs(&[("a", 1), ("b", 2), ("c", 3)]);
     disk.write([&block].into_iter()).expect("written");
     drop(disk);
-    let again = open_again(&scratch.0, first.incarnation, Former::Sound).expect("it is back");
+    let again = scratch
+        .open_again(first.incarnation, Former::Sound)
+        .expect("it is back");
     assert_eq!(read(&again), list(&[("a", 1), ("b", 2), ("c", 3)]));
     assert!(!scratch.0.join(IN_STEP).exists());
     // Some keys, and then those after the last of them.
@@ -208,7 +226,9 @@ fn what_this_process_never_read_or_another_one_wrote_is_set_aside_when_the_disk_
         .into_iter()
         .enumerate()
     {
-        let again = open_again(&scratch.0, incarnation, former).expect("a new one begins");
+        let again = scratch
+            .open_again(incarnation, former)
+            .expect("a new one begins");
         assert_eq!(read(&again), []);
         let aside = scratch.0.join(format!("store.damaged-{}", number + 1));
         assert!(aside.is_dir(), "{}", aside.display());
@@ -216,12 +236,12 @@ fn what_this_process_never_read_or_another_one_wrote_is_set_aside_when_the_disk_
         drop(again);
     }
     // The number of the process that began it anew stands in it.
-    let again = open_again(&scratch.0, 7, Former::Sound).expect("its own");
+    let again = scratch.open_again(7, Former::Sound).expect("its own");
     assert_eq!(read(&again), list(&[("a", 1)]));
     // While somebody else has it, it stays as it is.
     for former in [Former::Sound, Former::Doubtful] {
         assert!(matches!(
-            open_again(&scratch.0, 7, former),
+            scratch.open_again(7, former),
             Err(DiskError::Locked)
         ));
     }
@@ -254,11 +274,15 @@ fn journals_of_which_nobody_knows_whether_the_disk_has_them_are_written_anew_bef
     drop(disk);
     let before = journals(&scratch);
     assert!(!before.is_empty() && before.iter().all(|(_, _, bytes)| !bytes.is_empty()));
-    let again = open_again(&scratch.0, first.incarnation, Former::Sound).expect("it is back");
+    let again = scratch
+        .open_again(first.incarnation, Former::Sound)
+        .expect("it is back");
     drop(again);
     let sound = journals(&scratch);
     assert_eq!(sound[0].1, before[0].1);
-    let again = open_again(&scratch.0, first.incarnation, Former::Doubtful).expect("it is back");
+    let again = scratch
+        .open_again(first.incarnation, Former::Doubtful)
+        .expect("it is back");
     assert_eq!(read(&again), list(&[("a", 1), ("b", 2)]));
     drop(again);
     let anew = journals(&scratch);
@@ -279,4 +303,21 @@ fn journals_of_which_nobody_knows_whether_the_disk_has_them_are_written_anew_bef
         after[0].1,
         "and one after that has no doubt"
     );
+}
+
+/// Its tags and partitions are those of other secrets: what it holds would be found by nobody, or by another shard.
+#[test]
+fn a_store_of_other_secrets_is_set_aside_whole() {
+    let scratch = Scratch::new("store-other-secrets");
+    let disk = scratch.open().disk.expect("a disk");
+    let block = epochs(&[("a", 1)]);
+    disk.write([&block].into_iter()).expect("written");
+    drop(disk);
+    let other = open(&scratch.0, &[8; 16]).expect("nobody else has it");
+    assert_eq!(read(other.disk.as_ref().expect("a disk")), []);
+    assert!(other.warnings[0].contains("other secrets"));
+    assert!(scratch.0.join("store.damaged-1").is_dir());
+    drop(other);
+    // What a process cannot open it does not take for its own later.
+    assert!(scratch.open().warnings[0].contains("other secrets"));
 }
