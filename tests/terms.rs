@@ -47,6 +47,24 @@ fn a_restored_publication_counts_for_whoever_published_it() {
     }
 }
 
+/// A machine without a clock of its own begins in the past: what was granted an hour would last for years.
+#[test]
+fn nothing_lasts_longer_because_the_clock_was_set_back() {
+    let mut house = House::new(&[]);
+    let more = "Event: message-summary\r\nContent-Type: application/simple-message-summary\r\n";
+    let publish = request("PUBLISH", "pbx", more, "Messages-Waiting: yes\r\n");
+    assert_eq!(house.status(SOURCE, &publish), 200);
+    assert_eq!(house.status(SOURCE, &subscribe("one")), 200);
+    house.pass(Duration::from_secs(600));
+    house.clock_back = Duration::from_secs(50 * 365 * 86_400);
+    house.restart();
+    house.pass(Duration::from_secs(1));
+    assert_eq!(house.subscriptions(), 1);
+    house.pass(Duration::from_secs(3_000));
+    assert_eq!(house.subscriptions(), 0);
+    assert_eq!(house.kept(), (0, 0));
+}
+
 #[test]
 fn how_often_a_watcher_wants_to_be_told_holds_over_a_restart() {
     let mut house = House::new(&[]);

@@ -172,6 +172,7 @@ impl Server {
             token: config.admin.token.clone(),
         };
         let incarnation = store.as_ref().map(Store::incarnation);
+        let clock_back = store.as_ref().map(Store::set_back).unwrap_or_default();
         let make_settings = |shard: ShardId| {
             let mut settings = Settings::new(
                 shard,
@@ -186,6 +187,7 @@ impl Server {
             settings.compose = config.compose.clone();
             settings.in_flight_max = sockets.answers_max();
             settings.incarnation = incarnation;
+            settings.clock_back = clock_back;
             settings.restart_notify = config.restart_notify;
             Ok(settings)
         };

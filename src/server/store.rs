@@ -32,6 +32,7 @@ pub struct Store {
     data_dir: PathBuf,
     durability: Durability,
     incarnation: u32,
+    set_back: Duration,
     secrets: Secrets,
 }
 
@@ -80,6 +81,7 @@ impl Store {
             data_dir: data_dir.to_owned(),
             durability,
             incarnation: opened.incarnation,
+            set_back: opened.set_back,
             secrets: secrets.clone(),
         }))
     }
@@ -87,6 +89,11 @@ impl Store {
     /// The number of this process among those that wrote into the store.
     pub fn incarnation(&self) -> u32 {
         self.incarnation
+    }
+
+    /// How far the clock was set back since it was last written.
+    pub fn set_back(&self) -> Duration {
+        self.set_back
     }
 
     /// Starts the thread that writes.

@@ -143,7 +143,7 @@ impl Shard {
             order: hint.order,
             epoch: hint.epoch,
             arrival: hint.arrival,
-            expires_at: hint.expires.map(|at| self.wall.time(at.0)),
+            expires_at: hint.expires.map(|at| self.time_of(at)),
             content: hint.content,
         };
         let restored = self.compositor.restore_hint(now, kept, &mut self.wheel);
@@ -167,7 +167,7 @@ impl Shard {
             resource: &ResourceKey::from(publication.resource),
             tag: EntityTag::from_number(tag),
             arrival: publication.arrival,
-            expires_at: self.wall.time(expires.0),
+            expires_at: self.time_of(expires),
             content: Cow::Owned(publication.content.into_owned()),
             publisher: publication.publisher,
             asked: publication.asked,
@@ -199,7 +199,7 @@ impl Shard {
         let text = Text::new(record.texts).ok_or(Fault::Value("text"))?;
         let flow = self.flow_of(&standing)?;
         let cseq = self.cseq_after(&standing);
-        let expires_at = self.wall.time(standing.expires.0);
+        let expires_at = self.time_of(standing.expires);
         // Nobody waits any more for the end of what ended so long ago.
         if expires_at + T64 <= now || cseq >= CSEQ_MAX {
             self.forget_record(partition, check, out);
@@ -322,6 +322,13 @@ impl Shard {
             .hash(&mut hasher);
         self.settings.rules.render.hash(&mut hasher);
         Some(hasher.finish())
+    }
+
+    /// When that is that an earlier process has written. Where its clock was ahead of ours, what had an hour left then has no
+    /// more now.
+    fn time_of(&self, at: UnixMillis) -> Time {
+        let back = self.settings.clock_back.as_millis() as u64;
+        self.wall.time(at.0.saturating_sub(back))
     }
 
     /// The CSeq that no process before this one has gone beyond.

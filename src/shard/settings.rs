@@ -1,5 +1,6 @@
 //! What a shard is told when it starts: plain data, the same for all shards but for the number and the seed.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use crate::config::limits;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// The number of this process among all that wrote into its store; None: nothing is kept.
     pub incarnation: Option<u32>,
+    /// How far the wall clock was set back since an earlier process wrote its records.
+    pub clock_back: Duration,
     /// Who is told after a restart.
     pub restart_notify: RestartNotify,
     /// At most so many NOTIFYs that are not answered yet.
@@ -259,6 +262,7 @@ impl Settings {
             subscriptions_max: limits::SUBSCRIPTIONS_PER_SHARD,
             in_flight_max: limits::IN_FLIGHT_MAX,
             incarnation: None,
+            clock_back: Duration::ZERO,
             restart_notify: RestartNotify::default(),
             client_transactions_max: limits::CLIENT_TRANSACTIONS_PER_SHARD,
             capacity: Capacity::default(),

@@ -36,6 +36,8 @@ pub struct House {
     edge: Edge,
     pub now: Time,
     life: u32,
+    /// How far the clock has been set back since the life before.
+    pub clock_back: Duration,
     disk: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What has left since that was last asked.
     pub sent: Vec<(Time, Message)>,
@@ -49,26 +51,34 @@ impl House {
         }
         let now = Time::from_millis(1_000_000);
         House {
-            edge: House::start(&all, 1, now),
+            edge: House::start(&all, 1, now, Duration::ZERO),
             settings: all,
             now,
             life: 1,
+            clock_back: Duration::ZERO,
             disk: BTreeMap::new(),
             sent: Vec::new(),
         }
     }
 
-    fn start(settings: &Settings, life: u32, now: Time) -> Edge {
+    fn start(settings: &Settings, life: u32, now: Time, clock_back: Duration) -> Edge {
         let mut shards = settings.shards(1).expect("settings");
         shards[0].incarnation = Some(life);
-        Edge::new(shards, now, WALL)
+        shards[0].clock_back = clock_back;
+        let back = clock_back.as_nanos() as u64;
+        Edge::new(shards, now, WallOffset(WALL.0 - back))
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscriptions(&mut self) -> usize {
+        self.edge.shard(SHARD).census().subscriptions
     }
 
     /// Killed, and started again.
     pub fn restart(&mut self) {
         self.life += 1;
         self.now = self.now + Duration::from_millis(500);
-        self.edge = House::start(&self.settings, self.life, self.now);
+        self.edge = House::start(&self.settings, self.life, self.now, self.clock_back);
         let mut records = Records::default();
         for (key, value) in &self.disk {
             records.copy(key, value);

@@ -26,6 +26,8 @@ const OWNER: [u8; 2] = [Key::OWN, b'o'];
 const ENDED: &[u8] = b"ended\n";
 /// Who has said so lately that it writes has sent no more since than the numbers that are passed over after a crash.
 const TRUSTED_FOR: Duration = Duration::from_secs(20);
+/// Files do not say to the second when they were changed.
+const SAID_EARLY: Duration = Duration::from_secs(2);
 
 /// A number of the secrets under which a store is written. Under others its tags, names and partitions mean something else.
 pub type Owner = [u8; 16];
@@ -96,6 +98,7 @@ pub struct Disk {
     in_step: PathBuf,
     incarnation: u32,
     was_behind: bool,
+    set_back: Duration,
 }
 
 impl Disk {
@@ -103,10 +106,12 @@ impl Disk {
     pub fn open(directory: &Path, in_step: &Path, owner: &Owner) -> Result<Disk, DiskError> {
         let is_new = !directory.try_exists()?;
         let left = Left::read(in_step)?;
+        let set_back = set_back(in_step);
         if !is_new && left != Left::InStep {
             journals::write_anew(directory)?;
         }
         let mut disk = Disk::open_database(directory, in_step, owner)?;
+        disk.set_back = set_back;
         disk.was_behind = !is_new && left == Left::Behind;
         disk.begin_incarnation(left)?;
         disk.catch_up()?;
@@ -159,6 +164,7 @@ impl Disk {
             in_step: in_step.to_owned(),
             incarnation: 1,
             was_behind: false,
+            set_back: Duration::ZERO,
         })
     }
 
@@ -170,6 +176,11 @@ impl Disk {
     /// Whether the process before this one could not write everything.
     pub fn was_behind(&self) -> bool {
         self.was_behind
+    }
+
+    /// How far the clock is behind the one of the process before: at least so much too late is every time in its records.
+    pub fn set_back(&self) -> Duration {
+        self.set_back
     }
 
     /// Every record of a shard, in the order of the keys. After an error nothing more comes.
@@ -327,6 +338,16 @@ impl Left {
             Ok(age) if age <= TRUSTED_FOR => Left::InStep,
             Ok(_) | Err(_) => Left::Unknown,
         })
+    }
+}
+
+/// A machine that does not keep the time while it is off begins with an earlier one, until it has asked somebody.
+fn set_back(in_step: &Path) -> Duration {
+    let last = fs::metadata(in_step).and_then(|file| file.modified());
+    let ahead = last.map(|last| last.duration_since(SystemTime::now()));
+    match ahead {
+        Ok(Ok(ahead)) if ahead >= SAID_EARLY => ahead,
+        Ok(_) | Err(_) => Duration::ZERO,
     }
 }
 

@@ -10,6 +10,7 @@ mod recovery;
 mod writer;
 
 use core::fmt;
+use core::time::Duration;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Opened {
     pub disk: Option<Disk>,
     /// The number of this process among those that wrote into the store.
     pub incarnation: u32,
+    /// How far the clock was set back since it was last written.
+    pub set_back: Duration,
     /// What somebody should look at.
     pub warnings: Vec<String>,
 }
@@ -65,8 +68,15 @@ pub fn open(data_dir: &Path, owner: &Owner) -> Result<Opened, OpenError> {
                         "the disk failed an earlier process: what it could not write is lost";
                     warnings.push(what.to_owned());
                 }
+                if !disk.set_back().is_zero() {
+                    warnings.push(format!(
+                        "the clock is {} seconds behind the one by which the store was last written: nothing in it lasts longer for that",
+                        disk.set_back().as_secs()
+                    ));
+                }
                 return Ok(Opened {
                     incarnation: disk.incarnation(),
+                    set_back: disk.set_back(),
                     disk: Some(disk),
                     warnings,
                 });
@@ -96,6 +106,7 @@ pub fn open(data_dir: &Path, owner: &Owner) -> Result<Opened, OpenError> {
     Ok(Opened {
         disk: None,
         incarnation: 1,
+        set_back: Duration::ZERO,
         warnings,
     })
 }

@@ -305,6 +305,29 @@ fn journals_of_which_nobody_knows_whether_the_disk_has_them_are_written_anew_bef
     );
 }
 
+/// As on a machine that has no clock of its own: it starts at some time in the past.
+#[test]
+fn a_clock_that_was_set_back_is_noticed_once() {
+    let scratch = Scratch::new("store-clock");
+    assert_eq!(scratch.open().set_back, Duration::ZERO);
+    let file = fs::File::options()
+        .write(true)
+        .open(scratch.0.join(IN_STEP))
+        .expect("the mark is there");
+    let two_hours = Duration::from_secs(7_200);
+    file.set_modified(SystemTime::now() + two_hours)
+        .expect("it can be set ahead");
+    let opened = scratch.open();
+    assert!(two_hours - opened.set_back < Duration::from_secs(60));
+    assert!(
+        opened.warnings[0].contains("the clock is 71"),
+        "{:?}",
+        opened.warnings
+    );
+    drop(opened);
+    assert_eq!(scratch.open().set_back, Duration::ZERO);
+}
+
 /// Its tags and partitions are those of other secrets: what it holds would be found by nobody, or by another shard.
 #[test]
 fn a_store_of_other_secrets_is_set_aside_whole() {
