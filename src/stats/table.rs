@@ -307,7 +307,7 @@ metrics! {
     "lampfield_turns_total" "Turns of the shard's loop." {
         Turn {}
     }
-    "lampfield_standstills_total" "Times that nobody ran a shard for four seconds or more: its process or machine was stopped, or had no processor for it." {
+    "lampfield_standstills_total" "Times that timers of a shard were four seconds late or more: nobody ran it, as its process or machine was stopped or had no processor for it." {
         StoodStill {}
     }
     "lampfield_audit_mended_total" "Rules that a subscription was found to break, and what put it right; anything but 0 is a bug." {
