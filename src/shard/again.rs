@@ -1,6 +1,6 @@
-//! What is asked again over a crash: the process that was asked has done it, and whoever asked did not hear of that. In
-//! one process transactions remember what was asked (`crate::transaction::server`); of an earlier one, the records of what
-//! was begun tell, for as long as anybody would ask again.
+//! What is asked again over a crash or a standstill: what was asked has been done, and whoever asked did not hear of that.
+//! Otherwise transactions remember what was asked (`crate::transaction::server`); where they are gone, what was begun tells,
+//! for as long as anybody would ask again.
 
 use super::Shard;
 use super::answer::Refused;
@@ -21,11 +21,16 @@ impl Shard {
     /// Another process may have been there before this one.
     pub(super) fn may_ask_again(&mut self, now: Time) {
         if self.journal.is_on() {
-            self.asked_again_until = now + T64;
+            self.expect_repeats(now);
         }
     }
 
-    /// Whether a request may be the retransmission of one that an earlier process has answered.
+    /// Whatever was answered before may be asked again, and its transaction be gone.
+    pub(super) fn expect_repeats(&mut self, now: Time) {
+        self.asked_again_until = now + T64;
+    }
+
+    /// Whether a request may be the retransmission of one whose transaction is gone.
     pub(super) fn may_be_asked_again(&self, now: Time) -> bool {
         now < self.asked_again_until
     }
@@ -37,7 +42,7 @@ impl Shard {
         Refused::because(482, "Request Merged")
     }
 
-    /// The subscription that this very request has begun in an earlier process: the phone must not have two.
+    /// The subscription that this very request has begun before: the phone must not have two.
     //= RFC 3261 17.2.3
     pub(super) fn begun_by(
         &mut self,
@@ -92,7 +97,7 @@ impl Shard {
         }
     }
 
-    /// The publication that this very request has made or changed in an earlier process. Who is answered 412 instead would
+    /// The publication that this very request has made or changed before. Who is answered 412 instead would
     /// begin anew, beside what it has published.
     //= RFC 3903 6
     pub(super) fn published_by(

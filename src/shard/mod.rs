@@ -116,7 +116,7 @@ pub struct Shard {
     rewriting: Option<rewrite::Rewriting>,
     /// Of the records that are being read.
     since: Since,
-    /// Until then somebody may ask again for what an earlier process was asked for.
+    /// Until then somebody may ask again for what was done before, whose transaction is gone.
     asked_again_until: Time,
     /// No slot or transaction was free: nothing is told until a timer says so.
     stalled: bool,

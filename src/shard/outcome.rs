@@ -108,10 +108,8 @@ impl Shard {
             Outcome::Delivered => self.queue_again(index, Urgency::FanOut),
             Outcome::Retry(pause) => {
                 let until = now + pause;
-                subscription.phase = Phase::Silent { until };
                 subscription.owed = Owed::Change;
-                let when = subscription.next_deadline();
-                self.set_deadline(index, when);
+                self.enter(index, Phase::Silent { until });
             }
             Outcome::Remove => self.end_failed(index, Counter::SubscriptionNotifyFailed, out),
         }
@@ -329,6 +327,14 @@ impl Shard {
         subscription.expires_at = end;
         self.set_deadline(index, end);
         self.enqueue(index, Owed::Prompt);
+    }
+
+    /// From now on it is in another phase, and its deadline is of that.
+    pub(super) fn enter(&mut self, index: u32, phase: Phase) {
+        let subscription = &mut self.subscriptions[index];
+        subscription.phase = phase;
+        let when = subscription.next_deadline();
+        self.set_deadline(index, when);
     }
 
     pub(super) fn set_deadline(&mut self, index: u32, when: Time) {

@@ -262,12 +262,11 @@ impl Shard {
     /// A NOTIFY that was first sent at `started` was answered, whether or not a newer one has taken its place meanwhile: it
     /// knows the dialog, and is no ghost. What was sent before it was asked proves nothing.
     pub(super) fn proved(&mut self, index: u32, started: Time) {
-        let subscription = &mut self.subscriptions[index];
-        let asked_before = matches!(subscription.phase, Phase::Probed { until: Some(until) } if started + PROBE >= until);
+        let phase = self.subscriptions[index].phase;
+        let asked_before =
+            matches!(phase, Phase::Probed { until: Some(until) } if started + PROBE >= until);
         if asked_before {
-            subscription.phase = Phase::Active;
-            let when = subscription.next_deadline();
-            self.set_deadline(index, when);
+            self.enter(index, Phase::Active);
         }
     }
 
@@ -275,38 +274,28 @@ impl Shard {
     /// what phones are waiting for does not wait for ghosts.
     fn probe(&mut self, index: u32) {
         self.subscriptions.unpark(index);
-        let subscription = &mut self.subscriptions[index];
-        match subscription.phase {
+        match self.subscriptions[index].phase {
             Phase::Probed { .. } | Phase::Terminating(_) => return,
             Phase::Active | Phase::Silent { .. } | Phase::Parked => {}
         }
-        subscription.phase = Phase::Probed { until: None };
-        let when = subscription.next_deadline();
-        self.set_deadline(index, when);
+        self.enter(index, Phase::Probed { until: None });
         self.enqueue(index, Owed::Change);
     }
 
     /// A NOTIFY has been sent. Where it is the first that asks a possible ghost, its time runs from now on, however long the
     /// window or its phone's turn kept it back; what is sent after it, as for a change, gives it no more.
     pub(super) fn note_asked(&mut self, now: Time, index: u32) {
-        let subscription = &mut self.subscriptions[index];
-        if subscription.phase == (Phase::Probed { until: None }) {
-            subscription.phase = Phase::Probed {
-                until: Some(now + PROBE),
-            };
-            let when = subscription.next_deadline();
-            self.set_deadline(index, when);
+        if self.subscriptions[index].phase == (Phase::Probed { until: None }) {
+            let until = Some(now + PROBE);
+            self.enter(index, Phase::Probed { until });
         }
     }
 
     /// A NOTIFY that was first sent at `started` never left: if it was the one that asked, nobody has been asked.
     pub(super) fn note_unasked(&mut self, index: u32, started: Time) {
-        let subscription = &mut self.subscriptions[index];
         let until = Some(started + PROBE);
-        if subscription.phase == (Phase::Probed { until }) {
-            subscription.phase = Phase::Probed { until: None };
-            let when = subscription.next_deadline();
-            self.set_deadline(index, when);
+        if self.subscriptions[index].phase == (Phase::Probed { until }) {
+            self.enter(index, Phase::Probed { until: None });
         }
     }
 }

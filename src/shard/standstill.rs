@@ -48,19 +48,16 @@ impl Shard {
             self.stats.record(Counter::StoodStill);
             out.events.push(Event::StoodStill(late));
         }
-        self.asked_again_until = now + T64;
+        self.expect_repeats(now);
     }
 
     /// Who may not have been heard is told the state anew. The same NOTIFY again would be an old one to a phone that had
     /// answered it: after 64·T1 it would be answered 500 (RFC 3261 12.2.2).
     pub(super) fn tell_once_more(&mut self, index: u32) {
-        let subscription = &mut self.subscriptions[index];
-        match subscription.phase {
+        match self.subscriptions[index].phase {
             // A possible ghost has the time of the NOTIFY that asks it, from then on.
             Phase::Probed { .. } => {
-                subscription.phase = Phase::Probed { until: None };
-                let when = subscription.next_deadline();
-                self.set_deadline(index, when);
+                self.enter(index, Phase::Probed { until: None });
                 self.enqueue(index, Owed::Change);
             }
             Phase::Active | Phase::Silent { .. } | Phase::Parked | Phase::Terminating(_) => {
