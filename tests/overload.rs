@@ -299,20 +299,28 @@ fn who_comes_while_the_server_ends_is_refused_as_that_and_not_by_a_limit() {
     assert_eq!(counted.map(|counter| house.refused(counter)), [1, 0]);
 }
 
-/// Two shards, the second of which reads nothing: what comes in at the first and belongs to it waits.
-#[test]
-fn what_another_shard_owns_waits_for_it_and_only_what_is_new_is_refused_meanwhile() {
-    const HERE: ShardId = ShardId(0);
-    const THERE: ShardId = ShardId(1);
-    let now = Time::from_millis(1_000_000);
+/// The one that everything comes in at, and the other.
+const HERE: ShardId = ShardId(0);
+const THERE: ShardId = ShardId(1);
+
+/// Two shards, and the way by which phones reach the first.
+fn two_shards(now: Time) -> (Edge, Flow) {
     let settings = Settings::default().shards(2).expect("the settings");
-    let mut edge = Edge::new(settings, now, WallOffset(1_790_000_000_000_000_000));
+    let edge = Edge::new(settings, now, WallOffset(1_790_000_000_000_000_000));
     let flow = Flow {
         listener: ListenerId(0),
         local: None,
         peer: House::address(),
         connection: None,
     };
+    (edge, flow)
+}
+
+/// Two shards, the second of which reads nothing: what comes in at the first and belongs to it waits.
+#[test]
+fn what_another_shard_owns_waits_for_it_and_only_what_is_new_is_refused_meanwhile() {
+    let now = Time::from_millis(1_000_000);
+    let (mut edge, flow) = two_shards(now);
     let status = |sent: &Datagram| read(sent).status();
     let counted = |edge: &mut Edge, counter| edge.shard(HERE).stats().get(counter);
     let phone = |number: u32, cseq, tag: &str| {
@@ -385,17 +393,8 @@ fn what_another_shard_owns_waits_for_it_and_only_what_is_new_is_refused_meanwhil
 /// Two shards, the second of which reads what the first passes on a while after it came.
 #[test]
 fn what_has_waited_long_between_shards_is_work_that_the_reader_is_behind_with() {
-    const HERE: ShardId = ShardId(0);
-    const THERE: ShardId = ShardId(1);
     let mut now = Time::from_millis(1_000_000);
-    let settings = Settings::default().shards(2).expect("the settings");
-    let mut edge = Edge::new(settings, now, WallOffset(1_790_000_000_000_000_000));
-    let flow = Flow {
-        listener: ListenerId(0),
-        local: None,
-        peer: House::address(),
-        connection: None,
-    };
+    let (mut edge, flow) = two_shards(now);
     // What the next phone that the other shard owns is answered, where its request waits for so long.
     let mut number = 0;
     let mut answer = |waits: Duration| loop {

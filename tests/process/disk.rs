@@ -81,7 +81,7 @@ fn a_full_disk_refuses_nobody_and_keeps_everything_again_once_there_is_room() {
     server.logged("nothing outlives a restart");
     // Whatever happens now stands in memory alone.
     let (comes, came) = subscribed(&server, "102");
-    let answer = leaves.resubscribe("1001", "dialog", 0, 30, &left);
+    let answer = leaves.resubscribe("dialog", 0, 30, &left);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
     leaves.notified(|notify| {
         notify
@@ -113,14 +113,14 @@ fn a_full_disk_refuses_nobody_and_keeps_everything_again_once_there_is_room() {
         let number = received.header("CSeq").split(' ').next();
         number.and_then(|text| text.parse().ok()).expect("a number")
     };
-    let answer = comes.resubscribe("1001", "dialog", 600, 31, &came);
+    let answer = comes.resubscribe("dialog", 600, 31, &came);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
     set(&server, "idle");
     let told = stays.notified(|notify| notify.has("terminated"));
     // Nothing was written without a reservation: no leap.
     assert!(cseq(&told) < cseq(&last) + 1_000, "{last:?} {told:?}");
     // What ended meanwhile does not come back.
-    let answer = leaves.resubscribe("1001", "dialog", 600, 31, &left);
+    let answer = leaves.resubscribe("dialog", 600, 31, &left);
     assert!(answer.0.starts_with("SIP/2.0 481 "), "{answer:?}");
 }
 
@@ -154,7 +154,7 @@ fn who_is_killed_while_the_disk_is_full_is_followed_by_a_process_that_repeats_no
         number.and_then(|text| text.parse().ok()).expect("a number")
     };
     assert!(number(&told) > number(&last.expect("300 of them")));
-    let answer = phone.resubscribe("1001", "dialog", 600, 40, &answer);
+    let answer = phone.resubscribe("dialog", 600, 40, &answer);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
 }
 

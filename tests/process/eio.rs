@@ -138,7 +138,7 @@ fn goes_and_comes_back(fails: Fails, durability: &'static str) {
     assert!(said.contains("Input/output error"), "{said}");
     // Whatever happens now stands in memory alone, however often the disk is tried.
     let (comes, came) = subscribed(&server, "101");
-    let answer = leaves.resubscribe("1001", "dialog", 0, 30, &left);
+    let answer = leaves.resubscribe("dialog", 0, 30, &left);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
     leaves.notified(ends);
     let given = house.faults.given();
@@ -166,10 +166,10 @@ fn goes_and_comes_back(fails: Fails, durability: &'static str) {
         // Nothing was written without a reservation: no leap.
         assert!(*now < before + 1_000, "{before} then {now}");
     }
-    let answer = comes.resubscribe("1001", "dialog", 600, 31, &came);
+    let answer = comes.resubscribe("dialog", 600, 31, &came);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
     // What ended meanwhile does not come back.
-    let answer = leaves.resubscribe("1001", "dialog", 600, 31, &left);
+    let answer = leaves.resubscribe("dialog", 600, 31, &left);
     assert!(answer.0.starts_with("SIP/2.0 481 "), "{answer:?}");
 }
 
@@ -222,7 +222,7 @@ fn who_is_killed_while_syncs_fail_is_followed_by_a_process_that_repeats_no_numbe
     house.lose_power(&unsynced);
     let server = house.start(sip.port());
     watchers.all_see("+sip.rendering");
-    let answer = comes.resubscribe("1001", "dialog", 600, 31, &came);
+    let answer = comes.resubscribe("dialog", 600, 31, &came);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
     drop(server);
 }

@@ -50,36 +50,23 @@ impl Phone {
         self.request("SUBSCRIBE", user, "", cseq, &fields, "");
     }
 
-    /// Refreshes the subscription that was answered so, whichever it is, and does not wait for the answer.
-    pub fn ask_again(&self, package: &str, expires: u32, subscribed: &Received) {
-        let to = subscribed.header("To");
-        let user = to.split(&[':', '@'][..]).nth(1).expect("a user");
-        self.ask_in_dialog(user, package, expires, 2, subscribed);
-    }
-
     /// Refreshes the subscription that was answered so, or ends it, and says what it is told.
     pub fn resubscribe(
         &self,
-        user: &str,
         package: &str,
         expires: u32,
         cseq: u32,
         subscribed: &Received,
     ) -> Received {
-        self.ask_in_dialog(user, package, expires, cseq, subscribed);
+        self.ask_again(package, expires, cseq, subscribed);
         self.answered()
     }
 
-    fn ask_in_dialog(
-        &self,
-        user: &str,
-        package: &str,
-        expires: u32,
-        cseq: u32,
-        subscribed: &Received,
-    ) {
+    /// The same, and does not wait for the answer.
+    pub fn ask_again(&self, package: &str, expires: u32, cseq: u32, subscribed: &Received) {
         let fields = format!("Event: {package}\r\nExpires: {expires}\r\n");
-        let (_, tag) = subscribed.header("To").split_once(";tag=").expect("a tag");
+        let (uri, tag) = subscribed.header("To").split_once(";tag=").expect("a tag");
+        let user = uri.split([':', '@']).nth(1).expect("a user");
         self.request("SUBSCRIBE", user, &format!(";tag={tag}"), cseq, &fields, "");
     }
 

@@ -98,7 +98,7 @@ fn kill_9_takes_no_subscription_no_hint_and_no_publication() {
             assert_eq!(publisher.answered().header("SIP-ETag"), tag);
         }
         // What they were told is still worth something.
-        let answer = phone.resubscribe("1001", "dialog", 600, 10 + round, &subscribed);
+        let answer = phone.resubscribe("dialog", 600, 10 + round, &subscribed);
         assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
         let refreshed = phone.notified(|_| true);
         assert!(cseq(&refreshed) > cseq(&again));
@@ -110,7 +110,7 @@ fn kill_9_takes_no_subscription_no_hint_and_no_publication() {
     let idle = phone.notified(|notify| notify.has("terminated"));
     assert_eq!(cseq(&idle), cseq(&last) + 1);
     // What has ended does not come back.
-    let answer = phone.resubscribe("1001", "dialog", 0, 30, &subscribed);
+    let answer = phone.resubscribe("dialog", 0, 30, &subscribed);
     assert!(answer.0.starts_with("SIP/2.0 200 "), "{answer:?}");
     let end = |notify: &Received| {
         notify
@@ -122,7 +122,7 @@ fn kill_9_takes_no_subscription_no_hint_and_no_publication() {
     server.ended();
     let _server = start(&scratch, sip.port());
     other.notified(|_| true);
-    let answer = phone.resubscribe("1001", "dialog", 600, 31, &subscribed);
+    let answer = phone.resubscribe("dialog", 600, 31, &subscribed);
     assert!(answer.0.starts_with("SIP/2.0 481 "), "{answer:?}");
 }
 

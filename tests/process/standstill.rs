@@ -45,7 +45,7 @@ fn who_refreshed_in_time_is_not_told_that_its_time_is_over() {
     server.signal("STOP");
     for (phone, begun) in phones.iter().zip(&begun) {
         for subscribed in begun {
-            phone.ask_again("dialog", EXPIRES, subscribed);
+            phone.ask_again("dialog", EXPIRES, 2, subscribed);
         }
     }
     // All that had been granted is over by then: nothing but time can be waited for.
